@@ -1,0 +1,32 @@
+"""emastudy: Expectation-Maximization Attention, derived, re-run and taken apart.
+
+The names most users need:
+
+* ``EMAU``: the attention unit, an ``nn.Module`` that drops into any network.
+* ``em``: the EM iteration as pure functions of tensors (Eqs 11-14 of the paper).
+* ``networks``, ``datasets``: ``networks.build(name, ...)``, ``datasets.load(name, ...)``.
+* ``engine``, ``study``: train and score a ``RunConfig``; protocols, records and sweeps.
+
+Importing ``emastudy`` loads torch and nothing else that is heavy; the other floors load when
+they are first used.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+
+from emastudy import em
+from emastudy.networks.emau import EMAU
+
+__version__ = version("emastudy")
+__all__ = ["EMAU", "__version__", "datasets", "em", "engine", "networks", "study"]
+
+_FLOORS = ("datasets", "engine", "networks", "study")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _FLOORS:
+        return import_module(f"emastudy.{name}")
+    raise AttributeError(
+        f"module 'emastudy' has no attribute {name!r}; it has {', '.join(__all__)}"
+    )

@@ -1,0 +1,5 @@
+"""The command ``emastudy``."""
+
+
+def main() -> None:
+    """Entry point."""

@@ -1,0 +1,22 @@
+"""What a network sees: images with pixel labels, and the transforms between them and a tensor.
+
+Imports torch and torchvision; knows nothing of networks. ``load(name, ...)`` opens a dataset.
+"""
+
+from emastudy.datasets.base import IGNORE, SegmentationDataset
+from emastudy.datasets.load import DATASETS, load
+from emastudy.datasets.scenes import Scenes
+from emastudy.datasets.transforms import TrainingStream, evaluation_transform, training_transform
+from emastudy.datasets.voc import VOC2012
+
+__all__ = [
+    "DATASETS",
+    "IGNORE",
+    "VOC2012",
+    "Scenes",
+    "SegmentationDataset",
+    "TrainingStream",
+    "evaluation_transform",
+    "load",
+    "training_transform",
+]

@@ -1,0 +1,38 @@
+"""What every dataset of the study offers.
+
+Floor: datasets (imports torch and torchvision).
+"""
+
+from abc import ABC, abstractmethod
+
+from torch.utils.data import Dataset
+from torchvision.tv_tensors import Image, Mask
+
+#: Mask value of pixels that belong to no class: neither trained on nor scored.
+IGNORE = 255
+
+
+class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
+    """Images with a class index per pixel.
+
+    Attributes:
+        name: The dataset's name in ``datasets.load``.
+        classes: Class names; a mask's value c means ``classes[c]``, 255 means ignored.
+        colors: One RGB triple (0-255) per class, for drawing masks.
+        mean: Per-channel mean of the images, in units of full scale (0-1).
+        std: Per-channel standard deviation, in the same units.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    # ImageNet's statistics, which pretrained backbones expect.
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+        """Image (3, H, W) uint8 and mask (H, W) uint8 of the same size."""

@@ -1,0 +1,212 @@
+"""The steps of EM attention, Eqs 11-14 of the paper, as pure functions.
+
+Floor: em (imports torch only). One legend for the whole package, the paper's letters:
+
+    ========  =========  ================================================================
+    x         (…, N, C)  features of the N pixels of an image, X
+    bases     (…, K, C)  the K bases, μ
+    z         (…, N, K)  responsibilities, Z: z_nk ≥ 0, Σ_k z_nk = 1
+    λ         scalar     concentration of the softmax, > 0
+    T         int        number of iterations, ≥ 1
+    ========  =========  ================================================================
+
+Leading dimensions (…) are batch dimensions and broadcast: ``bases`` of shape (K, C) serve every
+image of an ``x`` of shape (B, N, C). All quantities are dimensionless.
+
+Source: Li et al., "Expectation-Maximization Attention Networks for Semantic Segmentation",
+ICCV 2019, Sections 4 and 5.3.
+"""
+
+import math
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Normalization = Literal["l2", "layer", "none"]
+
+
+class EMResult(NamedTuple):
+    """What T iterations of EM leave behind.
+
+    Attributes:
+        responsibilities: Z^(T), (…, N, K), computed from μ^(T-1) as in the paper and its code.
+        bases: μ^(T), (…, K, C).
+        objective: F(μ^(0)), …, F(μ^(T)), (…, T+1), see :func:`objective`; None if not traced.
+    """
+
+    responsibilities: Float[Tensor, "*b n k"]
+    bases: Float[Tensor, "*b k c"]
+    objective: Float[Tensor, "*b t"] | None
+
+
+def responsibilities(
+    x: Float[Tensor, "*b n c"], bases: Float[Tensor, "*d k c"], *, concentration: float = 1.0
+) -> Float[Tensor, "*e n k"]:
+    r"""E step: how far each basis explains each pixel.
+
+    .. math:: z_{nk} = \frac{\exp(\lambda x_n^\top \mu_k)}{\sum_j \exp(\lambda x_n^\top \mu_j)}
+
+    The softmax runs in float32 when the features are half precision: its rows must sum to one.
+
+    Args:
+        x: Features, (…, N, C).
+        bases: Bases, (…, K, C).
+        concentration: λ > 0; λ → ∞ assigns each pixel to one basis (K-means).
+
+    Returns:
+        z, (…, N, K), float32 or wider.
+
+    Source: Eqs 11 and 12.
+    """
+    return torch.softmax(_logits(x, bases, concentration), dim=-1)
+
+
+def update_bases(
+    x: Float[Tensor, "*b n c"],
+    z: Float[Tensor, "*b n k"],
+    *,
+    normalization: Normalization = "l2",
+) -> Float[Tensor, "*b k c"]:
+    r"""M step: each basis becomes the mean of the pixels, weighted by its responsibilities.
+
+    .. math:: \mu_k = \mathrm{norm}\Big(\frac{\sum_n z_{nk} x_n}{\sum_m z_{mk}}\Big)
+
+    Under ``"l2"`` the division by :math:`\sum_m z_{mk}` cancels and is left out. A basis that no
+    pixel chooses (all its z underflow to 0) becomes the zero vector rather than NaN.
+
+    Args:
+        x: Features, (…, N, C).
+        z: Responsibilities, (…, N, K).
+        normalization: What is done to each μ_k afterwards, see :func:`normalize`.
+
+    Returns:
+        bases, (…, K, C), float32 or wider.
+
+    Raises:
+        ValueError: ``normalization`` is unknown.
+
+    Source: Eq. 13 (whose print lacks the numerator's sum) and Section 5.3.
+    """
+    totals = _wide(z.transpose(-2, -1).to(x.dtype) @ x)
+    if normalization != "l2":
+        mass = z.sum(dim=-2).unsqueeze(-1)
+        totals = totals / mass.clamp_min(torch.finfo(mass.dtype).tiny)
+    return normalize(totals, normalization)
+
+
+def normalize(
+    bases: Float[Tensor, "*b k c"], normalization: Normalization
+) -> Float[Tensor, "*b k c"]:
+    r"""Bases normalisation: :math:`\mu_k / \lVert\mu_k\rVert_2`, LayerNorm over C, or nothing.
+
+    LayerNorm is used without learnt gain and bias. A zero vector stays zero.
+
+    Raises:
+        ValueError: ``normalization`` is none of "l2", "layer", "none".
+
+    Source: Section 5.3.
+    """
+    if normalization == "l2":
+        return F.normalize(bases, dim=-1)
+    if normalization == "layer":
+        return F.layer_norm(bases, bases.shape[-1:])
+    if normalization == "none":
+        return bases
+    raise ValueError(
+        f"normalization is {normalization!r}; expected one of {', '.join(get_args(Normalization))}"
+    )
+
+
+def reconstruct(
+    z: Float[Tensor, "*b n k"], bases: Float[Tensor, "*d k c"]
+) -> Float[Tensor, "*e n c"]:
+    r"""Data re-estimation: :math:`\tilde x_n = \sum_k z_{nk} \mu_k`, of rank at most K.
+
+    Returns:
+        X̃, (…, N, C).
+
+    Source: Eq. 14.
+    """
+    return z.to(bases.dtype) @ bases
+
+
+def objective(
+    x: Float[Tensor, "*b n c"], bases: Float[Tensor, "*d k c"], *, concentration: float = 1.0
+) -> Float[Tensor, "*e"]:
+    r"""What the l2-normalised iteration climbs (in nats, summed over the pixels of an image).
+
+    .. math:: F(\mu) = \sum_n \log \sum_k \exp(\lambda x_n^\top \mu_k)
+
+    Up to terms without μ it is the log-likelihood of a von Mises-Fisher mixture of K equally
+    likely directions with concentration λ‖x_n‖ at pixel n, so with ``normalization="l2"`` it
+    never falls. The other normalisations carry no such promise.
+
+    Returns:
+        F, one number per image, (…).
+
+    Source: derived; not in the paper.
+    """
+    return torch.logsumexp(_logits(x, bases, concentration), dim=-1).sum(dim=-1)
+
+
+def expectation_maximization(
+    x: Float[Tensor, "*b n c"],
+    bases: Float[Tensor, "*d k c"],
+    num_iterations: int = 3,
+    *,
+    concentration: float = 1.0,
+    normalization: Normalization = "l2",
+    trace: bool = True,
+) -> EMResult:
+    """Run T iterations of E step and M step from μ^(0).
+
+    ``reconstruct(result.responsibilities, result.bases)`` is then the paper's X̃.
+
+    Args:
+        x: Features, (…, N, C).
+        bases: μ^(0), (…, K, C); used as they are, not normalised first.
+        num_iterations: T ≥ 1.
+        concentration: λ > 0.
+        normalization: See :func:`normalize`.
+        trace: Record the objective at every iteration, at the price of one more E step each.
+
+    Returns:
+        Z^(T), μ^(T) and the trace of the objective.
+
+    Raises:
+        ValueError: T < 1, λ ≤ 0 or not finite, unknown normalisation, or shapes that do not fit.
+
+    Source: Section 4.
+    """
+    if num_iterations < 1:
+        raise ValueError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
+    if not (concentration > 0 and math.isfinite(concentration)):
+        raise ValueError(f"concentration is {concentration}; expected a finite number > 0")
+    if x.shape[-1] != bases.shape[-1]:
+        raise ValueError(
+            f"x has {x.shape[-1]} channels and bases have {bases.shape[-1]}; "
+            "both end in the feature dimension C: x (…, N, C), bases (…, K, C)"
+        )
+    values = []
+    for _ in range(num_iterations):
+        if trace:
+            values.append(objective(x, bases, concentration=concentration))
+        z = responsibilities(x, bases, concentration=concentration)
+        bases = update_bases(x, z, normalization=normalization)
+    if trace:
+        values.append(objective(x, bases, concentration=concentration))
+    return EMResult(z, bases, torch.stack(values, dim=-1) if trace else None)
+
+
+def _logits(x: Tensor, bases: Tensor, concentration: float) -> Tensor:
+    # λ scales the K bases rather than the N·K products: fewer multiplications, same numbers
+    # up to rounding.
+    return _wide(x @ (concentration * bases).to(x.dtype).transpose(-2, -1))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """float16 and bfloat16 to float32; float32 and float64 as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

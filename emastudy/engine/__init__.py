@@ -1,0 +1,23 @@
+"""How it runs: configs, training with exact resume, evaluation, prediction.
+
+Imports networks, datasets and em. ``train(config)`` then ``evaluate(config, network)``;
+``load_network(folder)`` opens what training left.
+"""
+
+from emastudy.engine.checkpoints import CheckpointError, load_network
+from emastudy.engine.config import RunConfig, Runtime
+from emastudy.engine.evaluation import Scores, evaluate, predict
+from emastudy.engine.training import NonFiniteLossError, Training, train
+
+__all__ = [
+    "CheckpointError",
+    "NonFiniteLossError",
+    "RunConfig",
+    "Runtime",
+    "Scores",
+    "Training",
+    "evaluate",
+    "load_network",
+    "predict",
+    "train",
+]

@@ -1,0 +1,184 @@
+"""What a run is (``RunConfig``) and where it happens (``Runtime``).
+
+Floor: engine (this file imports networks and datasets only to make them).
+
+The line between the two: whatever may change a run's numbers beyond rounding belongs to the
+config and so to the run's id; folders, devices and process counts belong to the runtime.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from emastudy import datasets, networks
+
+# A value of the option tables: what JSON and a command line can both hold.
+Option = bool | int | float | str | list[str]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, completely. Change it with ``dataclasses.replace``.
+
+    Made by a function of ``emastudy.study.protocols``. ``id`` is a hash of the fields that
+    differ from their defaults, so a field added later, with a default that means what the code
+    did before, leaves every older id as it is.
+    """
+
+    #: Name of the dataset, see ``datasets.load``.
+    dataset: str = "scenes"
+    #: Options of the dataset, all splits alike, e.g. ``{"num_classes": 8}``.
+    dataset_options: dict[str, Option] = field(default_factory=dict)
+    #: Split to train on.
+    train_split: str = "train"
+    #: Split to score on.
+    eval_split: str = "val"
+    #: Images to score on, for datasets of free length (scenes); 0 = the dataset's own number.
+    eval_images: int = 0
+
+    #: Name of the head, see ``networks.build``.
+    head: str = "ema"
+    #: Options of the head, e.g. ``{"num_iterations": 3}``.
+    head_options: dict[str, Option] = field(default_factory=dict)
+    #: Name of the backbone.
+    backbone: str = "small_resnet"
+    #: Start the backbone from ImageNet weights.
+    pretrained: bool = False
+    #: Image pixels per feature pixel in training.
+    output_stride: int = 4
+    #: The same in evaluation.
+    eval_output_stride: int = 4
+    #: Weight of the new statistics in batch norm.
+    bn_momentum: float = 0.1
+
+    #: Factors by which training images are scaled, one drawn at random per image.
+    scales: tuple[float, ...] = (1.0,)
+    #: Side of the square training crop, pixels.
+    crop_size: int = 64
+
+    #: Images per iteration, over all processes.
+    batch_size: int = 12
+    #: Number of SGD steps.
+    iterations: int = 300
+    #: Base learning rate of SGD.
+    learning_rate: float = 0.009
+    #: Momentum of SGD.
+    momentum: float = 0.9
+    #: Weight decay, on the weights of convolutions only.
+    weight_decay: float = 1e-4
+    #: Exponent of the poly schedule, lr · (1 - iteration / iterations) ** power.
+    poly_power: float = 0.9
+    #: "auto" uses bfloat16 autocast where the device has it in hardware, else float32.
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    #: Seed of initial weights, data order, augmentation and dropout.
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", tuple(self.scales))
+        for name, low in (
+            ("batch_size", 1),
+            ("iterations", 1),
+            ("crop_size", 1),
+            ("eval_images", 0),
+            ("seed", 0),
+            ("weight_decay", 0),
+        ):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected a number > 0")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales are {self.scales}; expected positive factors, at least one")
+
+    def canonical_json(self) -> str:
+        """The fields that differ from their defaults, sorted, without spaces."""
+        default = dataclasses.asdict(RunConfig())
+        changed = {k: v for k, v in dataclasses.asdict(self).items() if v != default[k]}
+        return json.dumps(changed, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def id(self) -> str:
+        """Run id and file name: dataset, head and ten hex digits of the config's SHA-256."""
+        digest = hashlib.sha256(self.canonical_json().encode()).hexdigest()[:10]
+        return f"{self.dataset}-{self.head}-{digest}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """Inverse of :meth:`to_dict`; fields absent take their defaults.
+
+        Raises:
+            ValueError: A field that does not exist.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(
+                f"RunConfig has no field {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(sorted(known))}"
+            )
+        return cls(**values)
+
+    def load_dataset(self, split: str, runtime: "Runtime") -> datasets.SegmentationDataset:
+        """The dataset of one split."""
+        options: dict[str, Any] = dict(self.dataset_options)
+        if self.eval_images and split != self.train_split:
+            options["num_images"] = self.eval_images
+        return datasets.load(self.dataset, split, root=runtime.data_root or None, **options)
+
+    def build_network(
+        self, num_classes: int, weights: str | Path | None = None
+    ) -> networks.SegmentationNetwork:
+        """The network, its backbone filled from ``weights`` (see ``networks.build``)."""
+        options: dict[str, Any] = dict(self.head_options)
+        return networks.build(
+            self.head,
+            backbone=self.backbone,
+            num_classes=num_classes,
+            output_stride=self.output_stride,
+            weights=weights,
+            bn_momentum=self.bn_momentum,
+            **options,
+        )
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a run happens. Nothing here changes its numbers beyond rounding."""
+
+    #: Folder of the dataset, in its official layout; not needed by scenes.
+    data_root: str = ""
+    #: File with the backbone's ImageNet weights; empty = torchvision's download.
+    weights_path: str = ""
+    #: Folder of checkpoints and logs, one sub-folder per run.
+    runs_dir: str = "runs"
+    #: "auto" takes an accelerator where there is one; "cpu" forces the CPU.
+    device: Literal["auto", "cpu"] = "auto"
+    #: CPU threads of one run; 0 = torch's default.
+    threads: int = 0
+    #: Processes that load data for one run; 0 = the training process itself.
+    workers: int = 0
+    #: Seconds between checkpoints of a run; it ends with one in any case.
+    checkpoint_seconds: float = 60.0
+
+    def run_dir(self, config: RunConfig) -> Path:
+        """Where the run keeps its checkpoints and its TensorBoard log."""
+        return Path(self.runs_dir) / config.id
+
+    def use_bf16(self, config: RunConfig) -> bool:
+        """Whether the run computes under bfloat16 autocast on this machine."""
+        if config.precision != "auto":
+            return config.precision == "bf16"
+        if self.device == "auto" and torch.cuda.is_available():
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,216 @@
+"""Records: what is kept of a finished run. One JSON file a run, named by the run's id.
+
+Floor: study.
+"""
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import emastudy
+from emastudy.engine import RunConfig
+
+SCHEMA = 1
+_PACKAGES = ("accelerate", "numpy", "torch", "torchmetrics", "torchvision")
+
+
+class RecordError(ValueError):
+    """A record file cannot be trusted; the message names the file and the fix."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Config, results and circumstances of one finished run.
+
+    Attributes:
+        config: The run.
+        metrics: "miou" and "pixel_accuracy", percent.
+        iou: IoU per class, 0-1; None for a class neither present nor predicted.
+        confusion: Pixel counts, [true class][predicted class].
+        curves: Name → [[iteration, value], …].
+        seconds: "train" and "evaluate", wall clock.
+        parameters: Number of the network's parameters, frozen ones included.
+        machine: Processor, threads, accelerator, precision, operating system.
+        versions: Versions of Python and the packages that make the numbers.
+        commit: Git commit of the source, "+" behind it if files differed; "" outside a checkout.
+        source: SHA-256 (12 digits) of the package's code that a run executes.
+        created: UTC time of writing.
+    """
+
+    config: RunConfig
+    metrics: dict[str, float]
+    iou: dict[str, float | None]
+    confusion: list[list[int]]
+    curves: dict[str, list[tuple[int, float]]]
+    seconds: dict[str, float]
+    parameters: int
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    commit: str
+    source: str
+    created: str
+
+    def write(self, folder: Path) -> Path:
+        """Write ``folder/ID.json`` atomically: it is whole or it is not there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {"schema": SCHEMA, "id": self.config.id, **dataclasses.asdict(self)}
+        values["config"] = self.config.to_dict()
+        text = _compact_lists(json.dumps(values, indent=1, allow_nan=False))
+        path = folder / f"{self.config.id}.json"
+        handle, partial = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(partial).chmod(0o644)
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "Record":
+        """Read a record and check that it is what its name says.
+
+        Raises:
+            RecordError: Truncated, of another schema, or of another run than its name.
+        """
+        fix = "delete it and run the notebook again to make it anew"
+        try:
+            values = json.loads(path.read_text())
+        except ValueError as error:
+            raise RecordError(f"record {path} is no JSON ({error}): truncated? {fix}") from error
+        if not isinstance(values, dict) or values.pop("schema", None) != SCHEMA:
+            raise RecordError(f"record {path} has not schema {SCHEMA}; {fix}")
+        identity = values.pop("id", None)
+        try:
+            record = cls(**{**values, "config": RunConfig.from_dict(values["config"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"record {path} has wrong fields ({error}); {fix}") from error
+        if not identity == record.config.id == path.stem:
+            raise RecordError(
+                f"record {path} says it is run {identity} and its config makes it "
+                f"{record.config.id}; all three names must agree: {fix}"
+            )
+        return record
+
+
+def load_records(folder: str | Path) -> pd.DataFrame:
+    """All records of a folder as a tidy table, one row a run.
+
+    Returns:
+        Index "id"; the config's fields (options as ``head.num_iterations``, ``dataset.noise``, …),
+        "miou", "pixel_accuracy", "seconds", and "record", the :class:`Record` itself.
+    """
+    return to_frame(Record.read(path) for path in sorted(Path(folder).glob("*.json")))
+
+
+def to_frame(records: Any) -> pd.DataFrame:
+    """Records as a tidy table, see :func:`load_records`."""
+    rows = []
+    for record in records:
+        config = record.config.to_dict()
+        options = {
+            f"{kind}.{name}": value
+            for kind in ("head", "dataset")
+            for name, value in config.pop(f"{kind}_options").items()
+        }
+        rows.append(
+            {
+                "id": record.config.id,
+                **config,
+                **options,
+                **record.metrics,
+                "seconds": record.seconds["train"],
+                "record": record,
+            }
+        )
+    return pd.DataFrame(rows).set_index("id") if rows else pd.DataFrame()
+
+
+def circumstances(bf16: bool) -> dict[str, Any]:
+    """The fields of a record that say where and with what it was made.
+
+    Args:
+        bf16: Whether the run computed under bfloat16 autocast.
+    """
+    package = Path(emastudy.__file__).parent
+    return {
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "precision": "bf16" if bf16 else "float32",
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "commit": _commit(package),
+        "source": source_digest(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def source_digest() -> str:
+    """SHA-256 (12 digits) of the code that a run executes: em, networks, datasets, engine.
+
+    Comments, docstrings and formatting do not count: they change no number.
+    """
+    package = Path(emastudy.__file__).parent
+    digest = hashlib.sha256()
+    for floor in ("em", "networks", "datasets", "engine"):
+        for path in sorted((package / floor).glob("*.py")):
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                    first = node.body[0] if node.body else None
+                    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                        node.body = node.body[1:]
+            digest.update(f"{floor}/{path.name}\0{ast.dump(tree)}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+def _commit(folder: Path) -> str:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        # Only tracked files of the package count: a record being written does not.
+        return git("rev-parse", "HEAD")[:12] + ("+" if git("status", "-s", "-uno", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _compact_lists(text: str) -> str:
+    """Put JSON lists of plain numbers on one line, so that a record's diff can be read."""
+    return re.sub(r"\[\s+([-\d.eE+,\s]+?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text)
