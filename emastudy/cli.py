@@ -1,5 +1,263 @@
-"""The command ``emastudy``."""
+"""The command ``emastudy``: train, evaluate, predict, records, study.
+
+Floor: cli (may import everything). The options of ``train`` are the fields of ``RunConfig`` and
+``Runtime``; a test freezes their names.
+"""
+
+import dataclasses
+import inspect
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+import yaml
+from PIL import Image
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from emastudy import datasets
+from emastudy.engine import (
+    CheckpointError,
+    NonFiniteLossError,
+    RunConfig,
+    Runtime,
+    evaluate,
+    load_network,
+    predict,
+)
+from emastudy.study import (
+    RecordError,
+    SweepError,
+    load_records,
+    records_folder,
+    run_one,
+    runs_folder,
+)
+from emastudy.study.protocols import PROTOCOLS
+
+app = tyro.extras.SubcommandApp()
+
+# VALUE is read as YAML, so 3 is a number and true a truth value.
+Pairs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=VALUE ...]")]
+
+
+@dataclass(frozen=True)
+class _Order:
+    config: RunConfig
+    #: Where the run happens.
+    runtime: Runtime = Runtime(runs_dir="")  # noqa: RUF009 - frozen
+    #: Further options of the head, e.g. num_bases=32 gradient=one_step.
+    head_options: Pairs = ()
+    #: Further options of the dataset, e.g. noise=0.2.
+    dataset_options: Pairs = ()
+    #: Folder for the record; default experiments/records/command of this checkout.
+    records: str = ""
+
+
+if TYPE_CHECKING:
+    Order = _Order
+else:
+    Order = tyro.extras.subcommand_type_from_defaults(
+        {name: _Order(recipe()) for name, recipe in PROTOCOLS.items()},
+        {name: inspect.getdoc(recipe) for name, recipe in PROTOCOLS.items()},
+    )
+
+
+@app.command(name="train")
+def _train(order: Order) -> None:
+    """Train one run, score it and keep its record. Interrupted, it goes on where it stopped.
+
+    For example: emastudy train scenes --seed 1 --head-options num_iterations=5 gradient=unrolled
+
+    Args:
+        order: The recipe to start from; every option replaces one of its fields.
+    """
+    config = dataclasses.replace(
+        order.config,
+        head_options={**order.config.head_options, **_pairs(order.head_options)},
+        dataset_options={**order.config.dataset_options, **_pairs(order.dataset_options)},
+    )
+    runtime = order.runtime
+    runtime = dataclasses.replace(runtime, runs_dir=runtime.runs_dir or str(runs_folder()))
+    folder = Path(order.records or records_folder("command"))
+    record = run_one(config, folder, runtime)
+    _say(_scores_table(record.iou, record.metrics))
+    _say(f"record      {folder / config.id}.json\ncheckpoint  {runtime.run_dir(config)}")
+
+
+@app.command(name="evaluate")
+def _evaluate(
+    checkpoint: tyro.conf.Positional[str],
+    split: str = "",
+    runtime: Runtime = Runtime(),  # noqa: B008 - frozen
+) -> None:
+    """Score a trained network on a split of the dataset it was trained for.
+
+    Args:
+        checkpoint: Folder runs/ID or runs/ID/checkpoint-NNNNNN.
+        split: Split to score on; default the run's own.
+        runtime: Where to compute.
+    """
+    network, manifest = load_network(checkpoint)
+    config = manifest.config
+    dataset = config.load_dataset(split or config.eval_split, runtime)
+    scores = evaluate(network.to(_device(runtime)), dataset, config, runtime)
+    _say(_scores_table(scores.iou, {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy}))
+
+
+@app.command(name="predict")
+def _predict(
+    images: tyro.conf.Positional[tuple[Path, ...]],
+    checkpoint: str,
+    output: Path = Path("predictions"),
+    runtime: Runtime = Runtime(),  # noqa: B008 - frozen
+) -> None:
+    """Segment photographs: NAME_mask.png (palette, class indices) and NAME_overlay.png each.
+
+    Args:
+        images: Image files.
+        checkpoint: Folder runs/ID or runs/ID/checkpoint-NNNNNN.
+        output: Folder for the pictures.
+        runtime: Where to compute.
+    """
+    from emastudy.study.plotting import overlay  # matplotlib loads slowly: only where needed
+
+    network, manifest = load_network(checkpoint)
+    config = manifest.config
+    kind = datasets.DATASETS[config.dataset]
+    colors = kind.palette(manifest.classes)
+    output.mkdir(parents=True, exist_ok=True)
+    network.to(_device(runtime))
+    for path in images:
+        image = datasets.read_image(path)
+        mask = predict(network, image, kind, config, runtime).numpy()
+        picture = Image.fromarray(mask.astype("uint8"), mode="P")
+        picture.putpalette([value for color in colors for value in color])
+        picture.save(output / f"{path.stem}_mask.png")
+        Image.fromarray(overlay(image.permute(1, 2, 0).numpy(), mask, colors)).save(
+            output / f"{path.stem}_overlay.png"
+        )
+        shares = {name: float((mask == c).mean()) for c, name in enumerate(manifest.classes)}
+        seen = sorted((name for name in shares if shares[name] > 0), key=shares.get, reverse=True)  # type: ignore[arg-type]
+        _say(f"{path}: " + ", ".join(f"{name} {shares[name]:.1%}" for name in seen))
+    _say(f"pictures in {output}")
+
+
+@app.command(name="records")
+def _records(profile: tyro.conf.Positional[str] = "") -> None:
+    """List finished runs: what was run, how it scored, when and with which source.
+
+    Args:
+        profile: Folder of experiments/records to list; default all.
+    """
+    root = records_folder("")
+    folders = [root / profile] if profile else sorted(p for p in root.glob("*") if p.is_dir())
+    for folder in folders:
+        frame = load_records(folder)
+        _say(f"{folder}: {len(frame)} records")
+        if len(frame):
+            options = [c for c in frame.columns if c.startswith("head.")]
+            table = frame[["head", *options, "seed", "iterations", "miou", "seconds"]].copy()
+            table["commit"] = [record.commit for record in frame["record"]]
+            _say(table.round(2).fillna("").to_string())
+
+
+@app.command(name="study")
+def _study(
+    notebooks: tyro.conf.Positional[tuple[str, ...]] = (),
+    profile: str = "quick",
+    data_root: str = "",
+    weights_path: str = "",
+    executor: Literal["", "local", "slurm", "none"] = "",
+    set: Pairs = (),
+    output: Path | None = None,
+) -> None:
+    """Run the notebooks through papermill; those that are up to date are left alone.
+
+    Args:
+        notebooks: Names, or their beginnings; default all.
+        profile: File of experiments/profiles.
+        data_root: Folder of the dataset, for notebooks that read one.
+        weights_path: File with the backbone's ImageNet weights.
+        executor: Where runs are trained; "none" uses only what is recorded.
+        set: Further parameters of the notebooks.
+        output: Folder for the executed notebooks; default book/notebooks of this checkout.
+    """
+    from emastudy.study.notebooks import run_notebooks  # papermill loads slowly
+
+    experiments = records_folder("").parent
+    places = {"data_root": data_root, "weights_path": weights_path}
+    parameters = {
+        **{name: str(Path(value).absolute()) for name, value in places.items() if value},
+        "executor": executor,
+        **_pairs(set),
+    }
+    outcomes = run_notebooks(
+        experiments,
+        output or experiments.parent / "book" / "notebooks",
+        profile,
+        only=notebooks,
+        parameters=parameters,
+    )
+    for outcome in outcomes:
+        time = "up to date" if outcome.skipped else f"{outcome.seconds:6.1f} s"
+        _say(f"{outcome.name:<32} {time}")
+    _say(f"{'all notebooks':<32} {sum(o.seconds for o in outcomes):6.1f} s")
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point of the command."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    for name in ("accelerate", "papermill", "submitit"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with logging_redirect_tqdm():
+        try:
+            app.cli(
+                prog="emastudy",
+                description=(
+                    "Train, score and inspect EM attention networks, and run the study's "
+                    "notebooks. Try: emastudy train scenes"
+                ),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+        except (
+            CheckpointError,
+            FileNotFoundError,
+            NonFiniteLossError,
+            RecordError,
+            RuntimeError,
+            SweepError,
+            ValueError,
+        ) as error:
+            logging.getLogger("emastudy").debug("traceback", exc_info=True)
+            sys.exit(f"emastudy: {error}")
+
+
+def _pairs(pairs: tuple[str, ...]) -> dict[str, Any]:
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair!r} is not of the form NAME=VALUE")
+        values[name] = yaml.safe_load(value)
+    return values
+
+
+def _device(runtime: Runtime) -> str:
+    import torch
+
+    return "cuda" if runtime.device == "auto" and torch.cuda.is_available() else "cpu"
+
+
+def _scores_table(iou: Mapping[str, float | None], metrics: Mapping[str, float]) -> str:
+    shown = {name: "absent" if v is None else f"{100 * v:6.2f}" for name, v in iou.items()}
+    rows = [f"{name:<16}{value}" for name, value in shown.items()]
+    means = f"mIoU {metrics['miou']:.2f} %, pixel accuracy {metrics['pixel_accuracy']:.2f} %"
+    return "\n".join(["IoU per class, %", *rows, "", means])
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

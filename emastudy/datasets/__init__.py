@@ -4,6 +4,7 @@ Imports torch and torchvision; knows nothing of networks. ``load(name, ...)`` op
 """
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset
+from emastudy.datasets.files import read_image
 from emastudy.datasets.load import DATASETS, load
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.transforms import TrainingStream, evaluation_transform, training_transform
@@ -18,5 +19,6 @@ __all__ = [
     "TrainingStream",
     "evaluation_transform",
     "load",
+    "read_image",
     "training_transform",
 ]

@@ -4,6 +4,7 @@ Floor: datasets (imports torch and torchvision).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import Image, Mask
@@ -18,17 +19,20 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     Attributes:
         name: The dataset's name in ``datasets.load``.
         classes: Class names; a mask's value c means ``classes[c]``, 255 means ignored.
-        colors: One RGB triple (0-255) per class, for drawing masks.
         mean: Per-channel mean of the images, in units of full scale (0-1).
         std: Per-channel standard deviation, in the same units.
     """
 
     name: str
     classes: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]
     # ImageNet's statistics, which pretrained backbones expect.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @classmethod
+    @abstractmethod
+    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+        """One RGB triple (0-255) per class, for drawing masks."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -20,6 +20,7 @@ units of full scale (0-1).
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -62,7 +63,7 @@ class Scenes(SegmentationDataset):
         num_classes: int = 8,
         size: int = 64,
         num_regions: int = 12,
-        style: float = 0.1,
+        style: float = 0.05,
         noise: float = 0.3,
         seed: int = 0,
     ) -> None:
@@ -99,8 +100,14 @@ class Scenes(SegmentationDataset):
         tint = 0.1 * tint / np.linalg.norm(tint, axis=1, keepdims=True)
         self._tint = tint[:num_classes].astype(np.float32)
         self.classes = tuple(f"texture {c}" for c in range(num_classes))
-        self.colors = tuple(_spread(num_classes))
         self._rows, self._columns = np.mgrid[:size, :size].astype(np.float32)
+
+    @classmethod
+    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+        """Colours spread around the hue circle."""
+        hue = np.arange(len(classes))[:, None] / len(classes) + np.array([0, 1 / 3, 2 / 3])
+        rgb = (127 + 110 * np.cos(2 * math.pi * hue)).astype(int)
+        return [(r, g, b) for r, g, b in rgb.tolist()]
 
     def __len__(self) -> int:
         return self.num_images
@@ -134,9 +141,3 @@ class Scenes(SegmentationDataset):
             Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()),
             Mask(torch.from_numpy(mask.astype(np.uint8))),
         )
-
-
-def _spread(count: int) -> list[tuple[int, int, int]]:
-    """``count`` colours spread around the hue circle, for drawing masks."""
-    hue = np.arange(count)[:, None] / count + np.array([0, 1 / 3, 2 / 3])
-    return [(r, g, b) for r, g, b in (127 + 110 * np.cos(2 * math.pi * hue)).astype(int).tolist()]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 from torchvision.tv_tensors import Image, Mask
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset
+from emastudy.datasets.files import read_image, read_mask
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
@@ -70,7 +70,6 @@ class VOC2012(SegmentationDataset):
             )
         folder = _voc_folder(Path(root))
         self.classes = chosen
-        self.colors = tuple(voc_color(VOC_CLASSES.index(name)) for name in chosen)
         # VOC index → new index. 254 marks values that VOC does not have.
         self._lookup = np.full(256, 254, dtype=np.uint8)
         self._lookup[: len(VOC_CLASSES)] = IGNORE
@@ -86,6 +85,11 @@ class VOC2012(SegmentationDataset):
         _require(self._images, self.names, ".jpg", split)
         _require(self._masks, self.names, ".png", split)
 
+    @classmethod
+    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+        """VOC's own colours."""
+        return [voc_color(VOC_CLASSES.index(name)) for name in classes]
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -93,52 +97,18 @@ class VOC2012(SegmentationDataset):
         image_path = self._images / f"{self.names[index]}.jpg"
         mask_path = self._masks / f"{self.names[index]}.png"
         image = read_image(image_path)
-        mask = self._lookup[read_palette_mask(mask_path)]
+        mask = Mask(torch.from_numpy(self._lookup[read_mask(mask_path)]))
         if (mask == 254).any():
             raise ValueError(
                 f"{mask_path} holds values that are no VOC class (0-20, or 255 for ignored); "
                 "is it a mask of another dataset?"
             )
-        if mask.shape != image.shape[:2]:
+        if mask.shape != image.shape[1:]:
             raise ValueError(
                 f"{mask_path} is {mask.shape[1]}×{mask.shape[0]} pixels but {image_path} is "
-                f"{image.shape[1]}×{image.shape[0]}; they must agree"
+                f"{image.shape[2]}×{image.shape[1]}; they must agree"
             )
-        return (
-            Image(torch.from_numpy(image).permute(2, 0, 1).contiguous()),
-            Mask(torch.from_numpy(mask)),
-        )
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB; a damaged one is a ValueError that names it."""
-    try:
-        with PILImage.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); it may be truncated: fetch it again"
-        ) from error
-
-
-def read_palette_mask(path: Path) -> np.ndarray:
-    """A mask file as (H, W) uint8 class indices; a colour image is a ValueError."""
-    try:
-        with PILImage.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise ValueError(
-                    f"{path} is a {image.mode} image; expected one class index per pixel (palette "
-                    "or greyscale PNG). Was it saved by a tool that turned indices into colours?"
-                )
-            return np.array(image)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); it may be truncated: fetch it again"
-        ) from error
+        return image, mask
 
 
 def _voc_folder(root: Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import tyro
 
 from emastudy import datasets, networks
 
@@ -28,13 +29,18 @@ class RunConfig:
 
     Made by a function of ``emastudy.study.protocols``. ``id`` is a hash of the fields that
     differ from their defaults, so a field added later, with a default that means what the code
-    did before, leaves every older id as it is.
+    did before, leaves every older id as it is. ``head_options`` likewise keeps only what differs
+    from the head's own defaults: stating a default makes no other run.
+
+    Raises:
+        ValueError: A field out of its range, an unknown head or head option.
     """
 
     #: Name of the dataset, see ``datasets.load``.
     dataset: str = "scenes"
+    # The command line takes both tables of options as NAME=VALUE pairs instead, see cli.py.
     #: Options of the dataset, all splits alike, e.g. ``{"num_classes": 8}``.
-    dataset_options: dict[str, Option] = field(default_factory=dict)
+    dataset_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     #: Split to train on.
     train_split: str = "train"
     #: Split to score on.
@@ -45,7 +51,7 @@ class RunConfig:
     #: Name of the head, see ``networks.build``.
     head: str = "ema"
     #: Options of the head, e.g. ``{"num_iterations": 3}``.
-    head_options: dict[str, Option] = field(default_factory=dict)
+    head_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     #: Name of the backbone.
     backbone: str = "small_resnet"
     #: Start the backbone from ImageNet weights.
@@ -81,6 +87,15 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(self.scales))
+        defaults = networks.head_defaults(self.head)
+        sparse = {k: v for k, v in self.head_options.items() if v != defaults.get(k)}
+        object.__setattr__(self, "head_options", sparse)
+        for option in sparse:
+            if option not in defaults:
+                raise ValueError(
+                    f"head_options: head {self.head!r} has no option {option!r}; it has "
+                    + ", ".join(sorted(defaults))
+                )
         for name, low in (
             ("batch_size", 1),
             ("iterations", 1),

@@ -73,7 +73,7 @@ def build(
             its range.
     """
     maker = _lookup("head", head, HEADS)
-    known = _options(maker)
+    known = head_defaults(head)
     for option in head_options:
         if option not in known:
             raise ValueError(
@@ -94,11 +94,17 @@ def _lookup(kind: str, name: str, table: dict[str, Any]) -> Any:
     return table[name]
 
 
-def _options(maker: Any) -> set[str]:
-    """Names of a head's keyword options, its context module's included."""
-    if isinstance(maker, partial):
-        return _options(maker.func) | _options(maker.args[0])
-    parameters = inspect.signature(maker).parameters.values()
-    plumbing = {"self", "context", "in_channels", "channels", "num_classes"}
-    named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - plumbing
-    return named | {p.name for p in parameters if p.name == "channels" and p.kind is p.KEYWORD_ONLY}
+def head_defaults(head: str) -> dict[str, Any]:
+    """Options of a head, its context module's included, with their default values.
+
+    Raises:
+        ValueError: Unknown head.
+    """
+    maker = _lookup("head", head, HEADS)
+    parts = [maker.func, maker.args[0]] if isinstance(maker, partial) else [maker]
+    found: dict[str, Any] = {}
+    for part in parts:
+        for parameter in inspect.signature(part).parameters.values():
+            if parameter.default is not parameter.empty:
+                found.setdefault(parameter.name, parameter.default)
+    return found

@@ -4,7 +4,22 @@ Imports all floors below. A notebook makes configs with ``protocols``, hands the
 and draws the DataFrame that comes back.
 """
 
-from emastudy.study.records import Record, RecordError, load_records
+from emastudy.study.records import (
+    Record,
+    RecordError,
+    load_records,
+    records_folder,
+    runs_folder,
+)
 from emastudy.study.sweep import SweepError, run, run_one
 
-__all__ = ["Record", "RecordError", "SweepError", "load_records", "run", "run_one"]
+__all__ = [
+    "Record",
+    "RecordError",
+    "SweepError",
+    "load_records",
+    "records_folder",
+    "run",
+    "run_one",
+    "runs_folder",
+]

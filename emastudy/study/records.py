@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 import emastudy
+from emastudy import networks
 from emastudy.engine import RunConfig
 
 SCHEMA = 1
@@ -112,6 +113,24 @@ class Record:
         return record
 
 
+def records_folder(profile: str) -> Path:
+    """``experiments/records/PROFILE`` of the checkout that the working directory lies in.
+
+    Outside a checkout it is ``records/PROFILE`` in the working directory.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "experiments" / "records").is_dir():
+            return folder / "experiments" / "records" / profile
+    return here / "records" / profile
+
+
+def runs_folder() -> Path:
+    """Folder ``runs`` beside ``experiments``: checkpoints and logs."""
+    root = records_folder("")
+    return (root.parents[1] if root.parent.name == "experiments" else root.parent) / "runs"
+
+
 def load_records(folder: str | Path) -> pd.DataFrame:
     """All records of a folder as a tidy table, one row a run.
 
@@ -127,11 +146,11 @@ def to_frame(records: Any) -> pd.DataFrame:
     rows = []
     for record in records:
         config = record.config.to_dict()
-        options = {
-            f"{kind}.{name}": value
-            for kind in ("head", "dataset")
-            for name, value in config.pop(f"{kind}_options").items()
+        tables = {
+            "head": networks.head_defaults(record.config.head) | config.pop("head_options"),
+            "dataset": config.pop("dataset_options"),
         }
+        options = {f"{kind}.{k}": v for kind, table in tables.items() for k, v in table.items()}
         rows.append(
             {
                 "id": record.config.id,
@@ -169,14 +188,14 @@ def circumstances(bf16: bool) -> dict[str, Any]:
 
 
 @functools.cache
-def source_digest() -> str:
-    """SHA-256 (12 digits) of the code that a run executes: em, networks, datasets, engine.
+def source_digest(floors: tuple[str, ...] = ("em", "networks", "datasets", "engine")) -> str:
+    """SHA-256 (12 digits) of the package's code; the default floors are those a run executes.
 
     Comments, docstrings and formatting do not count: they change no number.
     """
     package = Path(emastudy.__file__).parent
     digest = hashlib.sha256()
-    for floor in ("em", "networks", "datasets", "engine"):
+    for floor in floors:
         for path in sorted((package / floor).glob("*.py")):
             tree = ast.parse(path.read_text())
             for node in ast.walk(tree):

@@ -21,7 +21,7 @@ from emastudy.study.records import Record, RecordError, circumstances, to_frame
 
 logger = logging.getLogger(__name__)
 
-Executor = Literal["local", "slurm"]
+Executor = Literal["local", "slurm", "none"]
 _POLL_SECONDS = 0.5
 
 
@@ -78,28 +78,39 @@ def run(
         runtime: Where the runs happen. With ``threads=0`` each run of a local sweep gets one CPU
             thread, and as many run side by side as there are cores: for small networks that is
             faster than many threads for one.
-        executor: "local" or "slurm".
+        executor: "local", "slurm", or "none": train nothing, return what is recorded.
         slurm: Parameters of submitit's executor, e.g. ``slurm_partition="gpu"``.
 
     Returns:
         One row a run, in the order of ``configs``, see ``records.load_records``.
 
     Raises:
-        SweepError: Runs failed. All others have finished and are recorded; run again to retry.
+        SweepError: Runs failed: all others have finished and are recorded, run again to retry.
+            Or, with "none", not one of the runs is recorded.
     """
     configs = list({config.id: config for config in configs}.values())
     folder = Path(records)
     waiting = [config for config in configs if not _recorded(config, folder)]
-    if waiting:
+    if waiting and executor != "none":
         _run_all(waiting, folder, runtime, executor, slurm)
-    return to_frame(Record.read(folder / f"{config.id}.json") for config in configs)
+        waiting = []
+    elif waiting:
+        logger.warning("%d of %d runs are not recorded in %s", len(waiting), len(configs), folder)
+    missing = {config.id for config in waiting}
+    done = [config for config in configs if config.id not in missing]
+    if not done:
+        raise SweepError(
+            f"none of the {len(configs)} runs is recorded in {folder}; run the notebook with "
+            "executor=local (make study), or choose a profile with records (PROFILE=scenes)"
+        )
+    return to_frame(Record.read(folder / f"{config.id}.json") for config in done)
 
 
 def _run_all(
     waiting: list[RunConfig], folder: Path, runtime: Runtime, kind: Executor, slurm: dict[str, Any]
 ) -> None:
     if kind not in ("local", "slurm"):
-        raise ValueError(f"executor is {kind!r}; expected 'local' or 'slurm'")
+        raise ValueError(f"executor is {kind!r}; expected 'local', 'slurm' or 'none'")
     if kind == "local" and not runtime.threads:
         runtime = replace(runtime, threads=1)
     side_by_side = max(1, (os.cpu_count() or 1) // runtime.threads) if kind == "local" else 10**6
