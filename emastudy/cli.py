@@ -186,7 +186,9 @@ def _study(
         set: Further parameters of the notebooks.
         output: Folder for the executed notebooks; default book/notebooks of this checkout.
     """
-    from emastudy.study.notebooks import run_notebooks  # papermill loads slowly
+    # papermill and matplotlib load slowly
+    from emastudy.study.notebooks import run_notebooks
+    from emastudy.study.report import write_includes
 
     experiments = records_folder("").parent
     places = {"data_root": data_root, "weights_path": weights_path}
@@ -206,6 +208,7 @@ def _study(
         time = "up to date" if outcome.skipped else f"{outcome.seconds:6.1f} s"
         _say(f"{outcome.name:<32} {time}")
     _say(f"{'all notebooks':<32} {sum(o.seconds for o in outcomes):6.1f} s")
+    write_includes(experiments / "records", experiments.parent / "book" / "generated")
 
 
 def main() -> None:

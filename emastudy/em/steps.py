@@ -141,8 +141,10 @@ def objective(
     .. math:: F(\mu) = \sum_n \log \sum_k \exp(\lambda x_n^\top \mu_k)
 
     Up to terms without μ it is the log-likelihood of a von Mises-Fisher mixture of K equally
-    likely directions with concentration λ‖x_n‖ at pixel n, so with ``normalization="l2"`` it
-    never falls. The other normalisations carry no such promise.
+    likely directions with concentration λ‖x_n‖ at pixel n, so with ``normalization="l2"``, from
+    bases no longer than 1, it never falls. Nor does it with "layer", from bases that are
+    layer-normalised: LayerNorm of the weighted mean is the best of all vectors with zero mean and
+    length √C. With "none" it may.
 
     Returns:
         F, one number per image, (…).

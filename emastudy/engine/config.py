@@ -86,7 +86,6 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", tuple(self.scales))
         defaults = networks.head_defaults(self.head)
         sparse = {k: v for k, v in self.head_options.items() if v != defaults.get(k)}
         object.__setattr__(self, "head_options", sparse)
@@ -141,7 +140,9 @@ class RunConfig:
                 f"RunConfig has no field {', '.join(map(repr, unknown))}; "
                 f"it has {', '.join(sorted(known))}"
             )
-        return cls(**values)
+        # JSON has no tuples.
+        scales = {"scales": tuple(values["scales"])} if "scales" in values else {}
+        return cls(**{**values, **scales})
 
     def load_dataset(self, split: str, runtime: "Runtime") -> datasets.SegmentationDataset:
         """The dataset of one split."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -118,7 +118,7 @@ def forward(
 
 def predict(
     network: SegmentationNetwork,
-    image: Int[Tensor, "3 h w"],
+    image: Integer[Tensor, "3 h w"],
     dataset: type[SegmentationDataset] | SegmentationDataset,
     config: RunConfig,
     runtime: Runtime = Runtime(),  # noqa: B008 - frozen

@@ -110,7 +110,14 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
             stop=config.iterations * config.batch_size,
         )
         loader = accelerator.prepare(
-            DataLoader(stream, batch_size=config.batch_size, num_workers=runtime.workers)
+            DataLoader(
+                stream,
+                batch_size=config.batch_size,
+                num_workers=runtime.workers,
+                # A loader draws a seed when its iteration begins. Not from the global stream:
+                # a resumed run would then meet other dropout masks than an uninterrupted one.
+                generator=torch.Generator().manual_seed(config.seed),
+            )
         )
         accelerator.init_trackers("tensorboard")
         began = saved = time.monotonic()
@@ -125,9 +132,7 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
         )
         for iteration, (image, mask) in enumerate(loader, start + 1):
             image = image.contiguous(memory_format=torch.channels_last)
-            with accelerator.autocast():
-                logits = network(image)
-            loss = segmentation_loss(logits, mask)
+            loss = segmentation_loss(network(image), mask)  # prepare() put it under autocast
             accelerator.backward(loss)
             optimizer.step()
             schedule.step()
@@ -155,7 +160,8 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
         bar.close()
         before += time.monotonic() - began
         accelerator.end_training()
-    return Training(accelerator.unwrap_model(network), dataset.classes, curves, before, start)
+    network = accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # autocast off again
+    return Training(network, dataset.classes, curves, before, start)
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:

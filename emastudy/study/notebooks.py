@@ -57,8 +57,8 @@ def run_notebooks(
         profile: Name of a file in ``profiles/``. A notebook takes those of its values that it
             declares.
         only: Names (or beginnings of names) of the notebooks to run; empty = all.
-        parameters: Further parameters; each must be declared by every notebook that runs, but for
-            empty values.
+        parameters: Further parameters, for those of the notebooks that declare them; at least one
+            must. Empty values count as not given.
 
     Returns:
         One outcome a notebook, in order.
@@ -72,20 +72,21 @@ def run_notebooks(
         raise NotebookError(f"there is no profile {profile!r}; {path.parent} has {there}")
     shared = yaml.safe_load(path.read_text())
     given = {name: value for name, value in (parameters or {}).items() if value != ""}
-    notebooks = _choose(experiments, only)
-    declared = {notebook: set(papermill.inspect_notebook(notebook)) for notebook in notebooks}
-    unknown = set(shared) - set().union(*_declared_by_all(experiments))
+    every = {p: set(papermill.inspect_notebook(p)) for p in _choose(experiments, ())}
+    unknown = set(shared) - set().union(*every.values())
     if unknown:
         raise NotebookError(f"{path} sets {_names(unknown)}, which no notebook declares")
+    declared = {notebook: every[notebook] for notebook in _choose(experiments, only)}
+    known = set().union(*declared.values())
+    if set(given) - known:
+        raise NotebookError(
+            f"no chosen notebook has a parameter {_names(set(given) - known)}; they have "
+            + _names(known)
+        )
     output.mkdir(parents=True, exist_ok=True)
 
     outcomes = []
-    for notebook in notebooks:
-        wrong = set(given) - declared[notebook]
-        if wrong:
-            raise NotebookError(
-                f"{notebook} has no parameter {_names(wrong)}; it has {_names(declared[notebook])}"
-            )
+    for notebook in declared:
         values = {k: v for k, v in {**shared, **given}.items() if k in declared[notebook]}
         target = output / notebook.name
         digest = _digest(notebook, values, experiments, profile)
@@ -126,10 +127,6 @@ def _choose(experiments: Path, only: Sequence[str]) -> list[Path]:
             )
         chosen += matches
     return chosen or every
-
-
-def _declared_by_all(experiments: Path) -> list[set[str]]:
-    return [set(papermill.inspect_notebook(path)) for path in _choose(experiments, ())]
 
 
 def _names(names: set[str]) -> str:

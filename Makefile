@@ -1,0 +1,57 @@
+# The five things people do: study, test, book, bench, clean (and lint on its own).
+# Each does its own set-up; a machine needs Python >= 3.11, make and git.
+
+PYTHON ?= python3
+# Which file of experiments/profiles says how much is run.
+PROFILE ?= quick
+# Folder of a dataset and file of ImageNet weights, for notebooks that read one.
+DATA_ROOT ?=
+WEIGHTS ?=
+
+BIN := .venv/bin
+NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
+	$(if $(DATA_ROOT),--data-root "$(DATA_ROOT)") $(if $(WEIGHTS),--weights-path "$(WEIGHTS)")
+# -W -n: a link, figure, citation or equation that points nowhere fails the build.
+BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
+
+.PHONY: help study book test lint bench clean
+help:
+	@echo "make study   set up, run every notebook live (PROFILE=$(PROFILE)), build the book"
+	@echo "make book    build the book from what is recorded; train nothing"
+	@echo "make test    set up, lint, types, all tests"
+	@echo "make lint    formatting, lint, types, import order of the floors"
+	@echo "make bench   time the EMA unit against its relatives"
+	@echo "make clean   remove what was built (runs and records stay)"
+
+study: .venv/study
+	$(NOTEBOOKS)
+	$(BUILD)
+	@echo "Open book/_build/html/index.html"
+
+book: .venv/study
+	$(NOTEBOOKS) --executor none
+	$(BUILD)
+	@echo "Open book/_build/html/index.html"
+
+test: .venv/dev lint
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/units.py
+
+clean:
+	rm -rf book/_build book/notebooks book/generated build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf experiments/records/smoke experiments/records/quick
+
+# pip is told the exact versions of the committed results; pyproject.toml says what is needed.
+.venv/study .venv/dev: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "emastudy needs Python >= 3.11; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(notdir $@)]"
+	@touch $@

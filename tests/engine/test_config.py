@@ -1,0 +1,77 @@
+"""What a run is called, and what it refuses."""
+
+import dataclasses
+import json
+
+import pytest
+
+from emastudy.engine import RunConfig, Runtime
+from emastudy.study import protocols
+
+
+def test_ids_are_frozen():
+    """Golden: an id that changes orphans every committed record of its run."""
+    assert RunConfig().id == "scenes-ema-44136fa355"
+    assert protocols.scenes().id == "scenes-ema-db50b49a74"
+    assert protocols.animals("fcn").id == "voc2012-fcn-6105ca97a1"
+
+
+def test_stating_a_default_makes_no_other_run():
+    plain = RunConfig(head="ema")
+    stated = RunConfig(head="ema", head_options={"num_iterations": 3, "normalization": "l2"})
+    assert stated.id == plain.id
+    assert stated == plain
+
+
+def test_every_field_counts_in_the_id():
+    changed = {
+        "dataset": "voc2012", "dataset_options": {"noise": 0.2}, "train_split": "val",
+        "eval_split": "test", "eval_images": 7, "head": "fcn", "head_options": {"num_bases": 3},
+        "backbone": "resnet18", "pretrained": True, "output_stride": 8, "eval_output_stride": 8,
+        "bn_momentum": 0.2, "scales": (2.0,), "crop_size": 65, "batch_size": 3, "iterations": 7,
+        "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.0, "poly_power": 1.0,
+        "precision": "float32", "seed": 5,
+    }  # fmt: skip
+    assert set(changed) == {f.name for f in dataclasses.fields(RunConfig)}
+    ids = {dataclasses.replace(RunConfig(), **{k: v}).id for k, v in changed.items()}
+    assert len(ids | {RunConfig().id}) == len(changed) + 1
+
+
+def test_configs_survive_json():
+    for config in (protocols.scenes("ema", gradient="unrolled"), protocols.animals(seed=3)):
+        again = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+        assert again == config
+        assert again.id == config.id
+
+
+def test_scale_shrinks_iterations_and_scored_scenes():
+    small = protocols.scenes(scale=0.1)
+    assert (small.iterations, small.eval_images) == (30, 20)
+    assert protocols.animals(scale=0.1).iterations == 50
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"iterations": 0}, "iterations is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0"),
+        ({"scales": ()}, r"scales are \(\)"),
+        ({"scales": (0.5, -1.0)}, "scales are"),
+        ({"head": "crf"}, "there are ema, fcn, non_local"),
+        ({"head_options": {"num_base": 3}}, "no option 'num_base'; it has channels"),
+    ],
+)
+def test_bad_fields_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(RunConfig(), **change)
+
+
+def test_unknown_fields_are_errors():
+    with pytest.raises(ValueError, match="no field 'learning_rat'; it has .*learning_rate"):
+        RunConfig.from_dict({"learning_rat": 0.1})
+
+
+def test_precision_may_be_forced():
+    assert Runtime().use_bf16(RunConfig(precision="bf16"))
+    assert not Runtime().use_bf16(RunConfig(precision="float32"))

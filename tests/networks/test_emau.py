@@ -1,0 +1,217 @@
+"""The unit against a transcription of the released one, and its life in training."""
+
+import math
+import socket
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from emastudy import EMAU
+
+
+def make(**options):
+    torch.manual_seed(0)
+    return EMAU(8, 4, **options)
+
+
+def released_unit(unit, features):
+    """The released unit's forward pass in its own terms: channels first, bmm, 1e-6 in divisions."""
+    batch, channels, height, width = features.shape
+    x = F.conv2d(features, unit.conv1.weight, unit.conv1.bias).view(batch, channels, -1)
+    mu = unit.bases.T[None].repeat(batch, 1, 1)
+    for _ in range(3):
+        z = F.softmax(torch.bmm(x.transpose(1, 2), mu), dim=2)
+        mu = torch.bmm(x, z / (1e-6 + z.sum(dim=1, keepdim=True)))
+        mu = mu / (1e-6 + mu.norm(dim=1, keepdim=True))
+    estimate = F.relu(torch.bmm(mu, z.transpose(1, 2)).view(features.shape))
+    norm = unit.norm
+    y = F.batch_norm(
+        F.conv2d(estimate, unit.conv2.weight), norm.running_mean, norm.running_var, norm.weight,
+        norm.bias, training=False,
+    )  # fmt: skip
+    return F.relu(y + features)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_evaluation_equals_the_released_unit(layout):
+    unit = make().eval()
+    features = torch.randn(3, 8, 7, 5).contiguous(memory_format=layout)
+    torch.testing.assert_close(unit(features), released_unit(unit, features), rtol=1e-5, atol=1e-5)
+
+
+def test_evaluation_leaves_the_bases_alone():
+    unit = make().eval()
+    before = unit.bases.clone()
+    unit(torch.randn(2, 8, 5, 5))
+    torch.testing.assert_close(unit.bases, before, rtol=0, atol=0)
+
+
+def test_training_moves_the_bases_by_one_minus_momentum_in_place():
+    unit = make(momentum=0.9).train()
+    before, address = unit.bases.clone(), unit.bases.data_ptr()
+    features = torch.randn(2, 8, 5, 5)
+    ended = unit.attend(features).bases
+    unit(features)
+    assert unit.bases.data_ptr() == address
+    torch.testing.assert_close(unit.bases, 0.9 * before + 0.1 * ended.mean(dim=0))
+
+
+def test_fixed_and_learned_bases_are_not_averaged():
+    for options in ({"maintenance": "fixed"}, {"maintenance": "learned", "gradient": "unrolled"}):
+        unit = make(**options).train()
+        before = unit.bases.detach().clone()
+        unit(torch.randn(2, 8, 5, 5))
+        torch.testing.assert_close(unit.bases.detach(), before, rtol=0, atol=0)
+
+
+def test_images_do_not_see_each_other():
+    unit = make().eval()
+    features = torch.randn(4, 8, 6, 6)
+    apart = torch.cat([unit(one[None]) for one in features])
+    torch.testing.assert_close(unit(features), apart)
+
+
+def without_gradient(unit):
+    unit.train()(torch.randn(2, 8, 5, 5, requires_grad=True)).square().sum().backward()
+    return {name for name, p in unit.named_parameters() if p.grad is None or not p.grad.any()}
+
+
+def test_parameters_that_never_learn_are_known_by_name():
+    # As in the released code; and they say so, by not requiring a gradient.
+    unit = make(gradient="detached")
+    assert without_gradient(unit) == {"conv1.weight", "conv1.bias"}
+    assert not any(p.requires_grad for p in unit.conv1.parameters())
+    assert without_gradient(make(gradient="one_step")) == set()
+    assert without_gradient(make(gradient="unrolled")) == set()
+    assert without_gradient(make(gradient="unrolled", maintenance="learned")) == set()
+
+
+def gradient_of(features, gradient, iterations):
+    unit = make(gradient=gradient, num_iterations=iterations, maintenance="fixed").double().eval()
+    features = features.clone().requires_grad_()
+    unit(features).square().sum().backward()
+    return features.grad, unit.conv1.weight.grad
+
+
+def test_one_step_is_unrolled_for_one_iteration_and_not_beyond():
+    features = torch.randn(2, 8, 5, 5, dtype=torch.float64)
+    for a, b in zip(*(gradient_of(features, g, 1) for g in ("one_step", "unrolled")), strict=True):
+        torch.testing.assert_close(a, b)
+    ours, full = (gradient_of(features, g, 3)[1] for g in ("one_step", "unrolled"))
+    assert not torch.allclose(ours, full, rtol=1e-3)
+
+
+def test_detached_gradient_flows_through_the_identity_alone():
+    unit = make().eval()
+    features = torch.randn(1, 8, 4, 4, requires_grad=True)
+    out = unit(features)
+    out.sum().backward()
+    torch.testing.assert_close(features.grad, (out > 0).float())
+
+
+def test_all_regimes_see_the_same_forward_pass():
+    features = torch.randn(2, 8, 5, 5)
+    outs = [make(gradient=g).eval()(features) for g in ("detached", "one_step", "unrolled")]
+    torch.testing.assert_close(outs[0], outs[1])
+    torch.testing.assert_close(outs[0], outs[2])
+
+
+def test_attend_gives_what_the_forward_pass_used():
+    unit = make(gradient="one_step").eval()
+    features = torch.randn(2, 8, 5, 6)
+    result = unit.attend(features, trace=True)
+    assert result.responsibilities.shape == (2, 30, 4)
+    assert result.objective.shape == (2, 4)
+    estimate = (result.responsibilities @ result.bases).transpose(1, 2).reshape(features.shape)
+    expected = F.relu(features + unit.norm(unit.conv2(F.relu(estimate))))
+    torch.testing.assert_close(unit(features), expected)
+
+
+def test_iterations_can_be_changed_after_training():
+    unit = make().eval()
+    features = torch.randn(1, 8, 5, 5)
+    three = unit(features)
+    unit.num_iterations = 6
+    assert not torch.allclose(unit(features), three)
+    torch.testing.assert_close(unit(features), make(num_iterations=6).eval()(features))
+
+
+def test_the_state_dict_carries_the_bases():
+    unit = make().train()
+    unit(torch.randn(2, 8, 5, 5))
+    other = EMAU(8, 4)
+    other.load_state_dict(unit.state_dict())
+    torch.testing.assert_close(other.bases, unit.bases)
+
+
+def test_it_drops_into_a_network_and_learns():
+    torch.manual_seed(0)
+    unit = EMAU(8, 4, gradient="one_step")
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), unit, nn.Conv2d(8, 2, 1))
+    image, target = torch.randn(4, 3, 9, 9), torch.randint(2, (4, 9, 9))
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    losses = []
+    for _ in range(20):
+        loss = F.cross_entropy(network(image), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_bfloat16_autocast_stays_close():
+    unit = make().eval()
+    features = torch.randn(2, 8, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = unit(features)
+    torch.testing.assert_close(half.float(), unit(features), rtol=0.05, atol=0.05)
+
+
+def _distributed(rank, world, port, folder):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
+    )
+    unit = make().train()
+    features = torch.load(f"{folder}/features.pt", weights_only=True)
+    unit(features[:2] if rank == 0 else features[2:])  # 2 and 3 images: not the same number
+    torch.save(unit.bases, f"{folder}/bases{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_average_as_one_batch(tmp_path):
+    features = torch.randn(5, 8, 5, 5)
+    torch.save(features, tmp_path / "features.pt")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_distributed, (2, port, str(tmp_path)), nprocs=2)
+    unit = make().train()
+    unit(features)
+    for rank in range(2):
+        bases = torch.load(tmp_path / f"bases{rank}.pt", weights_only=True)
+        torch.testing.assert_close(bases, unit.bases, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_bases": 0}, "num_bases is 0"),
+        ({"num_iterations": 0}, "num_iterations is 0"),
+        ({"channels": 0}, "channels is 0"),
+        ({"concentration": -1.0}, "concentration is -1"),
+        ({"concentration": math.nan}, "concentration is nan"),
+        ({"momentum": 1.5}, "momentum is 1.5"),
+        ({"maintenance": "learned"}, "gradient='unrolled'"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        EMAU(**{"channels": 8, **options})
+
+
+def test_wrong_number_of_channels_says_what_to_make():
+    with pytest.raises(ValueError, match=r"EMAU\(6"):
+        make()(torch.randn(1, 6, 4, 4))
