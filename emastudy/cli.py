@@ -264,3 +264,7 @@ def _scores_table(iou: Mapping[str, float | None], metrics: Mapping[str, float])
 
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -43,7 +43,7 @@ class Record:
         metrics: "miou" and "pixel_accuracy", percent.
         iou: IoU per class, 0-1; None for a class neither present nor predicted.
         confusion: Pixel counts, [true class][predicted class].
-        curves: Name → [[iteration, value], …].
+        curves: Name → list of (iteration, value).
         seconds: "train" and "evaluate", wall clock.
         parameters: Number of the network's parameters, frozen ones included.
         machine: Processor, threads, accelerator, precision, operating system.
@@ -102,8 +102,11 @@ class Record:
             raise RecordError(f"record {path} has not schema {SCHEMA}; {fix}")
         identity = values.pop("id", None)
         try:
-            record = cls(**{**values, "config": RunConfig.from_dict(values["config"])})
-        except (KeyError, TypeError, ValueError) as error:
+            values["config"] = RunConfig.from_dict(values["config"])
+            curves = values["curves"].items()
+            values["curves"] = {k: [(int(i), float(v)) for i, v in c] for k, c in curves}
+            record = cls(**values)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"record {path} has wrong fields ({error}); {fix}") from error
         if not identity == record.config.id == path.stem:
             raise RecordError(

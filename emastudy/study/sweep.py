@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import submitit
@@ -85,9 +85,14 @@ def run(
         One row a run, in the order of ``configs``, see ``records.load_records``.
 
     Raises:
+        ValueError: Unknown executor.
         SweepError: Runs failed: all others have finished and are recorded, run again to retry.
             Or, with "none", not one of the runs is recorded.
     """
+    if executor not in get_args(Executor):
+        raise ValueError(
+            f"executor is {executor!r}; expected one of {', '.join(get_args(Executor))}"
+        )
     configs = list({config.id: config for config in configs}.values())
     folder = Path(records)
     waiting = [config for config in configs if not _recorded(config, folder)]
@@ -109,8 +114,6 @@ def run(
 def _run_all(
     waiting: list[RunConfig], folder: Path, runtime: Runtime, kind: Executor, slurm: dict[str, Any]
 ) -> None:
-    if kind not in ("local", "slurm"):
-        raise ValueError(f"executor is {kind!r}; expected 'local', 'slurm' or 'none'")
     if kind == "local" and not runtime.threads:
         runtime = replace(runtime, threads=1)
     side_by_side = max(1, (os.cpu_count() or 1) // runtime.threads) if kind == "local" else 10**6

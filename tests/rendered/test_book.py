@@ -1,0 +1,122 @@
+"""The built book, opened page by page in headless Chromium from file://."""
+
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.book
+BOOK = Path(__file__).parents[2] / "book"
+
+
+def pages():
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    chapters = [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    return [toc["root"], *chapters]
+
+
+@pytest.fixture(scope="session")
+def built(root, executed):
+    """The book with the smallest profile's notebooks, built with every warning an error."""
+    folder = root / "build" / "smoke"
+    source = folder / "book"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns("_build", "notebooks", "generated"))
+    shutil.copytree(executed, source / "notebooks")
+    shutil.copytree(folder / "generated", source / "generated")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source]
+    done = subprocess.run(
+        [*command, "-W", "-n", "--keep-going"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return source / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no Chromium on this machine (Debian's package is called chromium)")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        # No sandbox: CI runs as root in a container. No background traffic of the browser's own.
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        yield playwright.chromium.launch(executable_path=path, args=arguments)
+
+
+def test_every_notebook_has_its_page():
+    listed = {Path(p).stem for p in pages() if p.startswith("notebooks/")}
+    there = {p.stem for p in (BOOK.parent / "experiments").glob("*.ipynb")}
+    assert listed == there
+
+
+@pytest.mark.parametrize("page", pages())
+def test_a_page_reads_from_disk(page, built, browser, root):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    asked, problems = [], []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+    tab.on("pageerror", lambda error: problems.append(f"script: {error}"))
+    tab.goto((built / f"{page}.html").as_uri())
+    source = (built / f"{page}.html").read_text()
+    if "math notranslate" in source:
+        tab.wait_for_selector("mjx-container", state="attached", timeout=30_000)
+    screenshots = root / "build" / "screenshots"
+    screenshots.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=screenshots / f"{Path(page).name}.png", full_page=True)
+
+    outside = [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+    assert not outside, "a page loads something from elsewhere"
+    assert not problems
+    text = tab.inner_text("main")
+    assert len(text) > 200
+    for sign in ("Traceback (most recent call last)", "Math input error", "{cite}", "{doc}"):
+        assert sign not in text
+    assert tab.locator("mjx-merror, .MathJax_Error").count() == 0
+    unrendered = tab.locator(".math").filter(has_not=tab.locator("mjx-container")).count()
+    assert unrendered == 0
+    broken = tab.evaluate(
+        "[...document.querySelectorAll('main img')].filter(i => !i.naturalWidth).map(i => i.src)"
+    )
+    assert broken == []
+    if page.startswith("notebooks/"):
+        assert tab.locator("main img").count() >= 1
+    width = tab.evaluate("document.documentElement.scrollWidth")
+    assert width <= 1280, "the page is wider than its window"
+    tab.close()
+
+
+class _References(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == "script" or (tag == "link" and values.get("rel") == "stylesheet") or tag == "img":
+            self.found.append(values.get("src") or values.get("href") or "")
+
+
+def test_no_page_names_a_script_style_or_picture_elsewhere(built):
+    for path in built.rglob("*.html"):
+        parser = _References()
+        parser.feed(path.read_text())
+        assert [r for r in parser.found if r.startswith(("http:", "https:", "//"))] == [], path
+
+
+def test_bad_reference_fails_the_build(built, tmp_path):
+    """The gate is real: a citation that points nowhere stops the build."""
+    book = tmp_path / "book"
+    shutil.copytree(built.parents[1], book, ignore=shutil.ignore_patterns("_build"))
+    (book / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    (book / "index.md").write_text("# One page\n\n{cite}`nobody2000nothing`\n")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", book]
+    done = subprocess.run(
+        [*command, "-W", "-n", "--keep-going"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "nobody2000nothing" in done.stdout + done.stderr

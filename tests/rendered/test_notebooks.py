@@ -1,0 +1,47 @@
+"""The committed notebooks keep the study's form, and run to their end."""
+
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+NOTEBOOKS = sorted(EXPERIMENTS.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_form(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].cell_type == "markdown"
+    assert cells[0].source.startswith("# ")
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged == [code[0]]
+    parameters = papermill.inspect_notebook(path)
+    for line in tagged[0].source.splitlines():
+        # Flat, annotated and commented: papermill injects after this cell, so nothing is derived.
+        name, _, rest = line.partition(":")
+        assert name in parameters, line
+        assert "#" in rest, line
+    assert all(
+        p["inferred_type_name"] in ("str", "int", "float", "bool") for p in parameters.values()
+    )
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs_to_its_end(path, executed):
+    cells = nbformat.read(executed / path.name, as_version=4).cells
+    assert all(
+        output.output_type != "error" for cell in cells for output in cell.get("outputs", [])
+    )
+    assert all(cell.execution_count for cell in cells if cell.cell_type == "code" and cell.source)
+    pictures = [
+        output
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if any(kind.startswith("image/") for kind in output.get("data", {}))
+    ]
+    assert pictures, "people would rather look than read"

@@ -1,0 +1,73 @@
+"""The runner: parameters are checked, what is up to date is left alone, nothing half done."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from emastudy.study.notebooks import NotebookError, run_notebooks
+
+
+def write(experiments, name, source, parameters='profile: str = "quick"  # folder\nn: int = 1'):
+    cells = [
+        new_markdown_cell("# Title"),
+        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        new_code_cell(source),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), experiments / f"{name}.ipynb")
+
+
+@pytest.fixture
+def experiments(tmp_path):
+    folder = tmp_path / "experiments"
+    (folder / "profiles").mkdir(parents=True)
+    (folder / "records" / "other").mkdir(parents=True)
+    (folder / "profiles" / "quick.yaml").write_text("profile: quick\nn: 3\n")
+    write(folder, "01_count", "from pathlib import Path\nprint('n is', n, profile)")
+    return folder
+
+
+def outputs(path):
+    return "".join(
+        o.get("text", "") for c in nbformat.read(path, 4).cells for o in c.get("outputs", [])
+    )
+
+
+def test_profiles_reach_the_notebook_and_reruns_are_skipped(experiments, tmp_path):
+    done = tmp_path / "done"
+    assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [False]
+    assert "n is 3 quick" in outputs(done / "01_count.ipynb")
+    assert str(tmp_path) not in (done / "01_count.ipynb").read_text()
+    assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [True]
+
+    (experiments / "records" / "other" / "x.json").write_text("{}")  # new evidence
+    assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [False]
+    outcome = run_notebooks(experiments, done, "quick", parameters={"n": 5})
+    assert [o.skipped for o in outcome] == [False]
+    assert "n is 5" in outputs(done / "01_count.ipynb")
+
+
+def test_unknown_names_are_errors(experiments, tmp_path):
+    done = tmp_path / "done"
+    with pytest.raises(NotebookError, match="no profile 'quik'; .* has quick"):
+        run_notebooks(experiments, done, "quik")
+    with pytest.raises(NotebookError, match="no notebook '77'; .* has 01_count"):
+        run_notebooks(experiments, done, "quick", only=["77"])
+    with pytest.raises(NotebookError, match="parameter 'iteration'; they have 'n', 'profile'"):
+        run_notebooks(experiments, done, "quick", parameters={"iteration": 3})
+    (experiments / "profiles" / "quick.yaml").write_text("profile: quick\nsede: 3\n")
+    with pytest.raises(NotebookError, match=r"quick\.yaml sets 'sede', which no notebook"):
+        run_notebooks(experiments, done, "quick")
+
+
+def test_a_failing_notebook_is_named_and_the_earlier_ones_kept(experiments, tmp_path):
+    done = tmp_path / "done"
+    write(experiments, "02_fails", "print('before')\nraise RuntimeError('no such dataset')")
+    with pytest.raises(NotebookError, match="02_fails.* failed in cell .* no such dataset"):
+        run_notebooks(experiments, done, "quick")
+    assert (done / "01_count.ipynb").exists()
+    assert not (done / "02_fails.ipynb").exists()
+    assert "before" in outputs(done / "02_fails.partial.ipynb")
+    write(experiments, "02_fails", "print('mended')")
+    assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [True, False]
+    assert not (done / "02_fails.partial.ipynb").exists()

@@ -1,0 +1,134 @@
+"""Records: whole or not there, and what they say they are."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from study.conftest import make_record
+
+from emastudy.study import Record, RecordError, load_records, records_folder, runs_folder
+from emastudy.study.records import source_digest
+
+
+def test_a_record_survives_writing_and_reading(tiny, tmp_path):
+    record = make_record(tiny)
+    path = record.write(tmp_path)
+    assert path.name == f"{tiny.id}.json"
+    assert Record.read(path) == record
+    assert "[10, 1.5]" in path.read_text()  # a point a line, not a number a line
+
+
+def test_the_table_is_tidy(tiny, tmp_path):
+    for seed in (0, 1):
+        make_record(dataclasses.replace(tiny, seed=seed), miou=50.0 + seed).write(tmp_path)
+    ema = dataclasses.replace(tiny, head="ema", head_options={"num_iterations": 5})
+    make_record(ema).write(tmp_path)
+    frame = load_records(tmp_path)
+    assert len(frame) == 3
+    assert frame.loc[ema.id, "head.num_iterations"] == 5
+    assert frame.loc[ema.id, "head.normalization"] == "l2"  # a default, filled in
+    assert sorted(frame[frame["head"] == "fcn"]["miou"]) == [50.0, 51.0]
+    assert load_records(tmp_path / "nothing").empty
+
+
+def damage(path, how):
+    text = path.read_text()
+    values = json.loads(text)
+    if how == "truncated":
+        return path.write_text(text[: len(text) // 2])
+    if how == "empty":
+        return path.write_text("")
+    if how == "older schema":
+        values["schema"] = 0
+    elif how == "another's":
+        values["config"]["seed"] = 7
+    elif how == "unknown field":
+        values["config"]["colour"] = "red"
+    elif how == "lacking field":
+        del values["metrics"]
+    return path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("truncated", "is no JSON"),
+        ("empty", "is no JSON"),
+        ("older schema", "has not schema 1"),
+        ("another's", "says it is run"),
+        ("unknown field", "no field 'colour'"),
+        ("lacking field", "wrong fields"),
+    ],
+)
+def test_a_record_that_cannot_be_trusted_is_named(tiny, tmp_path, how, message):
+    path = make_record(tiny).write(tmp_path)
+    damage(path, how)
+    with pytest.raises(RecordError, match=message) as error:
+        Record.read(path)
+    assert str(path) in str(error.value)
+    assert "delete it" in str(error.value)
+
+
+def test_a_renamed_record_is_refused(tiny, tmp_path):
+    path = make_record(tiny).write(tmp_path)
+    with pytest.raises(RecordError, match="all three names must agree"):
+        Record.read(path.rename(tmp_path / "scenes-fcn-0000000000.json"))
+
+
+def test_a_failed_write_leaves_nothing_and_keeps_the_old(tiny, tmp_path, monkeypatch):
+    path = make_record(tiny, miou=1.0).write(tmp_path)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        make_record(tiny, miou=2.0).write(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert Record.read(path).metrics["miou"] == 1.0
+
+
+def test_kill_9_in_mid_write_leaves_whole_records_only(tiny, tmp_path):
+    script = (
+        "import sys, dataclasses; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "from study.conftest import TINY, make_record;"
+        "r = make_record(TINY); print('ready', flush=True)\n"
+        "while True: r.write(Path(sys.argv[2]))"
+    )
+    tests = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", script, tests, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        time.sleep(0.3)
+        os.kill(process.pid, signal.SIGKILL)
+    written = list(tmp_path.glob("*.json"))
+    assert len(written) == 1
+    Record.read(written[0])
+    assert len(load_records(tmp_path)) == 1  # leftovers of the killed write are not read
+
+
+def test_circumstances_are_recorded(tiny):
+    record = make_record(tiny)
+    assert record.machine["precision"] == "float32"
+    assert {"python", "torch", "torchvision", "accelerate"} <= set(record.versions)
+    assert record.source == source_digest()
+    assert len(record.source) == 12
+
+
+def test_folders_are_found_from_anywhere_in_a_checkout(tmp_path, monkeypatch):
+    (tmp_path / "experiments" / "records").mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "experiments"):
+        monkeypatch.chdir(place)
+        assert records_folder("x") == tmp_path / "experiments" / "records" / "x"
+        assert runs_folder() == tmp_path / "runs"
+    (tmp_path / "elsewhere").mkdir()
+    outside = tmp_path.parent
+    monkeypatch.chdir(outside)
+    assert records_folder("x") == outside / "records" / "x"
+    assert runs_folder() == outside / "runs"

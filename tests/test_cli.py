@@ -1,0 +1,92 @@
+"""The command, from training to pictures, and its options frozen."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emastudy import cli
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["emastudy", *map(str, arguments)])
+    cli.main()
+    return capsys.readouterr().out
+
+
+def failure(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["emastudy", *map(str, arguments)])
+    with pytest.raises(SystemExit) as error:
+        cli.main()
+    # What the option parser refuses is printed in a box.
+    printed = re.sub(r"[│╭╮╰╯─\s]+", " ", capsys.readouterr().err)
+    return f"{error.value} {printed}"
+
+
+def test_train_evaluate_predict_records(monkeypatch, capsys, tmp_path, voc_root):
+    monkeypatch.chdir(tmp_path)
+    out = command(
+        monkeypatch, capsys, "train", "animals", "--data-root", voc_root, "--no-pretrained",
+        "--train-split", "train", "--iterations", "2", "--batch-size", "2", "--crop-size", "65",
+        "--head", "ema", "--head-options", "num_bases=4", "gradient=one_step", "channels=16",
+        "--device", "cpu",
+    )  # fmt: skip
+    assert re.search(r"mIoU \d+\.\d\d %", out)
+    (record,) = (tmp_path / "records" / "command").glob("voc2012-ema-*.json")
+    run = tmp_path / "runs" / record.stem
+
+    again = command(monkeypatch, capsys, "evaluate", run, "--data-root", voc_root)
+    assert re.findall(r"mIoU.*", again) == re.findall(r"mIoU.*", out)
+
+    photograph = voc_root / "JPEGImages" / "2007_000001.jpg"
+    out = command(
+        monkeypatch, capsys, "predict", photograph, "--checkpoint", run, "--output", "seen"
+    )
+    assert re.search(r"2007_000001\.jpg: \w+ \d", out)
+    mask = Image.open(tmp_path / "seen" / "2007_000001_mask.png")
+    assert (mask.mode, mask.size) == ("P", (60, 40))
+    assert set(np.unique(np.array(mask))) <= set(range(7))
+    assert Image.open(tmp_path / "seen" / "2007_000001_overlay.png").size == (60, 40)
+
+    out = command(monkeypatch, capsys, "records")
+    assert "1 records" in out
+    assert record.stem in out
+
+
+def test_the_options_of_train_are_frozen():
+    """A renamed option breaks people's scripts: change this list knowingly."""
+    done = subprocess.run(
+        [sys.executable, "-m", "emastudy.cli", "train", "scenes", "--help"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert set(re.findall(r"(?<=│ )--([a-z-]+)", done.stdout)) == {
+        "dataset", "train-split", "eval-split", "eval-images", "head", "backbone", "pretrained",
+        "output-stride", "eval-output-stride", "bn-momentum", "scales", "crop-size", "batch-size",
+        "iterations", "learning-rate", "momentum", "weight-decay", "poly-power", "precision",
+        "seed", "data-root", "weights-path", "runs-dir", "device", "threads", "workers",
+        "checkpoint-seconds", "head-options", "dataset-options", "records",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "scenes", "--head", "crf"), "head is 'crf'; there are ema"),
+        (("train", "scenes", "--head-options", "T=3"), "no option 'T'"),
+        (("train", "scenes", "--head-options", "channels"), "not of the form NAME=VALUE"),
+        (("train", "scenes", "--head-options", "num_bases=0"), "num_bases is 0"),
+        (("train", "animals"), "say where with root"),
+        (("train", "animals", "--data-root", "/nowhere"), "/nowhere does not exist"),
+        (("evaluate", "/nowhere"), "holds no whole checkpoint"),
+        (("predict", "x.jpg", "--checkpoint", "/nowhere"), "holds no whole checkpoint"),
+        (("study", "--profile", "quik"), "no profile 'quik'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    error = failure(monkeypatch, capsys, *arguments)
+    assert message in error
+    assert "Traceback" not in error

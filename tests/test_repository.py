@@ -1,0 +1,66 @@
+"""The repository as a stranger finds it."""
+
+import json
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+
+def tracked(root):
+    done = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [root / name for name in done.stdout.splitlines() if (root / name).is_file()]
+
+
+def test_no_pictures_or_weights_are_committed(root):
+    wrong = {".png", ".jpg", ".jpeg", ".pth", ".safetensors", ".npy", ".npz"}
+    assert [p for p in tracked(root) if p.suffix in wrong] == []
+
+
+def test_every_dependency_has_a_floor_and_a_reason(root):
+    text = (root / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["study"]
+    for requirement in wanted:
+        if requirement.startswith("emastudy"):
+            continue
+        assert ">=" in requirement, requirement
+        line = next(i for i, x in enumerate(text.splitlines()) if f'"{requirement}"' in x)
+        assert text.splitlines()[line - 1].strip().startswith("# "), requirement
+
+
+def test_constraints_are_exact_and_cover_the_dependencies(root):
+    lines = [x for x in (root / "constraints.txt").read_text().splitlines() if x[:1] != "#"]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+( ?;.*)?", x) for x in lines), lines
+    pinned = {x.split("==")[0].lower().replace("_", "-") for x in lines}
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [x for extra in project["optional-dependencies"].values() for x in extra]
+    names = {re.split(r"[<>=\[ ]", x)[0].lower().replace("_", "-") for x in wanted} - {"emastudy"}
+    assert names <= pinned
+
+
+def test_the_readme_code_runs(root):
+    """Every Python block of README and of the book's page for users."""
+    for page in ("README.md", "book/reproduce.md"):
+        blocks = re.findall(r"```python\n(.*?)```", (root / page).read_text(), re.DOTALL)
+        assert blocks, page
+        names: dict = {}
+        for block in blocks:
+            exec(compile(block, page, "exec"), names)
+
+
+def test_committed_records_are_whole_and_named_rightly(root):
+    from emastudy.study import Record
+
+    paths = [p for p in tracked(root) if p.suffix == ".json" and "records" in p.parts]
+    assert paths
+    for path in paths:
+        record = Record.read(path)
+        assert record.commit, path
+        assert not re.search(r"/(home|work|root|tmp)/", json.dumps(record.config.to_dict()))
