@@ -40,7 +40,8 @@ def test_constraints_are_exact_and_cover_the_dependencies(root):
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+( ?;.*)?", x) for x in lines), lines
     pinned = {x.split("==")[0].lower().replace("_", "-") for x in lines}
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [x for extra in project["optional-dependencies"].values() for x in extra]
+    extras = project["optional-dependencies"].values()
+    wanted = project["dependencies"] + [x for extra in extras for x in extra]
     names = {re.split(r"[<>=\[ ]", x)[0].lower().replace("_", "-") for x in wanted} - {"emastudy"}
     assert names <= pinned
 

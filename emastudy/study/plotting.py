@@ -40,7 +40,7 @@ def lines(
     sns.scatterplot(frame, x=x, y=y, hue=hue, s=14, alpha=0.7, legend=False, ax=ax)
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=sorted(frame[x].unique()))
     ax.legend(title=hue)
-    # A t-interval of two seeds is 12 times their spread: it must not flatten the curves.
+    # A t-interval of two or three seeds is many times their spread: it must not flatten the curves.
     low, high = frame[y].min(), frame[y].max()
     margin = 0.25 * max(high - low, 1)
     ax.set_ylim(low - margin, high + margin)
