@@ -228,8 +228,8 @@ def main() -> None:
             )
         except (
             CheckpointError,
-            FileNotFoundError,
             NonFiniteLossError,
+            OSError,
             RecordError,
             RuntimeError,
             SweepError,

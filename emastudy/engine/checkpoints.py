@@ -88,19 +88,14 @@ def save(accelerator: Accelerator, run_dir: Path, manifest: Manifest) -> None:
         shutil.rmtree(old)
 
 
-def restore(accelerator: Accelerator, run_dir: Path) -> Manifest | None:
-    """Load the newest whole checkpoint into the prepared network, optimiser and schedule.
-
-    Returns:
-        Its manifest, or None where the run has no checkpoint at all (or none that is whole: then
-        the damage is logged and the run starts over).
-    """
-    newest = _newest_whole(run_dir)
-    if newest is None:
-        return None
-    folder, manifest = newest
-    accelerator.load_state(str(folder))
-    return manifest
+def newest(run_dir: Path) -> tuple[Path, Manifest] | None:
+    """The newest whole checkpoint of a run, or None. Damage passed over on the way is logged."""
+    for folder in _newest_first(run_dir):
+        try:
+            return folder, read_manifest(folder)
+        except CheckpointError as error:
+            logger.warning("%s Going back to the one before it.", error)
+    return None
 
 
 def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
@@ -116,13 +111,13 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
     if (folder / "manifest.json").is_file():
         manifest = read_manifest(folder)
     else:
-        newest = _newest_whole(folder)
-        if newest is None:
+        found = newest(folder)
+        if found is None:
             raise CheckpointError(
                 f"{folder} holds no whole checkpoint; give a folder runs/ID or "
                 "runs/ID/checkpoint-NNNNNN that `emastudy train` has written"
             )
-        folder, manifest = newest
+        folder, manifest = found
     network = manifest.config.build_network(len(manifest.classes))
     network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     network.backbone.set_output_stride(manifest.config.eval_output_stride)
@@ -152,15 +147,6 @@ def read_manifest(folder: Path) -> Manifest:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"Checkpoint {folder} is damaged ({error}).") from error
-
-
-def _newest_whole(run_dir: Path) -> tuple[Path, Manifest] | None:
-    for folder in _newest_first(run_dir):
-        try:
-            return folder, read_manifest(folder)
-        except CheckpointError as error:
-            logger.warning("%s Going back to the one before it.", error)
-    return None
 
 
 def _newest_first(run_dir: Path) -> list[Path]:

@@ -79,8 +79,10 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
     )
     dataset = config.load_dataset(config.train_split, runtime)
     set_seed(config.seed)
+    checkpoint = checkpoints.newest(run_dir)
+    pretrained = config.pretrained and checkpoint is None
     network = config.build_network(
-        len(dataset.classes), (runtime.weights_path or "imagenet") if config.pretrained else None
+        len(dataset.classes), (runtime.weights_path or "imagenet") if pretrained else None
     ).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         parameter_groups(network, config.learning_rate, config.weight_decay),
@@ -92,13 +94,12 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
     )
     network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
 
-    manifest = checkpoints.restore(accelerator, run_dir)
-    start = manifest.iteration if manifest else 0
-    curves: dict[str, list[tuple[int, float]]] = (
-        manifest.curves if manifest else {"loss": [], "learning_rate": []}
-    )
-    before = manifest.seconds if manifest else 0.0
-    if start:
+    start, before = 0, 0.0
+    curves: dict[str, list[tuple[int, float]]] = {"loss": [], "learning_rate": []}
+    if checkpoint:
+        folder, manifest = checkpoint
+        accelerator.load_state(str(folder))
+        start, before, curves = manifest.iteration, manifest.seconds, manifest.curves
         logger.info("%s: goes on from iteration %d", config.id, start)
 
     if start < config.iterations:

@@ -168,7 +168,14 @@ def _load(
     if weights is None:
         return
     if weights == "imagenet":
-        state = published.get_state_dict(progress=True, check_hash=True)
+        try:
+            state = published.get_state_dict(progress=True, check_hash=True)
+        except OSError as error:
+            raise ConnectionError(
+                f"weights: {published.url} could not be downloaded ({error}); fetch it elsewhere "
+                "and give its path (weights_path, WEIGHTS=... for make, --weights-path for the "
+                "command)"
+            ) from error
     else:
         path = Path(weights)
         if not path.is_file():

@@ -84,7 +84,7 @@ def test_a_stopped_run_goes_on_bitwise(tmp_path, monkeypatch):
     assert resumed.resumed_from == 10
     assert resumed.curves == whole.curves
     assert_same(weights(resumed.network), weights(whole.network))
-    again = train(TINY, place)  # complete: nothing is trained
+    again = train(TINY, place)  # complete: nothing is trained, nothing downloaded
     assert again.resumed_from == TINY.iterations
     assert_same(weights(again.network), weights(whole.network))
 

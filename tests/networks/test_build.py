@@ -1,5 +1,7 @@
 """Whole networks: names, strides, weights."""
 
+from urllib.error import URLError
+
 import pytest
 import torch
 from torchvision.models import mobilenet_v2, resnet18
@@ -159,6 +161,17 @@ def test_missing_and_truncated_weights_are_named(tmp_path):
     (tmp_path / "w.pth").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"w\.pth is no readable state dict .* truncated"):
         make(weights=tmp_path / "w.pth")
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch):
+    def offline(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")
+    monkeypatch.setattr("os.makedirs", lambda *_, **__: None)
+    with pytest.raises(ConnectionError, match="could not be downloaded .*weights_path"):
+        make(weights="imagenet")
 
 
 def test_an_image_smaller_than_the_stride_says_how_large_it_must_be():
