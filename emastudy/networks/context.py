@@ -54,8 +54,9 @@ class NonLocal(nn.Module):
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend over all pixels and add to the input."""
+        # Contiguous pixels: the fused kernels want them. No copy where the map is channels_last.
         query, key, value = (
-            conv(features).permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)
+            conv(features).permute(0, 2, 3, 1).contiguous().flatten(1, 2).unsqueeze(1)
             for conv in (self.query, self.key, self.value)
         )
         if self.kernel == "dot":

@@ -16,27 +16,30 @@ from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: one 1×1 conv, three dilated 3×3 and the image's mean.
 
-    The five maps of ``channels`` are concatenated and projected to ``channels`` by a 1×1 conv.
+    Their maps, ``channels`` each, are concatenated and projected to ``channels`` by a 1×1 conv.
 
     Args:
         in_channels: Channels of the feature map.
         channels: Channels of each branch and of the output.
         rate: Smallest dilation at output stride 16; the others are twice and three times that.
             The rates keep their meaning in image pixels, so they double at stride 8.
+        image_pooling: Whether the image's mean is among the branches.
 
     Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation",
     arXiv 1706.05587, Section 3.3.
     """
 
-    def __init__(self, in_channels: int, channels: int = 256, rate: int = 6) -> None:
+    def __init__(
+        self, in_channels: int, channels: int = 256, rate: int = 6, image_pooling: bool = True
+    ) -> None:
         super().__init__()
         self.rate = rate
         self.point = conv_bn_relu(in_channels, channels, 1)
         self.atrous = nn.ModuleList(
             conv_bn_relu(in_channels, channels, 3, factor * rate) for factor in (1, 2, 3)
         )
-        self.image = conv_bn_relu(in_channels, channels, 1)
-        self.project = conv_bn_relu(5 * channels, channels, 1)
+        self.image = conv_bn_relu(in_channels, channels, 1) if image_pooling else None
+        self.project = conv_bn_relu((5 if image_pooling else 4) * channels, channels, 1)
 
     def set_output_stride(self, output_stride: int) -> None:
         """Fit the rates to the stride of the feature map; weights stay.
@@ -56,10 +59,11 @@ class ASPP(nn.Module):
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """(B, in_channels, h, w) to (B, channels, h, w)."""
-        mean = self.image(features.mean(dim=(2, 3), keepdim=True))
-        branches = [self.point(features), *(branch(features) for branch in self.atrous)]
-        maps = torch.cat([*branches, mean.expand_as(branches[0])], dim=1)
-        projected: Tensor = self.project(maps)
+        maps = [self.point(features), *(branch(features) for branch in self.atrous)]
+        if self.image is not None:
+            mean = self.image(features.mean(dim=(2, 3), keepdim=True))
+            maps.append(mean.expand_as(maps[0]))
+        projected: Tensor = self.project(torch.cat(maps, dim=1))
         return projected
 
 
@@ -71,6 +75,7 @@ class DeepLabV3Head(nn.Module):
         num_classes: Number of logits.
         channels: Channels of ASPP's branches and output.
         rate: ASPP's smallest dilation at output stride 16.
+        image_pooling: Whether ASPP has the image's mean among its branches.
         dropout: Probability with which a whole channel is dropped before the classifier.
 
     Source: Chen et al., arXiv 1706.05587. Differs from torchvision's: no further 3×3 conv (the
@@ -84,10 +89,11 @@ class DeepLabV3Head(nn.Module):
         *,
         channels: int = 256,
         rate: int = 6,
+        image_pooling: bool = True,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.aspp = ASPP(in_channels[-1], channels, rate)
+        self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
         self.classifier = classifier(channels, num_classes, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -104,6 +110,7 @@ class DeepLabV3PlusHead(nn.Module):
         num_classes: Number of logits.
         channels: Channels of ASPP and of the decoder's two 3×3 convs.
         rate: ASPP's smallest dilation at output stride 16.
+        image_pooling: Whether ASPP has the image's mean among its branches.
         detail_channels: Channels that a 1×1 conv leaves of the first feature map.
         dropout: Probability with which a whole channel is dropped before the classifier.
 
@@ -118,11 +125,12 @@ class DeepLabV3PlusHead(nn.Module):
         *,
         channels: int = 256,
         rate: int = 6,
+        image_pooling: bool = True,
         detail_channels: int = 48,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.aspp = ASPP(in_channels[-1], channels, rate)
+        self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
         self.detail = conv_bn_relu(in_channels[0], detail_channels, 1)
         self.decoder = nn.Sequential(
             conv_bn_relu(channels + detail_channels, channels), conv_bn_relu(channels, channels)
