@@ -48,6 +48,7 @@ class Backbone(nn.Module):
             for name, layer in self.named_modules()
             if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.stride in (2, (2, 2))
         }
+        self.set_output_stride(native_stride)
 
     def set_output_stride(self, output_stride: int) -> None:
         """Change the stride of the last feature map, before or after training; weights stay.
