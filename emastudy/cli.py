@@ -1,4 +1,4 @@
-"""The command ``emastudy``: train, evaluate, predict, records, study.
+"""The command ``emastudy``: train, evaluate, predict, cost, records, study.
 
 Floor: cli (may import everything). The options of ``train`` are the fields of ``RunConfig`` and
 ``Runtime``; a test freezes their names.
@@ -144,6 +144,61 @@ def _predict(
         seen = sorted((name for name in shares if shares[name] > 0), key=shares.get, reverse=True)  # type: ignore[arg-type]
         _say(f"{path}: " + ", ".join(f"{name} {shares[name]:.1%}" for name in seen))
     _say(f"pictures in {output}")
+
+
+@app.command(name="cost")
+def _cost(
+    network: tyro.conf.Positional[str],
+    size: int = 513,
+    backbone: str = "resnet101",
+    num_classes: int = 21,
+    output_stride: int = 8,
+    head_options: Pairs = (),
+    backbone_options: Pairs = (),
+    repeats: int = 0,
+) -> None:
+    """Count a network's multiply-adds, parameters and activation memory, whole and by part.
+
+    For example: emastudy cost emanet --size 513 --backbone-options deep_stem=true
+
+    Args:
+        network: Name of the head or network, see networks.build.
+        size: Height and width of the image, pixels.
+        backbone: Name of the backbone.
+        num_classes: Number of logits.
+        output_stride: Image pixels per feature pixel.
+        head_options: Options of the head, e.g. channels=256.
+        backbone_options: Options of the backbone, e.g. deep_stem=true.
+        repeats: Forward passes to time on this machine's CPU; 0 = only count, without running.
+    """
+    import torch
+
+    from emastudy import networks
+    from emastudy.engine import cost
+
+    with torch.device("cpu" if repeats else "meta"):
+        built = networks.build(
+            network,
+            backbone=backbone,
+            num_classes=num_classes,
+            output_stride=output_stride,
+            backbone_options=_pairs(backbone_options),
+            **_pairs(head_options),
+        ).eval()
+    whole = cost.measure(built, (size, size))
+    lines = [f"{'part':<20}{'GMACs':>10}{'M params':>10}{'kept MiB':>10}{'peak MiB':>10}"]
+    for name, part in {"whole": whole, **whole.parts}.items():
+        lines.append(
+            f"{name:<20}{part.macs / 1e9:>10.2f}{part.params / 1e6:>10.3f}"
+            f"{part.activation_bytes / 2**20:>10.1f}{part.peak_bytes / 2**20:>10.1f}"
+        )
+    lines.append("\nkept: for the backward pass of one image; peak: in inference; both float32")
+    if repeats:
+        image = torch.randn(1, 3, size, size)
+        with torch.inference_mode():
+            time = cost.seconds(lambda: built(image), repeats=repeats)
+        lines.append(f"forward pass: {time:.3f} s, median of {repeats}")
+    _say("\n".join(lines))
 
 
 @app.command(name="records")

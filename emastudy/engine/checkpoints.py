@@ -120,7 +120,7 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
         folder, manifest = found
     network = manifest.config.build_network(len(manifest.classes))
     network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
-    network.backbone.set_output_stride(manifest.config.eval_output_stride)
+    network.set_output_stride(manifest.config.eval_output_stride)
     return network.eval(), manifest
 
 

@@ -30,10 +30,11 @@ class RunConfig:
     Made by a function of ``emastudy.study.protocols``. ``id`` is a hash of the fields that
     differ from their defaults, so a field added later, with a default that means what the code
     did before, leaves every older id as it is. ``head_options`` likewise keeps only what differs
-    from the head's own defaults: stating a default makes no other run.
+    from the head's own defaults: stating a default makes no other run. ``backbone_options`` do
+    the same, and a head's second name becomes its first.
 
     Raises:
-        ValueError: A field out of its range, an unknown head or head option.
+        ValueError: A field out of its range, an unknown head, backbone or option of them.
     """
 
     #: Name of the dataset, see ``datasets.load``.
@@ -54,6 +55,8 @@ class RunConfig:
     head_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     #: Name of the backbone.
     backbone: str = "small_resnet"
+    #: Options of the backbone, e.g. ``{"deep_stem": True}``.
+    backbone_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     #: Start the backbone from ImageNet weights.
     pretrained: bool = False
     #: Image pixels per feature pixel in training.
@@ -86,15 +89,20 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        defaults = networks.head_defaults(self.head)
-        sparse = {k: v for k, v in self.head_options.items() if v != defaults.get(k)}
-        object.__setattr__(self, "head_options", sparse)
-        for option in sparse:
-            if option not in defaults:
-                raise ValueError(
-                    f"head_options: head {self.head!r} has no option {option!r}; it has "
-                    + ", ".join(sorted(defaults))
-                )
+        object.__setattr__(self, "head", networks.ALIASES.get(self.head, self.head))
+        for part, name, defaults in (
+            ("head", self.head, networks.head_defaults(self.head)),
+            ("backbone", self.backbone, networks.backbone_defaults(self.backbone, self.head)),
+        ):
+            table = f"{part}_options"
+            sparse = {k: v for k, v in getattr(self, table).items() if v != defaults.get(k)}
+            object.__setattr__(self, table, sparse)
+            for option in sparse:
+                if option not in defaults:
+                    raise ValueError(
+                        f"{table}: {part} {name!r} has no option {option!r}; it has "
+                        + (", ".join(sorted(defaults)) or "none")
+                    )
         for name, low in (
             ("batch_size", 1),
             ("iterations", 1),
@@ -163,6 +171,7 @@ class RunConfig:
             output_stride=self.output_stride,
             weights=weights,
             bn_momentum=self.bn_momentum,
+            backbone_options=self.backbone_options,
             **options,
         )
 

@@ -83,7 +83,8 @@ def evaluate(
         description: Label of the progress bar.
     """
     device = next(network.parameters()).device
-    network.eval().backbone.set_output_stride(config.eval_output_stride)
+    network.eval()
+    network.set_output_stride(config.eval_output_stride)
     confusion = MulticlassConfusionMatrix(
         len(dataset.classes), ignore_index=IGNORE, sync_on_compute=False
     ).to(device)

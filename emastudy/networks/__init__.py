@@ -4,8 +4,31 @@ Imports the floor em; knows nothing of datasets. ``build(head, backbone=..., num
 makes a network, ``EMAU`` is the unit alone.
 """
 
-from emastudy.networks.build import SegmentationNetwork, build, head_defaults
-from emastudy.networks.context import NonLocal
+from emastudy.networks.build import (
+    SegmentationNetwork,
+    backbone_defaults,
+    build,
+    head_defaults,
+)
+from emastudy.networks.context import DoubleAttention, NonLocal
 from emastudy.networks.emau import EMAU
+from emastudy.networks.heads import ALIASES
+from emastudy.networks.official import export_official_state_dict, load_official_state_dict
+from emastudy.networks.psa import PointwiseSpatialAttention
+from emastudy.networks.pyramids import ASPP, PyramidPooling
 
-__all__ = ["EMAU", "NonLocal", "SegmentationNetwork", "build", "head_defaults"]
+__all__ = [
+    "ALIASES",
+    "ASPP",
+    "EMAU",
+    "DoubleAttention",
+    "NonLocal",
+    "PointwiseSpatialAttention",
+    "PyramidPooling",
+    "SegmentationNetwork",
+    "backbone_defaults",
+    "build",
+    "export_official_state_dict",
+    "head_defaults",
+    "load_official_state_dict",
+]

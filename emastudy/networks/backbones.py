@@ -8,17 +8,16 @@ keeps every weight's meaning: the dilated network's last map, subsampled, *is* t
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import (
-    MobileNet_V2_Weights,
-    ResNet18_Weights,
-    WeightsEnum,
-    mobilenet_v2,
-    resnet18,
-)
+from torchvision.models import WeightsEnum, get_model, get_model_weights
+
+#: Multi-grid's factors for the dilations of the last stage's blocks, as in the released EMANet.
+MULTI_GRID = (1, 2, 4)
 
 
 class Backbone(nn.Module):
@@ -28,12 +27,19 @@ class Backbone(nn.Module):
         stages: Modules run one after another; the output of each is a feature map.
         channels: Channels of each stage's output.
         native_stride: Output stride of the last stage before any dilation.
+        multi_grid: Factor for the dilation of each block of the last stage, on top of the à trous
+            rule; empty = 1 for all.
     """
 
     def __init__(
-        self, stages: Sequence[nn.Module], channels: Sequence[int], native_stride: int
+        self,
+        stages: Sequence[nn.Module],
+        channels: Sequence[int],
+        native_stride: int,
+        multi_grid: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.multi_grid = tuple(multi_grid)
         self.stages = nn.ModuleList(stages)
         self.channels = tuple(channels)
         self.native_stride = native_stride
@@ -42,12 +48,15 @@ class Backbone(nn.Module):
             for name, layer in self.named_modules()
             if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.stride in (2, (2, 2))
         }
+        self.set_output_stride(native_stride)
 
     def set_output_stride(self, output_stride: int) -> None:
         """Change the stride of the last feature map, before or after training; weights stay.
 
         À trous: where a layer would stride beyond ``output_stride`` it keeps its resolution, and
-        every conv after it is dilated by the factor that was not subsampled.
+        every conv after it is dilated by the factor that was not subsampled (times its block's
+        factor of ``multi_grid``). With multi-grid (1, 2, 4) the three blocks of a ResNet's layer4
+        are dilated by 1, 4, 8 at stride 16 and by 2, 8, 16 at stride 8.
 
         Raises:
             ValueError: ``output_stride`` is no power of two from 4 to the native stride.
@@ -68,7 +77,7 @@ class Backbone(nn.Module):
             if not isinstance(layer, nn.Conv2d):
                 continue
             shortcut = layer.kernel_size == (1, 1)  # beside the block's strided conv, after it
-            layer.dilation = (1, 1) if shortcut else (dilation, dilation)
+            layer.dilation = (1, 1) if shortcut else (dilation * self._grid(name),) * 2
             layer.padding = tuple(
                 d * (k // 2) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)
             )
@@ -77,6 +86,11 @@ class Backbone(nn.Module):
                     dense = stride * 2 > output_stride
                     stride, dilation = (stride, dilation * 2) if dense else (stride * 2, dilation)
                 layer.stride = (1, 1) if dense else (2, 2)
+
+    def _grid(self, layer: str) -> int:
+        _, stage, block, *_ = layer.split(".")  # stages.3.0.conv2
+        last = int(stage) == len(self.stages) - 1
+        return self.multi_grid[int(block)] if last and self.multi_grid else 1
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """All stages' feature maps, finest first."""
@@ -115,64 +129,120 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-def mobilenet_v2_backbone(weights: str | Path | None = None) -> Backbone:
+def mobilenet_v2(weights: str | Path | None = None) -> Backbone:
     """MobileNetV2 (Sandler et al., CVPR 2018) up to its last bottleneck, 320 channels.
 
     The 1×1 conv to 1,280 channels that follows serves classification and is left out, as
     DeepLab does.
     """
-    features = mobilenet_v2().features[:18]
-    _load(features, weights, MobileNet_V2_Weights.IMAGENET1K_V1, prefix="features.")
+    features = get_model("mobilenet_v2").features[:18]
+    _load(features, weights, "mobilenet_v2", prefix="features.")
     cuts = ((0, 4, 24), (4, 7, 32), (7, 14, 96), (14, 18, 320))
     return Backbone([features[a:b] for a, b, _ in cuts], [c for *_, c in cuts], native_stride=32)
 
 
-def resnet18_backbone(weights: str | Path | None = None, *, stages: int = 4) -> Backbone:
-    """ResNet-18 (He et al., CVPR 2016).
+def resnet(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    stages: int = 4,
+    deep_stem: bool = False,
+    multi_grid: bool = False,
+) -> Backbone:
+    """ResNet-18, -34, -50, -101 or -152 (He et al., "Deep Residual Learning", CVPR 2016).
+
+    The bottlenecks of the deeper ones stride in their 3×3 conv, as torchvision's and the released
+    EMANet's do (the paper strides in the first 1×1).
 
     Args:
-        weights: "imagenet" (torchvision's download), a state-dict file with torchvision's names,
-            or None.
-        stages: 4, or 3 to end at layer3 (256 channels, stride 16).
+        name: torchvision's name, e.g. "resnet101".
+        weights: "imagenet" (torchvision's first download), one of torchvision's names such as
+            "IMAGENET1K_V2", a state-dict file with torchvision's names, or None.
+        stages: 4, or 3 to end at layer3 (stride 16).
+        deep_stem: Three 3×3 convs (64, 64, 128 channels) instead of one 7×7 of 64, as in the
+            released EMANet. In a state-dict file it has the names conv1.0, conv1.1, conv1.3,
+            conv1.4, conv1.6 and bn1.
+        multi_grid: Multiply the dilations of layer4's blocks by 1, 2, 4, see
+            :meth:`Backbone.set_output_stride`. The two blocks of ResNet-18 take 1 and 2.
+
+    Raises:
+        ValueError: ``stages`` is neither 3 nor 4; multi-grid without layer4; weights that do not
+            fit.
     """
     if stages not in (3, 4):
         raise ValueError(f"stages is {stages}; a ResNet may end at stage 3 or 4")
-    trunk = resnet18()
+    if multi_grid and stages != 4:
+        raise ValueError("multi_grid is True with stages=3; it dilates layer4 and needs stages=4")
+    trunk = get_model(name)
     del trunk.fc
     if stages == 3:
         del trunk.layer4
-    _load(trunk, weights, ResNet18_Weights.IMAGENET1K_V1)
+    if deep_stem:
+        _deepen(trunk)
+    _load(trunk, weights, name)
     stem = nn.Sequential(trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool, trunk.layer1)
     rest = [trunk.layer2, trunk.layer3] + ([trunk.layer4] if stages == 4 else [])
-    return Backbone([stem, *rest], (64, 128, 256, 512)[:stages], native_stride=2 ** (stages + 1))
+    expansion = trunk.layer1[0].expansion
+    return Backbone(
+        [stem, *rest],
+        [expansion * width for width in (64, 128, 256, 512)[:stages]],
+        native_stride=2 ** (stages + 1),
+        multi_grid=MULTI_GRID[: len(trunk.layer4)] if multi_grid else (),
+    )
+
+
+def _deepen(trunk: Any) -> None:
+    """Replace torchvision's 7×7 conv by three 3×3, and widen what reads it to 128 channels."""
+    trunk.conv1 = nn.Sequential(
+        *_conv_bn(3, 64, stride=2),
+        nn.ReLU(inplace=True),
+        *_conv_bn(64, 64),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(64, 128, 3, padding=1, bias=False),
+    )
+    trunk.bn1 = nn.BatchNorm2d(128)
+    first = trunk.layer1[0]
+    first.conv1 = nn.Conv2d(
+        128, 64, first.conv1.kernel_size, padding=first.conv1.padding, bias=False
+    )
+    if first.downsample is None:  # basic blocks of 64 channels: the identity does not fit any more
+        first.downsample = _conv_bn(128, 64, kernel_size=1)
+    else:
+        first.downsample[0] = nn.Conv2d(128, 256, 1, bias=False)
+    for conv in (*trunk.conv1, first.conv1, first.downsample[0]):
+        if isinstance(conv, nn.Conv2d):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "small_resnet": small_resnet,
-    "mobilenet_v2": mobilenet_v2_backbone,
-    "resnet18": resnet18_backbone,
+    "mobilenet_v2": mobilenet_v2,
+    **{name: partial(resnet, name) for name in map("resnet{}".format, (18, 34, 50, 101, 152))},
 }
 
 
-def _conv_bn(in_channels: int, channels: int, stride: int = 1, kernel_size: int = 3) -> nn.Module:
+def _conv_bn(
+    in_channels: int, channels: int, stride: int = 1, kernel_size: int = 3
+) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(channels),
     )
 
 
-def _load(
-    trunk: nn.Module, weights: str | Path | None, published: WeightsEnum, prefix: str = ""
-) -> None:
+def _load(trunk: nn.Module, weights: str | Path | None, name: str, prefix: str = "") -> None:
     """Fill ``trunk`` from torchvision's download or from a file of torchvision's names."""
     if weights is None:
         return
-    if weights == "imagenet":
+    published: dict[str, WeightsEnum] = dict(get_model_weights(name).__members__)
+    published["imagenet"] = published["IMAGENET1K_V1"]
+    if weights in published:
+        choice = published[str(weights)]
         try:
-            state = published.get_state_dict(progress=True, check_hash=True)
+            state = choice.get_state_dict(progress=True, check_hash=True)
         except OSError as error:
             raise ConnectionError(
-                f"weights: {published.url} could not be downloaded ({error}); fetch it elsewhere "
+                f"weights: {choice.url} could not be downloaded ({error}); fetch it elsewhere "
                 "and give its path (weights_path, WEIGHTS=... for make, --weights-path for the "
                 "command)"
             ) from error
@@ -180,8 +250,8 @@ def _load(
         path = Path(weights)
         if not path.is_file():
             raise FileNotFoundError(
-                f"weights: there is no file {path}; give 'imagenet' (torchvision's download), "
-                "the path of a state dict, or None"
+                f"weights: there is no file {path}; give the path of a state dict, one of "
+                f"torchvision's {', '.join(published)}, or None"
             )
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -190,12 +260,13 @@ def _load(
                 f"weights: {path} is no readable state dict ({error}); it may be truncated: "
                 "fetch it again"
             ) from error
-    state = {name.removeprefix(prefix): value for name, value in state.items()}
+    state = {key.removeprefix(prefix): value for key, value in state.items()}
     wanted = trunk.state_dict()
-    missing = [name for name in wanted if name not in state]
-    if missing:
+    misfits = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
+    if misfits:
         raise ValueError(
-            f"weights: {weights} lacks {len(missing)} of this backbone's {len(wanted)} tensors, "
-            f"{missing[0]} the first; is it the state dict of another network?"
+            f"weights: {weights} lacks {len(misfits)} of this backbone's {len(wanted)} tensors, "
+            f"or has them in another shape, {misfits[0]} the first; is it the state dict of "
+            "another network? (torchvision has none for deep_stem=True)"
         )
-    trunk.load_state_dict({name: state[name] for name in wanted})
+    trunk.load_state_dict({key: state[key] for key in wanted})

@@ -14,22 +14,38 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emastudy.networks.backbones import BACKBONES, Backbone
-from emastudy.networks.heads import HEADS
+from emastudy.networks.heads import ALIASES, HEADS
+from emastudy.networks.pyramids import ASPP
+
+#: What a published network asks of its backbone, beside its head.
+_BACKBONE_OPTIONS = {"emanet_released": {"deep_stem": True, "multi_grid": True}}
 
 
 class SegmentationNetwork(nn.Module):
     """An image (B, 3, H, W) to logits (B, num_classes, H, W) at the image's own size.
 
     Attributes:
-        backbone: Image to feature maps; ``backbone.set_output_stride(8)`` changes the resolution
-            at any time and keeps all weights.
-        head: Feature maps to logits at the last map's resolution.
+        backbone: Image to feature maps.
+        head: Feature maps to logits at the last map's resolution or finer.
     """
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Change the stride of the last feature map, before or after training; weights stay.
+
+        The backbone trades strides for dilation, and an ASPP in the head adapts its rates.
+
+        Raises:
+            ValueError: The backbone or the ASPP does not allow it.
+        """
+        self.backbone.set_output_stride(output_stride)
+        for module in self.head.modules():
+            if isinstance(module, ASPP):
+                module.set_output_stride(output_stride)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
         """Logits in float32, upsampled bilinearly with aligned corners as in the released code."""
@@ -58,40 +74,36 @@ def build(
     """Build a segmentation network by name.
 
     Args:
-        head: "fcn", "ema" or "non_local".
-        backbone: "small_resnet" (for scenes), "mobilenet_v2" or "resnet18".
+        head: "ema" or "emanet" (EMANet as the paper's Table 1 counts it), "emanet_released" (with
+            the released code's extra 3×3 conv, deep stem and multi-grid), "fcn", "non_local",
+            "a2", "deeplabv3", "deeplabv3plus", "psanet" or "pspnet".
+        backbone: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2" or
+            "small_resnet" (for scenes).
         num_classes: Number of logits.
-        output_stride: Image pixels per pixel of the last feature map: 4, 8, 16 or 32.
-        weights: Of the backbone: "imagenet" (torchvision's download), the path of a state dict
-            with torchvision's names, or None.
+        output_stride: Image pixels per pixel of the last feature map: 4, 8, 16 or 32. Change it
+            later with ``network.set_output_stride``.
+        weights: Of the backbone: "imagenet" (torchvision's download) or a torchvision name such
+            as "IMAGENET1K_V2", the path of a state dict with torchvision's names, or None.
         bn_momentum: Weight of the *new* statistics in every batch norm (torch's convention).
-        backbone_options: Further options of the backbone.
+        backbone_options: Further options of the backbone, e.g. ``{"deep_stem": True}``.
         head_options: Options of the head, among them those of its context module.
 
     Raises:
         ValueError: An unknown name or option (the message lists those that exist) or one out of
             its range.
     """
+    head = ALIASES.get(head, head)
     maker = _lookup("head", head, HEADS)
-    known = head_defaults(head)
-    for option in head_options:
-        if option not in known:
-            raise ValueError(
-                f"head {head!r} has no option {option!r}; it has {', '.join(sorted(known))}"
-            )
-    trunk = _lookup("backbone", backbone, BACKBONES)(weights, **(backbone_options or {}))
-    trunk.set_output_stride(output_stride)
+    _check_options("head", head, head_options, head_defaults(head))
+    trunk_options = backbone_defaults(backbone, head)
+    _check_options("backbone", backbone, backbone_options or {}, trunk_options)
+    trunk = BACKBONES[backbone](weights, **{**trunk_options, **(backbone_options or {})})
     network = SegmentationNetwork(trunk, maker(trunk.channels, num_classes, **head_options))
+    network.set_output_stride(output_stride)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = bn_momentum
     return network
-
-
-def _lookup(kind: str, name: str, table: dict[str, Any]) -> Any:
-    if name not in table:
-        raise ValueError(f"{kind} is {name!r}; there are {', '.join(sorted(table))}")
-    return table[name]
 
 
 def head_defaults(head: str) -> dict[str, Any]:
@@ -100,11 +112,44 @@ def head_defaults(head: str) -> dict[str, Any]:
     Raises:
         ValueError: Unknown head.
     """
-    maker = _lookup("head", head, HEADS)
-    parts = [maker.func, maker.args[0]] if isinstance(maker, partial) else [maker]
-    found: dict[str, Any] = {}
+    return _defaults(_lookup("head", ALIASES.get(head, head), HEADS))
+
+
+def backbone_defaults(backbone: str, head: str = "fcn") -> dict[str, Any]:
+    """Options of a backbone (``weights`` left out) with their default values under a head.
+
+    Raises:
+        ValueError: Unknown backbone, or one without an option that the head's network has.
+    """
+    found = _defaults(_lookup("backbone", backbone, BACKBONES))
+    del found["weights"]
+    asked = _BACKBONE_OPTIONS.get(head, {})
+    _check_options("backbone", backbone, asked, found)
+    return {**found, **asked}
+
+
+def _lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        names = [*table, *ALIASES] if kind == "head" else table
+        raise ValueError(f"{kind} is {name!r}; there are {', '.join(sorted(names))}")
+    return table[name]
+
+
+def _defaults(maker: Any) -> dict[str, Any]:
+    parts, found = [maker], {}
+    if isinstance(maker, partial):
+        parts, found = [maker.func, *filter(callable, maker.args)], dict(maker.keywords)
     for part in parts:
         for parameter in inspect.signature(part).parameters.values():
             if parameter.default is not parameter.empty:
                 found.setdefault(parameter.name, parameter.default)
     return found
+
+
+def _check_options(
+    kind: str, name: str, options: Mapping[str, Any], known: Mapping[str, Any]
+) -> None:
+    for option in options:
+        if option not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise ValueError(f"{kind} {name!r} has no option {option!r}; it has {there}")

@@ -3,37 +3,47 @@
 Floor: networks (imports torch).
 """
 
+from typing import Literal, get_args
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Kernel = Literal["embedded_gaussian", "dot"]
+
 
 class NonLocal(nn.Module):
-    r"""Non-local block with the embedded Gaussian kernel.
+    r"""Non-local block: every pixel becomes a mean over all pixels, weighted by similarity.
 
     .. math:: y_i = x_i + \mathrm{BN}\Big(W_o \sum_j
-        \mathrm{softmax}_j\big(\theta(x_i)^\top \phi(x_j)\big)\, g(x_j)\Big)
+        \frac{f(x_i, x_j)}{\mathcal C(x_i)}\, g(x_j)\Big), \quad
+        f = \exp\big(\theta(x_i)^\top \phi(x_j)\big) \text{ or } \theta(x_i)^\top \phi(x_j)
 
-    θ, φ and g are 1×1 convs to C/2 channels. The attention goes through
+    θ, φ and g are 1×1 convs to C/2 channels; 𝒞 is Σ_j f for the embedded Gaussian (a softmax
+    over j) and N for the dot product. The Gaussian goes through
     ``scaled_dot_product_attention`` with scale 1, so the N×N matrix is never stored where the
-    device has a fused kernel for it.
+    device has a fused kernel for it. The dot product is θ(X) (φ(X)ᵀ g(X)) / N, linear in N.
 
     Args:
         channels: C, even.
+        kernel: f, "embedded_gaussian" or "dot".
 
     Raises:
-        ValueError: ``channels`` is odd.
+        ValueError: ``channels`` is odd, or ``kernel`` is unknown.
 
-    Source: Wang et al., "Non-local Neural Networks", CVPR 2018, Eqs 1, 3 and 6. The batch
+    Source: Wang et al., "Non-local Neural Networks", CVPR 2018, Eqs 1, 3, 4 and 6. The batch
     norm starts at zero there, so that the block starts as the identity; so it does here.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, kernel: Kernel = "embedded_gaussian") -> None:
         super().__init__()
         if channels % 2:
             raise ValueError(
                 f"channels is {channels}; the non-local block halves it: use an even C"
             )
+        if kernel not in get_args(Kernel):
+            raise ValueError(f"kernel is {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
+        self.kernel = kernel
         inner = channels // 2
         self.query = nn.Conv2d(channels, inner, 1)
         self.key = nn.Conv2d(channels, inner, 1)
@@ -44,11 +54,63 @@ class NonLocal(nn.Module):
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend over all pixels and add to the input."""
+        # Contiguous pixels: the fused kernels want them. No copy where the map is channels_last.
         query, key, value = (
-            conv(features).permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)
+            conv(features).permute(0, 2, 3, 1).contiguous().flatten(1, 2).unsqueeze(1)
             for conv in (self.query, self.key, self.value)
         )
-        y = F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
-        y = y.transpose(1, 2).reshape(len(y), -1, *features.shape[-2:])
+        if self.kernel == "dot":
+            y = query @ (key.transpose(-2, -1) @ value / key.shape[-2])
+        else:
+            y = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        y = y.squeeze(1).transpose(1, 2).reshape(len(y), -1, *features.shape[-2:])
+        attended: Tensor = self.norm(self.out(y))
+        return features + attended
+
+
+class DoubleAttention(nn.Module):
+    r"""A² block: gather the image into K vectors, then hand every pixel a mixture of them.
+
+    .. math:: y = x + \mathrm{BN}\Big(W_o
+        \big[\phi(X)\, \mathrm{softmax}_n(\theta(X))^\top\big]
+        \mathrm{softmax}_k(\rho(X))\Big)
+
+    θ and ρ are 1×1 convs to K channels, φ one to C/4. The first softmax runs over the N pixels
+    (gather), the second over the K vectors (distribute). With φ the identity, ρ = λ X μ^(0)ᵀ,
+    z = softmax_k(ρ) and gather weights z_nk / Σ_m z_mk, what stands in the outer bracket is one
+    iteration of EM attention without bases normalisation.
+
+    Args:
+        channels: C, a multiple of 4.
+        num_bases: K, number of gathered vectors.
+
+    Raises:
+        ValueError: ``channels`` is no multiple of 4.
+
+    Source: Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, Eq. 6. Differs: K is
+    free and 64 by default, as EMA's; there it is C/4, like φ's width. The batch norm starts at
+    zero, like :class:`NonLocal`'s.
+    """
+
+    def __init__(self, channels: int, num_bases: int = 64) -> None:
+        super().__init__()
+        if channels % 4:
+            raise ValueError(
+                f"channels is {channels}; the A² block quarters it: use a multiple of 4"
+            )
+        self.gather = nn.Conv2d(channels, num_bases, 1)
+        self.distribute = nn.Conv2d(channels, num_bases, 1)
+        self.value = nn.Conv2d(channels, channels // 4, 1)
+        self.out = nn.Conv2d(channels // 4, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Gather, distribute and add to the input."""
+        over_pixels = self.gather(features).flatten(2).float().softmax(dim=2)  # (B, K, N)
+        over_bases = self.distribute(features).flatten(2).float().softmax(dim=1)  # (B, K, N)
+        value = self.value(features).flatten(2)  # (B, C/4, N)
+        gathered = value @ over_pixels.to(value.dtype).transpose(1, 2)  # (B, C/4, K)
+        y = (gathered @ over_bases.to(value.dtype)).unflatten(2, features.shape[-2:])
         attended: Tensor = self.norm(self.out(y))
         return features + attended

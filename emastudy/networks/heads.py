@@ -1,6 +1,9 @@
-"""Heads: a backbone's feature maps to class logits at the last map's resolution.
+"""Heads: a backbone's feature maps to class logits, at the last map's resolution or finer.
 
 Floor: networks (imports torch).
+
+All share one interface: ``maker(in_channels, num_classes, **options)`` makes a module that maps
+the list of feature maps to logits. ``HEADS`` has them by name.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,14 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from emastudy.networks.context import NonLocal
+from emastudy.networks.context import DoubleAttention, NonLocal
 from emastudy.networks.emau import EMAU
+from emastudy.networks.layers import classifier, conv_bn_relu
+from emastudy.networks.psa import PSAHead
+from emastudy.networks.pyramids import DeepLabV3Head, DeepLabV3PlusHead, PSPHead
 
 
 class ContextHead(nn.Module):
     """3×3 conv to ``channels`` → context module → 1×1 classifier, on the last feature map.
 
-    The networks compared differ in the context module alone: none (FCN), EMAU, non-local.
+    The networks compared differ in the context module alone: none (FCN), EMAU, non-local, A².
 
     Args:
         context: Makes the context module, called as ``context(channels, **options)``.
@@ -24,10 +30,11 @@ class ContextHead(nn.Module):
         num_classes: Number of logits.
         channels: Channels that the context module sees, the paper's C.
         dropout: Probability with which a whole channel is dropped before the classifier.
+        extra_channels: Channels of a further 3×3 conv-BN-ReLU after the context module, 256 in
+            the released EMANet; 0 = none, as in the paper's Table 1.
         options: The context module's own.
 
-    Source: Li et al., ICCV 2019, Section 6.1; dropout from the released code, whose further 3×3
-    conv after the unit is left out, as in the paper's Table 1.
+    Source: Li et al., ICCV 2019, Section 6.1; dropout from the released code.
     """
 
     def __init__(
@@ -38,20 +45,19 @@ class ContextHead(nn.Module):
         *,
         channels: int = 512,
         dropout: float = 0.1,
+        extra_channels: int = 0,
         **options: Any,
     ) -> None:
         super().__init__()
-        self.reduce = nn.Sequential(
-            nn.Conv2d(in_channels[-1], channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
+        self.reduce = conv_bn_relu(in_channels[-1], channels)
         self.context = context(channels, **options)
-        self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1))
+        self.extra = conv_bn_relu(channels, extra_channels) if extra_channels else nn.Identity()
+        self.classifier = classifier(extra_channels or channels, num_classes, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Logits (B, num_classes, h, w)."""
-        logits: Tensor = self.classifier(self.context(self.reduce(features[-1])))
+        attended = self.context(self.reduce(features[-1]))
+        logits: Tensor = self.classifier(self.extra(attended))
         return logits
 
 
@@ -61,7 +67,15 @@ def no_context(channels: int) -> nn.Module:
 
 
 HEADS: dict[str, Callable[..., nn.Module]] = {
-    "fcn": partial(ContextHead, no_context),
+    "a2": partial(ContextHead, DoubleAttention),
+    "deeplabv3": DeepLabV3Head,
+    "deeplabv3plus": DeepLabV3PlusHead,
     "ema": partial(ContextHead, EMAU),
+    "emanet_released": partial(ContextHead, EMAU, extra_channels=256),
+    "fcn": partial(ContextHead, no_context),
     "non_local": partial(ContextHead, NonLocal),
+    "psanet": PSAHead,
+    "pspnet": PSPHead,
 }
+#: Further names of heads.
+ALIASES = {"emanet": "ema"}

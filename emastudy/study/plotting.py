@@ -13,7 +13,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import gmean
 
+from emastudy.study.scaling import fit_exponent
 from emastudy.study.statistics import mean_interval
 
 
@@ -72,6 +74,38 @@ def intervals(
     ax.set(xlabel=xlabel, yticks=list(places.values()), yticklabels=list(places))
     ax.set_ylim(-len(places) + 0.4, 0.6)
     ax.grid(axis="y", visible=False)
+
+
+def power_laws(
+    frame: pd.DataFrame, x: str, y: str, hue: str, *, ax: Axes, xlabel: str, ylabel: str
+) -> None:
+    """Measured points on two logarithmic axes, and the power law fitted to each group.
+
+    Args:
+        frame: One row a measurement.
+        x: Column on the horizontal axis, positive.
+        y: Column on the vertical axis, positive.
+        hue: Column that tells the groups apart; the legend gives each one's exponent.
+        ax: Where to draw.
+        xlabel: Name and unit of x.
+        ylabel: Name and unit of y.
+    """
+    for number, (group, part) in enumerate(frame.groupby(hue, sort=False)):
+        fit = fit_exponent(part[x], part[y])
+        line = np.exp(np.log(part[y]).mean() + fit.exponent * (np.log(part[x] / gmean(part[x]))))
+        ax.plot(part[x], part[y], "o", color=f"C{number}")
+        ax.plot(
+            part[x],
+            line,
+            color=f"C{number}",
+            alpha=0.6,
+            label=f"{group}: {xlabel}^{fit.exponent:.2f}",
+        )
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    ticks = sorted(frame[x].unique())
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    ax.legend()
 
 
 def colorize(mask: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> np.ndarray:

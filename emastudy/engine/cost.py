@@ -1,0 +1,214 @@
+"""What a network costs: multiply-adds, parameters, activation memory, time.
+
+Floor: engine.
+
+Counting runs on the meta device, where tensors have shapes and no data: a ResNet-152 at 1025×1025
+needs no memory. Timing runs where the module and its input are.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from emastudy.networks import EMAU
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs of one image's forward pass in float32.
+
+    Attributes:
+        macs: Multiply-adds of convolutions and matrix products, half of what
+            ``torch.utils.flop_counter`` counts. It does not see, nor does this: additions of
+            biases, batch norm, softmax, pooling, resizing and other element-wise work.
+        convolution_macs: Those of them that convolutions do.
+        params: Parameters, frozen ones included, and the bases μ^(0) of EM attention, which are
+            learnt though no optimiser touches them. Batch norm's running statistics are not.
+        activation_bytes: Tensors that training keeps for the backward pass, each counted once;
+            weights and the input left out.
+        peak_bytes: Largest sum of tensors alive at one moment of inference; weights and the input
+            left out, and so is what a kernel allocates for itself. Attention over all pixel pairs
+            counts with its N×N matrix, which fused kernels avoid.
+        parts: The same for each part by its dotted name. A part's ``activation_bytes`` are of
+            tensors first kept while it ran; its ``peak_bytes`` the network's while it ran.
+    """
+
+    macs: int
+    convolution_macs: int
+    params: int
+    activation_bytes: int
+    peak_bytes: int
+    parts: Mapping[str, "Cost"] = field(default_factory=dict)
+
+
+def measure(network: nn.Module, size: tuple[int, int], *, channels: int = 3) -> Cost:
+    """Count a network's costs without running it.
+
+    Args:
+        network: A network of ``networks.build``, or any module that takes one (1, channels, H, W)
+            tensor. It is left as it is; it may lie on the meta device.
+        size: (H, W) of the input.
+        channels: Channels of the input.
+
+    Returns:
+        The whole network's cost, with its parts down to two levels.
+    """
+    parts = {
+        name: part
+        for name, part in network.named_modules()
+        if name.count(".") < 2 and not isinstance(part, nn.ModuleList | nn.ModuleDict)
+    }
+    state = {
+        name: torch.empty_like(value, device="meta").requires_grad_(value.requires_grad)
+        for name, value in [*network.named_parameters(), *network.named_buffers()]
+    }
+    # Two for training: batch norm on a single pooled value would refuse one.
+    image, images = (torch.empty(batch, channels, *size, device="meta") for batch in (1, 2))
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.no_grad(), _within(parts) as open_parts:
+            live = _Live([image, *state.values()], open_parts)
+            with live, FlopCounterMode(display=False) as counter:
+                functional_call(network.eval(), state, image)
+        with torch.enable_grad(), _within(parts) as open_parts:
+            kept = _Kept([images, *state.values()], open_parts)
+            with kept.hooks():
+                functional_call(network.train(), state, images)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    root = type(network).__name__
+    costs = {}
+    for name, part in parts.items():
+        flops = counter.get_flop_counts().get(f"{root}.{name}" if name else "Global", {})
+        costs[name] = Cost(
+            macs=sum(flops.values()) // 2,
+            convolution_macs=flops.get(torch.ops.aten.convolution, 0) // 2,
+            params=count_parameters(part),
+            activation_bytes=kept.bytes[name] // 2,
+            peak_bytes=live.peak[name],
+        )
+    whole = costs.pop("")
+    return dataclasses.replace(whole, parts=costs)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters, EM attention's bases included, see :class:`Cost`."""
+    bases = {id(unit.bases): unit.bases for unit in module.modules() if isinstance(unit, EMAU)}
+    tensors = {id(parameter): parameter for parameter in module.parameters()} | bases
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def seconds(run: Callable[[], Any], *, repeats: int = 5) -> float:
+    """Median time of a call, after one that is not counted, to the end of its work on a GPU."""
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return median(times[1:])
+
+
+def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:
+    """Largest sum of tensors alive at one moment of a real call, beyond ``inputs``.
+
+    On a GPU it is the allocator's own peak. On a CPU it is the sum over tensors; what a kernel
+    allocates for itself is not seen.
+    """
+    if inputs and inputs[0].is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    live = _Live(inputs, {"": True})
+    with live:
+        run()
+    return live.peak[""]
+
+
+@contextmanager
+def _within(parts: Mapping[str, nn.Module]) -> Iterator[dict[str, bool]]:
+    """Part → whether the forward pass is inside it, kept up to date by hooks."""
+    is_open = dict.fromkeys(parts, False)
+
+    def switch(name: str, to: bool) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            is_open[name] = to
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, part in parts.items():
+            stack.enter_context(part.register_forward_pre_hook(switch(name, True)))
+            stack.enter_context(part.register_forward_hook(switch(name, False)))
+        yield is_open
+
+
+def _ref(tensor: Tensor) -> Any:
+    """Weak reference to a tensor's storage: equal for views of one another."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sums up the storages alive after every operation, and remembers the largest sum by part."""
+
+    def __init__(self, known: Any, open_parts: Mapping[str, bool]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.open_parts = open_parts
+        self.peak = dict.fromkeys(open_parts, 0)
+        self._known = [_ref(tensor) for tensor in known]
+        self._alive: dict[int, tuple[Any, int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                ref = _ref(tensor)
+                if ref not in self._known:
+                    self._alive[ref.cdata] = (ref, tensor.untyped_storage().nbytes())
+        self._alive = {k: v for k, v in self._alive.items() if not v[0].expired()}
+        total = sum(size for _, size in self._alive.values())
+        for name, is_open in self.open_parts.items():
+            if is_open:
+                self.peak[name] = max(self.peak[name], total)
+        return result
+
+
+class _Kept:
+    """Counts the storages that autograd keeps for the backward pass, by part."""
+
+    def __init__(self, known: Any, open_parts: Mapping[str, bool]) -> None:
+        self.bytes = dict.fromkeys(open_parts, 0)
+        self._open_parts = open_parts
+        self._seen = {_ref(tensor).cdata for tensor in known}
+        self._alive: list[Tensor] = []
+
+    def hooks(self) -> saved_tensors_hooks:
+        return saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        key = _ref(tensor).cdata
+        if key not in self._seen:
+            self._seen.add(key)
+            self._alive.append(tensor.detach())  # a freed storage's key may be used again
+            for name, is_open in self._open_parts.items():
+                if is_open:
+                    self.bytes[name] += tensor.untyped_storage().nbytes()
+        return tensor

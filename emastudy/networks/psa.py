@@ -1,0 +1,135 @@
+"""PSANet: attention maps predicted from each pixel's own features.
+
+Floor: networks (imports torch).
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
+
+Flow = Literal["collect", "distribute", "both"]
+
+
+class PointwiseSpatialAttention(nn.Module):
+    r"""Every pixel predicts how much it takes from, or gives to, each displacement around it.
+
+    .. math:: z^c_i = \sum_j \mathrm{softmax}_j\big(a^c_{i}[j - i]\big)\, x_j, \qquad
+        z^d_i = \sum_j \mathrm{softmax}_j\big(a^d_{j}[i - j]\big)\, x_j
+
+    x is the feature map through a 1×1 conv to ``channels`` (one per flow), at half its
+    resolution. The logits a of a pixel for all (window)² displacements come from two 1×1 convs
+    on x: in *collect* the receiving pixel decides, in *distribute* the giving one. Displacements
+    beyond the window get nothing. [z^c, z^d] is projected back to ``in_channels`` and enlarged.
+
+    Args:
+        in_channels: Channels of the feature map.
+        channels: Channels of x.
+        flow: "collect", "distribute" or "both".
+        window: Odd number of displacements per side, in pixels of the halved map. 65 reaches
+            from corner to corner of a 513×513 image at output stride 8.
+
+    Raises:
+        ValueError: ``flow`` is unknown, or ``window`` is even or < 1.
+
+    Source: Zhao et al., "PSANet: Point-wise Spatial Attention Network", ECCV 2018, Eqs 5-9. The
+    softmax and the halving are the authors' code's. Differs from that code on maps larger than
+    the window, where it gives what lies beyond the logit 0.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int = 512, flow: Flow = "both", window: int = 65
+    ) -> None:
+        super().__init__()
+        if flow not in get_args(Flow):
+            raise ValueError(f"flow is {flow!r}; expected one of {', '.join(get_args(Flow))}")
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"window is {window}; expected an odd number ≥ 1")
+        self.window = window
+        flows = ("collect", "distribute") if flow == "both" else (flow,)
+        self.reduce = nn.ModuleDict({f: conv_bn_relu(in_channels, channels, 1) for f in flows})
+        self.attention = nn.ModuleDict(
+            {
+                f: nn.Sequential(
+                    conv_bn_relu(channels, channels, 1),
+                    nn.Conv2d(channels, window**2, 1, bias=False),
+                )
+                for f in flows
+            }
+        )
+        self.project = conv_bn_relu(len(flows) * channels, in_channels, 1)
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Context of every pixel, in the shape of the input."""
+        height, width = ((side - 1) // 2 + 1 for side in features.shape[-2:])
+        size = (height, width)
+        displacement, reached = self._displacements(height, width, features.device)
+        contexts = []
+        for flow, reduce in self.reduce.items():
+            x = F.interpolate(reduce(features), size=size, mode="bilinear", align_corners=True)
+            logits = self.attention[flow](x).flatten(2).transpose(1, 2)  # (B, n, window²)
+            logits = logits.float().gather(2, displacement.expand(len(x), -1, -1))
+            logits = logits.masked_fill(~reached, -torch.inf)  # (B, n, n): own pixel, other
+            if flow == "distribute":
+                logits = logits.transpose(1, 2)  # the other one's own is the giving pixel
+            weights = logits.softmax(dim=2).to(x.dtype)
+            contexts.append((x.flatten(2) @ weights.transpose(1, 2)).unflatten(2, size))
+        projected: Tensor = self.project(torch.cat(contexts, dim=1))
+        return resize_like(projected, features)
+
+    def _displacements(
+        self, height: int, width: int, device: torch.device
+    ) -> tuple[Int[Tensor, "n n"], Int[Tensor, "n n"]]:
+        """For pixels i, j in row-major order: index of j - i in the window; is it inside?"""
+        half = self.window // 2
+        rows = torch.arange(height, device=device).repeat_interleave(width)
+        columns = torch.arange(width, device=device).repeat(height)
+        down, right = rows - rows[:, None] + half, columns - columns[:, None] + half
+        reached = (down >= 0) & (down < self.window) & (right >= 0) & (right < self.window)
+        return torch.where(reached, down * self.window + right, 0), reached
+
+
+class PSAHead(nn.Module):
+    """The last feature map beside its point-wise spatial attention → 3×3 conv → classifier.
+
+    Args:
+        in_channels: Channels of the backbone's feature maps; the last is used.
+        num_classes: Number of logits.
+        channels: Channels of the 3×3 conv.
+        attention_channels: Channels that the attention sees.
+        flow: "collect", "distribute" or "both".
+        window: Displacements per side, see :class:`PointwiseSpatialAttention`.
+        dropout: Probability with which a whole channel is dropped before the classifier.
+
+    Source: Zhao et al., ECCV 2018. Differs from the authors' code: 256 instead of 512 channels in
+    the last 3×3 conv, the width at which the EMANet paper's Table 1 agrees; no auxiliary loss.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        *,
+        channels: int = 256,
+        attention_channels: int = 512,
+        flow: Flow = "both",
+        window: int = 65,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.attention = PointwiseSpatialAttention(
+            in_channels[-1], attention_channels, flow, window
+        )
+        self.fuse = conv_bn_relu(2 * in_channels[-1], channels)
+        self.classifier = classifier(channels, num_classes, dropout)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes, h, w)."""
+        last = features[-1]
+        logits: Tensor = self.classifier(self.fuse(torch.cat([last, self.attention(last)], dim=1)))
+        return logits

@@ -1,0 +1,210 @@
+"""Heads that pool context at several scales: DeepLabV3, DeepLabV3+ and PSPNet.
+
+Floor: networks (imports torch).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: one 1×1 conv, three dilated 3×3 and the image's mean.
+
+    Their maps, ``channels`` each, are concatenated and projected to ``channels`` by a 1×1 conv.
+
+    Args:
+        in_channels: Channels of the feature map.
+        channels: Channels of each branch and of the output.
+        rate: Smallest dilation at output stride 16; the others are twice and three times that.
+            The rates keep their meaning in image pixels, so they double at stride 8.
+        image_pooling: Whether the image's mean is among the branches.
+
+    Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation",
+    arXiv 1706.05587, Section 3.3.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int = 256, rate: int = 6, image_pooling: bool = True
+    ) -> None:
+        super().__init__()
+        self.rate = rate
+        self.point = conv_bn_relu(in_channels, channels, 1)
+        self.atrous = nn.ModuleList(
+            conv_bn_relu(in_channels, channels, 3, factor * rate) for factor in (1, 2, 3)
+        )
+        self.image = conv_bn_relu(in_channels, channels, 1) if image_pooling else None
+        self.project = conv_bn_relu((5 if image_pooling else 4) * channels, channels, 1)
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Fit the rates to the stride of the feature map; weights stay.
+
+        Raises:
+            ValueError: A rate would not be a whole number of feature pixels.
+        """
+        if self.rate * 16 % output_stride:
+            raise ValueError(
+                f"rate is {self.rate}: at output stride {output_stride} that is "
+                f"{self.rate * 16 / output_stride} feature pixels; use a multiple of "
+                f"{output_stride // 16}"
+            )
+        for factor, branch in enumerate(self.atrous, 1):
+            rate = factor * self.rate * 16 // output_stride
+            branch[0].dilation = branch[0].padding = (rate, rate)  # type: ignore[index]
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """(B, in_channels, h, w) to (B, channels, h, w)."""
+        maps = [self.point(features), *(branch(features) for branch in self.atrous)]
+        if self.image is not None:
+            mean = self.image(features.mean(dim=(2, 3), keepdim=True))
+            maps.append(mean.expand_as(maps[0]))
+        projected: Tensor = self.project(torch.cat(maps, dim=1))
+        return projected
+
+
+class DeepLabV3Head(nn.Module):
+    """ASPP on the last feature map → 1×1 classifier.
+
+    Args:
+        in_channels: Channels of the backbone's feature maps; the last is used.
+        num_classes: Number of logits.
+        channels: Channels of ASPP's branches and output.
+        rate: ASPP's smallest dilation at output stride 16.
+        image_pooling: Whether ASPP has the image's mean among its branches.
+        dropout: Probability with which a whole channel is dropped before the classifier.
+
+    Source: Chen et al., arXiv 1706.05587. Differs from torchvision's: no further 3×3 conv (the
+    EMANet paper's Table 1 counts none), and rates that follow the stride.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        *,
+        channels: int = 256,
+        rate: int = 6,
+        image_pooling: bool = True,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
+        self.classifier = classifier(channels, num_classes, dropout)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes, h, w)."""
+        logits: Tensor = self.classifier(self.aspp(features[-1]))
+        return logits
+
+
+class DeepLabV3PlusHead(nn.Module):
+    """ASPP, enlarged to the first feature map and refined with its details.
+
+    Args:
+        in_channels: Channels of the backbone's feature maps; the first and the last are used.
+        num_classes: Number of logits.
+        channels: Channels of ASPP and of the decoder's two 3×3 convs.
+        rate: ASPP's smallest dilation at output stride 16.
+        image_pooling: Whether ASPP has the image's mean among its branches.
+        detail_channels: Channels that a 1×1 conv leaves of the first feature map.
+        dropout: Probability with which a whole channel is dropped before the classifier.
+
+    Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution", ECCV 2018, Section
+    3.1, with ordinary instead of separable convs, as for its ResNet.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        *,
+        channels: int = 256,
+        rate: int = 6,
+        image_pooling: bool = True,
+        detail_channels: int = 48,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
+        self.detail = conv_bn_relu(in_channels[0], detail_channels, 1)
+        self.decoder = nn.Sequential(
+            conv_bn_relu(channels + detail_channels, channels), conv_bn_relu(channels, channels)
+        )
+        self.classifier = classifier(channels, num_classes, dropout)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes, h, w) at the first feature map's resolution."""
+        context = resize_like(self.aspp(features[-1]), features[0])
+        decoded = self.decoder(torch.cat([context, self.detail(features[0])], dim=1))
+        logits: Tensor = self.classifier(decoded)
+        return logits
+
+
+class PyramidPooling(nn.Module):
+    """The feature map beside its means over 1×1, 2×2, 3×3 and 6×6 cells.
+
+    Each grid of means goes through a 1×1 conv to in_channels / 4 and is enlarged to the map's
+    size; the output has 2·in_channels.
+
+    Source: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, Section 3.2.
+    """
+
+    BINS = (1, 2, 3, 6)
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            conv_bn_relu(in_channels, in_channels // len(self.BINS), 1) for _ in self.BINS
+        )
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """(B, in_channels, h, w) to (B, 2·in_channels, h, w)."""
+        pooled = (
+            resize_like(branch(F.adaptive_avg_pool2d(features, bins)), features)
+            for bins, branch in zip(self.BINS, self.branches, strict=True)
+        )
+        return torch.cat([features, *pooled], dim=1)
+
+
+class PSPHead(nn.Module):
+    """Pyramid pooling on the last feature map → 3×3 conv → 1×1 classifier.
+
+    Args:
+        in_channels: Channels of the backbone's feature maps; the last, a multiple of 4, is used.
+        num_classes: Number of logits.
+        channels: Channels of the 3×3 conv.
+        dropout: Probability with which a whole channel is dropped before the classifier.
+
+    Raises:
+        ValueError: The last feature map's channels are no multiple of 4.
+
+    Source: Zhao et al., CVPR 2017; no auxiliary loss.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        *,
+        channels: int = 512,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if in_channels[-1] % 4:
+            raise ValueError(
+                f"the last feature map has {in_channels[-1]} channels; pyramid pooling quarters "
+                "them: use a backbone with a multiple of 4"
+            )
+        self.pooling = PyramidPooling(in_channels[-1])
+        self.fuse = conv_bn_relu(2 * in_channels[-1], channels)
+        self.classifier = classifier(channels, num_classes, dropout)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes, h, w)."""
+        logits: Tensor = self.classifier(self.fuse(self.pooling(features[-1])))
+        return logits

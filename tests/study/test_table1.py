@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from emastudy.study import published, scaling
+from emastudy.study.tables import TABLE1_HEADS, table1
+
+
+@pytest.fixture(scope="module")
+def costs():
+    return table1()
+
+
+def test_rows_are_the_published_ones(costs):
+    assert set(costs.index) == set(published.table1().index) == {"ResNet-101", *TABLE1_HEADS}
+
+
+@pytest.mark.parametrize("method", ["ResNet-101", "DeepLabV3", "EMANet (256)", "EMANet (512)"])
+def test_published_costs_are_reproduced(costs, method):
+    row = costs.loc[method]
+    assert row["gmacs"] == pytest.approx(row["published_gmacs"], rel=0.006)
+    assert row["mparams"] == pytest.approx(row["published_mparams"], rel=0.006)
+
+
+def test_psanet_is_reproduced_by_its_convolutions_alone(costs):
+    row = costs.loc["PSANet"]
+    assert row["convolution_gmacs"] == pytest.approx(row["published_gmacs"], rel=0.006)
+    assert row["mparams"] == pytest.approx(row["published_mparams"], rel=0.006)
+
+
+def test_deeplabv3plus_is_reproduced_without_image_pooling_and_with_32_detail_channels():
+    options = {"image_pooling": False, "detail_channels": 32}
+    row = table1({"DeepLabV3+": ("deeplabv3plus", options)}).loc["DeepLabV3+"]
+    assert row["gmacs"] == pytest.approx(row["published_gmacs"], rel=0.006)
+    assert row["mparams"] == pytest.approx(row["published_mparams"], rel=0.006)
+
+
+def test_deeplabv3s_memory_is_what_training_keeps(costs):
+    row = costs.loc["DeepLabV3"]
+    assert row["kept_mib"] == pytest.approx(row["published_memory_mb"], rel=0.006)
+
+
+def test_exponents_of_known_laws():
+    n = np.array([10.0, 20.0, 50.0, 100.0])
+    fit = scaling.fit_exponent(n, 3 * n**2)
+    assert (fit.exponent, fit.low, fit.high) == pytest.approx((2, 2, 2))
+    assert np.isnan(scaling.fit_exponent(n[:2], n[:2]).low)
+
+
+def test_measured_memory_is_linear_in_pixels_unless_the_matrix_is_stored():
+    frame = scaling.measure_contexts([33, 65], channels=16, bases=(8,), repeats=1)
+    assert (frame["seconds"] > 0).all()
+    for module, part in frame.groupby("module"):
+        assert scaling.fit_exponent(part["N"], part["peak_bytes"]).exponent < 1.1, module
+    stored = frame[frame["module"] == "non-local"]
+    assert scaling.fit_exponent(stored["N"], stored["stored_bytes"]).exponent > 1.8
