@@ -1,8 +1,11 @@
 """What EMA is: the EM iteration on a set of feature vectors. Knows tensors only.
 
-Lowest floor: imports torch, nothing of emastudy.
+Lowest floor: imports torch, nothing of emastudy. Beside the steps stand three modules that explain
+them: ``mixtures`` (the likelihoods that EM climbs), ``gradients`` (how to differentiate through
+it) and ``relatives`` (non-local, A², slot attention, matrix factorisation in the same letters).
 """
 
+from emastudy.em import gradients, mixtures, relatives
 from emastudy.em.steps import (
     EMResult,
     Normalization,
@@ -18,9 +21,12 @@ __all__ = [
     "EMResult",
     "Normalization",
     "expectation_maximization",
+    "gradients",
+    "mixtures",
     "normalize",
     "objective",
     "reconstruct",
+    "relatives",
     "responsibilities",
     "update_bases",
 ]

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-Normalization = Literal["l2", "layer", "none"]
+Normalization = Literal["l2", "layer", "none", "gaussian"]
 
 
 class EMResult(NamedTuple):
@@ -43,11 +43,18 @@ class EMResult(NamedTuple):
 
 
 def responsibilities(
-    x: Float[Tensor, "*b n c"], bases: Float[Tensor, "*d k c"], *, concentration: float = 1.0
+    x: Float[Tensor, "*b n c"],
+    bases: Float[Tensor, "*d k c"],
+    *,
+    concentration: float = 1.0,
+    normalization: Normalization = "l2",
 ) -> Float[Tensor, "*e n k"]:
     r"""E step: how far each basis explains each pixel.
 
     .. math:: z_{nk} = \frac{\exp(\lambda x_n^\top \mu_k)}{\sum_j \exp(\lambda x_n^\top \mu_j)}
+
+    The iteration ``"gaussian"`` puts :math:`\lambda(x_n^\top\mu_k - \tfrac12\lVert\mu_k\rVert^2)`
+    into the exponent: then z is the posterior of a Gaussian mixture with Σ_k = I/λ.
 
     The softmax runs in float32 when the features are half precision: its rows must sum to one.
 
@@ -55,13 +62,14 @@ def responsibilities(
         x: Features, (…, N, C).
         bases: Bases, (…, K, C).
         concentration: λ > 0; λ → ∞ assigns each pixel to one basis (K-means).
+        normalization: The iteration that the step belongs to; only "gaussian" changes the exponent.
 
     Returns:
         z, (…, N, K), float32 or wider.
 
     Source: Eqs 11 and 12.
     """
-    return torch.softmax(_logits(x, bases, concentration), dim=-1)
+    return torch.softmax(_logits(x, bases, concentration, normalization), dim=-1)
 
 
 def update_bases(
@@ -102,10 +110,11 @@ def normalize(
 ) -> Float[Tensor, "*b k c"]:
     r"""Bases normalisation: :math:`\mu_k / \lVert\mu_k\rVert_2`, LayerNorm over C, or nothing.
 
-    LayerNorm is used without learnt gain and bias. A zero vector stays zero.
+    LayerNorm is used without learnt gain and bias. A zero vector stays zero. "none" and
+    "gaussian" leave the mean as it is; they differ in the E step.
 
     Raises:
-        ValueError: ``normalization`` is none of "l2", "layer", "none".
+        ValueError: ``normalization`` is none of "l2", "layer", "none", "gaussian".
 
     Source: Section 5.3.
     """
@@ -113,7 +122,7 @@ def normalize(
         return F.normalize(bases, dim=-1)
     if normalization == "layer":
         return F.layer_norm(bases, bases.shape[-1:])
-    if normalization == "none":
+    if normalization in ("none", "gaussian"):
         return bases
     raise ValueError(
         f"normalization is {normalization!r}; expected one of {', '.join(get_args(Normalization))}"
@@ -134,24 +143,36 @@ def reconstruct(
 
 
 def objective(
-    x: Float[Tensor, "*b n c"], bases: Float[Tensor, "*d k c"], *, concentration: float = 1.0
+    x: Float[Tensor, "*b n c"],
+    bases: Float[Tensor, "*d k c"],
+    *,
+    concentration: float = 1.0,
+    normalization: Normalization = "l2",
 ) -> Float[Tensor, "*e"]:
     r"""What the l2-normalised iteration climbs (in nats, summed over the pixels of an image).
 
     .. math:: F(\mu) = \sum_n \log \sum_k \exp(\lambda x_n^\top \mu_k)
 
     Up to terms without μ it is the log-likelihood of a von Mises-Fisher mixture of K equally
-    likely directions with concentration λ‖x_n‖ at pixel n, so with ``normalization="l2"``, from
-    bases no longer than 1, it never falls. Nor does it with "layer", from bases that are
-    layer-normalised: LayerNorm of the weighted mean is the best of all vectors with zero mean and
-    length √C. With "none" it may.
+    likely directions with concentration λ‖x_n‖ at pixel n, so with ``normalization="l2"`` it
+    never falls from bases with ‖μ_k‖ ≤ 1. "layer" is the same on centred features with
+    concentration λ√C‖x_n - mean(x_n)‖: it never falls once μ is a LayerNorm's output (up to
+    that norm's 1e-5), but may at the first step. "none" carries no promise. With "gaussian",
+    whose exponent is :math:`\lambda(x_n^\top\mu_k - \tfrac12\lVert\mu_k\rVert^2)`, it is the
+    log-likelihood of a Gaussian mixture with Σ_k = I/λ, again up to terms without μ.
+
+    Args:
+        x: Features, (…, N, C).
+        bases: Bases, (…, K, C).
+        concentration: λ > 0.
+        normalization: The iteration that is judged; only "gaussian" changes the exponent.
 
     Returns:
         F, one number per image, (…).
 
     Source: derived; not in the paper.
     """
-    return torch.logsumexp(_logits(x, bases, concentration), dim=-1).sum(dim=-1)
+    return torch.logsumexp(_logits(x, bases, concentration, normalization), dim=-1).sum(dim=-1)
 
 
 def expectation_maximization(
@@ -172,7 +193,7 @@ def expectation_maximization(
         bases: μ^(0), (…, K, C); used as they are, not normalised first.
         num_iterations: T ≥ 1.
         concentration: λ > 0.
-        normalization: See :func:`normalize`.
+        normalization: See :func:`normalize`; "gaussian" also changes the E step.
         trace: Record the objective at every iteration, at the price of one more E step each.
 
     Returns:
@@ -192,21 +213,28 @@ def expectation_maximization(
             f"x has {x.shape[-1]} channels and bases have {bases.shape[-1]}; "
             "both end in the feature dimension C: x (…, N, C), bases (…, K, C)"
         )
+
+    def value(bases: Tensor) -> Tensor:
+        return objective(x, bases, concentration=concentration, normalization=normalization)
+
     values = []
     for _ in range(num_iterations):
         if trace:
-            values.append(objective(x, bases, concentration=concentration))
-        z = responsibilities(x, bases, concentration=concentration)
+            values.append(value(bases))
+        z = responsibilities(x, bases, concentration=concentration, normalization=normalization)
         bases = update_bases(x, z, normalization=normalization)
     if trace:
-        values.append(objective(x, bases, concentration=concentration))
+        values.append(value(bases))
     return EMResult(z, bases, torch.stack(values, dim=-1) if trace else None)
 
 
-def _logits(x: Tensor, bases: Tensor, concentration: float) -> Tensor:
+def _logits(x: Tensor, bases: Tensor, concentration: float, normalization: str) -> Tensor:
     # λ scales the K bases rather than the N·K products: fewer multiplications, same numbers
     # up to rounding.
-    return _wide(x @ (concentration * bases).to(x.dtype).transpose(-2, -1))
+    logits = _wide(x @ (concentration * bases).to(x.dtype).transpose(-2, -1))
+    if normalization == "gaussian":
+        logits = logits - 0.5 * concentration * _wide(bases).square().sum(dim=-1).unsqueeze(-2)
+    return logits
 
 
 def _wide(tensor: Tensor) -> Tensor:

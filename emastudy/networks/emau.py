@@ -36,7 +36,8 @@ class EMAU(nn.Module):
         num_bases: K.
         num_iterations: T. A plain attribute: it may be changed after training.
         concentration: λ of the responsibilities' softmax.
-        normalization: What is done to each basis after an M step: "l2", "layer" or "none".
+        normalization: What is done to each basis after an M step: "l2", "layer" or "none"; or
+            "gaussian", which is "none" with -½λ‖μ_k‖² in the softmax, the EM of a Gaussian mixture.
         maintenance: How μ^(0) changes over training: "moving_average" (Eq. 15), "learned" (a
             parameter trained by back-propagation; wants ``gradient="unrolled"``) or "fixed".
         momentum: α, the weight of the *old* bases. (``nn.BatchNorm2d`` weighs the new value.)

@@ -3,7 +3,8 @@
 Floor: study (imports matplotlib and seaborn).
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import gmean
@@ -148,6 +150,26 @@ def gallery(rows: int, columns: int, *, size: float = 1.6) -> tuple[Figure, np.n
     for ax in axes.flat:
         ax.axis("off")
     return figure, axes
+
+
+def animate(
+    figure: Figure, draw: Callable[[int], None], frames: int, *, per_second: int = 3, dpi: int = 80
+) -> bytes:
+    """An animated GIF, for ``IPython.display.Image``: plays without scripts, also from a file.
+
+    Args:
+        figure: What is drawn on; closed afterwards.
+        draw: Draws frame number 0, 1, …; clears what the last one left.
+        frames: How many. The last is held three times as long.
+        per_second: Frames a second.
+        dpi: Pixels per inch of the figure.
+    """
+    order = [*range(frames), frames - 1, frames - 1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "animation.gif"
+        FuncAnimation(figure, draw, frames=order).save(path, PillowWriter(fps=per_second), dpi=dpi)
+        plt.close(figure)
+        return path.read_bytes()
 
 
 def _t_interval(values: pd.Series) -> tuple[float, float]:

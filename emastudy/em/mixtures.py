@@ -1,0 +1,529 @@
+r"""The mixtures behind EM attention: Gaussian, von Mises-Fisher, and their limit K-means.
+
+Floor: em. Letters and shapes are those of :mod:`emastudy.em.steps`; leading dimensions (…) are
+batch dimensions, each with a mixture of its own. A *mixture* says which densities are mixed; its
+parameters θ live in :class:`MixtureParameters`, so that every step is a pure function of tensors
+and gradients flow through all of them::
+
+    fitted = fit(x, bases, GaussianMixture(covariance="diagonal"))
+    fitted.parameters.bases, fitted.objective
+
+Source: Dempster, Laird, Rubin, "Maximum likelihood from incomplete data via the EM algorithm",
+JRSS B 1977; Eqs 1-7 of the paper.
+"""
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from emastudy.em.steps import EMResult, update_bases
+
+Covariance = Literal["full", "diagonal", "isotropic", "identity"]
+Concentration = Literal["shared", "per_sample"]
+
+
+class ConvergenceWarning(UserWarning):
+    """EM stopped while it was still climbing."""
+
+
+class MixtureParameters(NamedTuple):
+    """θ of a mixture of K components.
+
+    Attributes:
+        bases: μ, (…, K, C): means of Gaussians, unit directions of von Mises-Fisher densities.
+        spread: Gaussian: covariances Σ_k, (…, K, C, C) if full, else variances (…, K, C or 1).
+            Von Mises-Fisher: λ, (…).
+        weights: π, (…, K), sums to 1.
+    """
+
+    bases: Float[Tensor, "*b k c"]
+    spread: Float[Tensor, "..."]
+    weights: Float[Tensor, "*b k"]
+
+
+class MixtureFit(NamedTuple):
+    """What :func:`fit` leaves behind.
+
+    Attributes:
+        parameters: θ^(T).
+        responsibilities: The posterior under θ^(T), (…, N, K).
+        objective: Log-likelihood of θ^(0), …, θ^(T), nats per image, (…, T+1).
+        converged: Whether the last iteration gained no more than the tolerance in every image.
+    """
+
+    parameters: MixtureParameters
+    responsibilities: Float[Tensor, "*b n k"]
+    objective: Float[Tensor, "*b t"]
+    converged: bool
+
+
+class Mixture(ABC):
+    """A family of densities p(x|k) with an E step, an M step and a likelihood."""
+
+    @abstractmethod
+    def start(self, bases: Float[Tensor, "*b k c"]) -> MixtureParameters:
+        """θ^(0) from the bases μ^(0): equal weights and the family's own initial spread."""
+
+    @abstractmethod
+    def log_joint(
+        self, x: Float[Tensor, "*b n c"], parameters: MixtureParameters
+    ) -> Float[Tensor, "*e n k"]:
+        r""":math:`\log \pi_k + \log p(x_n \mid k)`, (…, N, K), in nats."""
+
+    @abstractmethod
+    def m_step(self, x: Float[Tensor, "*b n c"], z: Float[Tensor, "*b n k"]) -> MixtureParameters:
+        r""":math:`\arg\max_\theta \sum_{nk} z_{nk} \log(\pi_k\, p(x_n \mid k))`."""
+
+    def e_step(
+        self, x: Float[Tensor, "*b n c"], parameters: MixtureParameters
+    ) -> Float[Tensor, "*e n k"]:
+        """The posterior z_nk = p(k | x_n), (…, N, K)."""
+        return torch.softmax(self.log_joint(x, parameters), dim=-1)
+
+    def log_likelihood(
+        self, x: Float[Tensor, "*b n c"], parameters: MixtureParameters
+    ) -> Float[Tensor, "*e"]:
+        r""":math:`\sum_n \log \sum_k \pi_k\, p(x_n \mid k)`, nats, one number per image."""
+        value: Tensor = torch.logsumexp(self.log_joint(x, parameters), dim=-1).sum(dim=-1)
+        return value
+
+    def free_energy(
+        self,
+        x: Float[Tensor, "*b n c"],
+        z: Float[Tensor, "*b n k"],
+        parameters: MixtureParameters,
+    ) -> Float[Tensor, "*e"]:
+        r"""The bound that EM climbs in turns, over z (E step) and over θ (M step).
+
+        .. math:: \mathcal F(z, \theta) = \sum_{nk} z_{nk} \big(\log(\pi_k\, p(x_n \mid k))
+            - \log z_{nk}\big) = \log p(X \mid \theta) - \sum_n
+            \mathrm{KL}\big(z_n \,\|\, p(\cdot \mid x_n)\big)
+
+        Source: Neal and Hinton, "A view of the EM algorithm that justifies incremental, sparse,
+        and other variants", 1998.
+        """
+        entropy: Tensor = torch.special.entr(z)
+        return (z * self.log_joint(x, parameters) + entropy).sum(dim=(-2, -1))
+
+    def check(self, x: Tensor, bases: Tensor) -> None:
+        """Raise ValueError where x and bases cannot be fitted, and say what to do about it."""
+        if x.shape[-1] != bases.shape[-1]:
+            raise ValueError(
+                f"x has {x.shape[-1]} channels and bases have {bases.shape[-1]}; "
+                "both end in the feature dimension C: x (…, N, C), bases (…, K, C)"
+            )
+        if bases.shape[-2] > x.shape[-2]:
+            raise ValueError(
+                f"there are K = {bases.shape[-2]} bases for N = {x.shape[-2]} pixels; a mixture "
+                "needs K ≤ N: pass fewer bases or a larger image"
+            )
+        for name, tensor in (("x", x), ("bases", bases)):
+            if not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"{name} holds NaN or infinite values; drop those rows or mend what made them "
+                    "(a diverged network, a division by zero)"
+                )
+
+
+@dataclass(frozen=True)
+class GaussianMixture(Mixture):
+    r"""Mixture of Gaussians, :math:`p(x \mid k) = \mathcal N(x \mid \mu_k, \Sigma_k)`.
+
+    With ``covariance="identity"`` and ``learn_weights=False`` it is the mixture whose EM is
+    ``expectation_maximization(..., normalization="gaussian")``.
+
+    Args:
+        covariance: "full", "diagonal", "isotropic" (σ_k² I) or "identity" (I/λ, not learnt).
+        learn_weights: Learn π (N_k/N) or hold it at 1/K, as the paper does.
+        concentration: λ > 0; Σ_k starts at I/λ.
+        floor: Added to the variances in every M step, so that no component collapses on a point.
+
+    Raises:
+        ValueError: λ ≤ 0, floor < 0 or an unknown covariance.
+
+    Source: Eqs 3-7 of the paper, with the prior left in where asked.
+    """
+
+    covariance: Covariance = "full"
+    learn_weights: bool = True
+    concentration: float = 1.0
+    floor: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.covariance not in ("full", "diagonal", "isotropic", "identity"):
+            raise ValueError(
+                f"covariance is {self.covariance!r}; expected full, diagonal, isotropic, identity"
+            )
+        _positive("concentration", self.concentration)
+        if not self.floor >= 0:
+            raise ValueError(f"floor is {self.floor}; expected a number ≥ 0")
+
+    def start(self, bases: Float[Tensor, "*b k c"]) -> MixtureParameters:
+        """Means at the bases, Σ_k = I/λ, π_k = 1/K."""
+        channels = bases.shape[-1]
+        if self.covariance == "full":
+            spread = torch.eye(channels, dtype=bases.dtype, device=bases.device)
+            spread = spread.expand(*bases.shape[:-1], channels, channels)
+        else:
+            spread = torch.ones_like(bases if self.covariance == "diagonal" else bases[..., :1])
+        return MixtureParameters(bases, spread / self.concentration, _equal_weights(bases))
+
+    def log_joint(
+        self, x: Float[Tensor, "*b n c"], parameters: MixtureParameters
+    ) -> Float[Tensor, "*e n k"]:
+        """See :meth:`Mixture.log_joint`."""
+        bases, spread, weights = parameters
+        if self.covariance == "full":
+            root = torch.linalg.cholesky(spread)
+            offsets = x.unsqueeze(-3) - bases.unsqueeze(-2)  # (…, K, N, C)
+            white = torch.linalg.solve_triangular(root, offsets.mT, upper=False)
+            distance = white.square().sum(dim=-2).mT
+            half_log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+        else:
+            # Expanded squares, about the bases' mean: cheap, and nothing large to cancel.
+            origin = bases.mean(dim=-2, keepdim=True)
+            x, bases = x - origin, bases - origin
+            precision = (1 / spread).expand_as(bases)
+            distance = (
+                x.square() @ precision.mT
+                - 2 * x @ (bases * precision).mT
+                + (bases.square() * precision).sum(dim=-1).unsqueeze(-2)
+            )
+            half_log_det = 0.5 * spread.expand_as(bases).log().sum(dim=-1)
+        constant: Tensor = weights.log() - half_log_det - x.shape[-1] / 2 * math.log(2 * math.pi)
+        joint: Tensor = constant.unsqueeze(-2) - distance / 2
+        return joint
+
+    def m_step(self, x: Float[Tensor, "*b n c"], z: Float[Tensor, "*b n k"]) -> MixtureParameters:
+        """Weighted means, covariances about them, and shares of the pixels; Eqs 6 and 7."""
+        mass = z.sum(dim=-2).clamp_min(torch.finfo(z.dtype).tiny).unsqueeze(-1)  # N_k, (…, K, 1)
+        bases = (z.mT @ x) / mass
+        if self.covariance == "full":
+            offsets = x.unsqueeze(-3) - bases.unsqueeze(-2)
+            spread = (z.mT.unsqueeze(-1) * offsets).mT @ offsets / mass.unsqueeze(-1)
+            spread = spread + self.floor * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        elif self.covariance == "identity":
+            spread = torch.full_like(bases[..., :1], 1 / self.concentration)
+        else:
+            origin = x.mean(dim=-2, keepdim=True)
+            square = z.mT @ (x - origin).square() / mass
+            spread = (square - (bases - origin).square()).clamp_min(0) + self.floor
+            if self.covariance == "isotropic":
+                spread = spread.mean(dim=-1, keepdim=True)
+        weights = mass.squeeze(-1) / x.shape[-2] if self.learn_weights else _equal_weights(bases)
+        return MixtureParameters(bases, spread, weights)
+
+
+@dataclass(frozen=True)
+class VonMisesFisherMixture(Mixture):
+    r"""Mixture of von Mises-Fisher densities on the unit sphere of :math:`\mathbb R^C`.
+
+    .. math:: p(\hat x_n \mid k) = c_C(\kappa_n)\, \exp(\kappa_n\, \hat x_n^\top \mu_k),\qquad
+        \hat x_n = x_n / \lVert x_n \rVert,\quad \lVert\mu_k\rVert = 1
+
+    "shared": :math:`\kappa_n = \lambda`, features count by their direction alone. "per_sample":
+    :math:`\kappa_n = \lambda \lVert x_n \rVert`, so that
+    :math:`\kappa_n \hat x_n^\top \mu_k = \lambda x_n^\top \mu_k`. The second with equal weights and
+    λ held fixed is the mixture whose EM is ``expectation_maximization(..., normalization="l2")``.
+
+    Args:
+        concentration: "shared" or "per_sample".
+        scale: λ > 0, or its initial value where it is learnt.
+        learn_scale: Set λ to its maximum-likelihood value in every M step.
+        learn_weights: Learn π or hold it at 1/K.
+
+    Raises:
+        ValueError: λ ≤ 0 or an unknown concentration.
+
+    Source: Banerjee, Dhillon, Ghosh, Sra, "Clustering on the unit hypersphere using von
+    Mises-Fisher distributions", JMLR 2005, Section 3; concentrations per sample are ours.
+    """
+
+    concentration: Concentration = "per_sample"
+    scale: float = 1.0
+    learn_scale: bool = False
+    learn_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.concentration not in ("shared", "per_sample"):
+            raise ValueError(
+                f"concentration is {self.concentration!r}; expected shared or per_sample"
+            )
+        _positive("scale", self.scale)
+
+    def start(self, bases: Float[Tensor, "*b k c"]) -> MixtureParameters:
+        """Directions of the bases, the given λ, π_k = 1/K."""
+        scale = torch.full_like(bases[..., 0, 0], self.scale)
+        return MixtureParameters(F.normalize(bases, dim=-1), scale, _equal_weights(bases))
+
+    def log_joint(
+        self, x: Float[Tensor, "*b n c"], parameters: MixtureParameters
+    ) -> Float[Tensor, "*e n k"]:
+        """See :meth:`Mixture.log_joint`; a density with respect to area on the sphere."""
+        bases, scale, weights = parameters
+        x = self._features(x)
+        scale = scale[..., None, None]
+        constant = log_vmf_normalizer(scale.squeeze(-1) * x.norm(dim=-1), x.shape[-1])
+        return constant.unsqueeze(-1) + scale * (x @ bases.mT) + weights.log().unsqueeze(-2)
+
+    def m_step(self, x: Float[Tensor, "*b n c"], z: Float[Tensor, "*b n k"]) -> MixtureParameters:
+        r"""Normalised weighted sums; λ from :math:`\sum_n r_n A_C(\lambda r_n) = R`.
+
+        :math:`r_n` is ‖x_n‖ (1 if shared), :math:`R = \sum_k \lVert \sum_n z_{nk} x_n \rVert`.
+        """
+        x = self._features(x)
+        bases = update_bases(x, z, normalization="l2")
+        weights = z.mean(dim=-2) if self.learn_weights else _equal_weights(bases)
+        weights = weights.clamp_min(torch.finfo(weights.dtype).tiny)
+        if self.learn_scale:
+            resultant = (z.mT @ x).norm(dim=-1).sum(dim=-1)
+            scale = _solve_scale(x.norm(dim=-1), resultant, x.shape[-1])
+        else:
+            scale = torch.full_like(bases[..., 0, 0], self.scale)
+        return MixtureParameters(bases, scale, weights)
+
+    def check(self, x: Tensor, bases: Tensor) -> None:
+        """See :meth:`Mixture.check`; zero vectors have no direction."""
+        super().check(x, bases)
+        if x.shape[-1] < 2:
+            raise ValueError("x has 1 channel; directions need C ≥ 2: use a GaussianMixture")
+        for name, tensor in (("x", x), ("bases", bases)):
+            zeros = int((tensor == 0).all(dim=-1).sum())
+            if zeros:
+                raise ValueError(
+                    f"{name} holds {zeros} zero vectors, which have no direction; drop those rows "
+                    "(they say nothing about the bases), or use a GaussianMixture"
+                )
+
+    def _features(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1) if self.concentration == "shared" else x
+
+
+def fit(
+    x: Float[Tensor, "*b n c"],
+    bases: Float[Tensor, "*d k c"],
+    mixture: Mixture,
+    *,
+    num_iterations: int = 100,
+    tolerance: float | None = 1e-6,
+) -> MixtureFit:
+    """Maximise a mixture's likelihood by EM from the bases μ^(0).
+
+    Args:
+        x: Features, (…, N, C).
+        bases: μ^(0), (…, K, C), K ≤ N.
+        mixture: What to fit.
+        num_iterations: Iterations at most.
+        tolerance: Stop when no image gains more nats per pixel in one iteration. None runs all
+            iterations and never warns.
+
+    Returns:
+        θ, posterior, the whole trace of the log-likelihood, and whether it converged.
+
+    Raises:
+        ValueError: Data or bases that cannot be fitted (the message says what to do), T < 1.
+
+    Warns:
+        ConvergenceWarning: The last iteration still gained more than the tolerance.
+    """
+    mixture.check(x, bases)
+    if num_iterations < 1:
+        raise ValueError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
+    parameters = mixture.start(bases)
+    joint = mixture.log_joint(x, parameters)
+    objective = [torch.logsumexp(joint, dim=-1).sum(dim=-1)]
+    gain = math.inf
+    for _ in range(num_iterations):
+        parameters = mixture.m_step(x, torch.softmax(joint, dim=-1))
+        joint = mixture.log_joint(x, parameters)
+        objective.append(torch.logsumexp(joint, dim=-1).sum(dim=-1))
+        if tolerance is not None:
+            gain = float((objective[-1] - objective[-2]).detach().max()) / x.shape[-2]
+            if gain <= tolerance:
+                break
+    converged = tolerance is not None and gain <= tolerance
+    if tolerance is not None and not converged:
+        warnings.warn(
+            f"EM still gained {gain:.2g} nats per pixel in the last of {num_iterations} "
+            f"iterations, more than the tolerance of {tolerance:.2g}; raise num_iterations or the "
+            "tolerance, or start nearer to a solution (for instance from kmeans)",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    posterior = torch.softmax(joint, dim=-1)
+    return MixtureFit(parameters, posterior, torch.stack(objective, dim=-1), converged)
+
+
+def kmeans(
+    x: Float[Tensor, "*b n c"],
+    bases: Float[Tensor, "*d k c"],
+    num_iterations: int = 100,
+    *,
+    spherical: bool = False,
+) -> EMResult:
+    r"""The limit λ → ∞ of EM: every pixel belongs to its nearest basis alone.
+
+    Args:
+        x: Features, (…, N, C).
+        bases: μ^(0), (…, K, C).
+        num_iterations: T ≥ 1.
+        spherical: Nearest by the inner product, bases normalised (the limit of "l2"), instead of
+            by Euclidean distance (the limit of "gaussian").
+
+    Returns:
+        z of zeros and ones from μ^(T-1), μ^(T), and the trace of F/λ in the limit: of
+        :math:`\sum_n \max_k x_n^\top\mu_k` if spherical, else of
+        :math:`-\tfrac12 \sum_n \min_k \lVert x_n - \mu_k \rVert^2`. It never falls while every
+        basis has a pixel; one without becomes the zero vector.
+
+    Source: Lloyd, "Least squares quantization in PCM", 1982; Dhillon and Modha, "Concept
+    decompositions for large sparse text data using clustering", 2001, for the spherical one.
+    """
+    if num_iterations < 1:
+        raise ValueError(f"num_iterations is {num_iterations}; K-means needs at least 1 iteration")
+    objective = []
+    z = torch.empty(0)
+    for step in range(num_iterations + 1):
+        score = x @ bases.mT
+        if not spherical:
+            score = (
+                score
+                - 0.5 * bases.square().sum(dim=-1).unsqueeze(-2)
+                - 0.5 * x.square().sum(dim=-1, keepdim=True)
+            )
+        best = score.max(dim=-1)
+        objective.append(best.values.sum(dim=-1))
+        if step < num_iterations:
+            z = F.one_hot(best.indices, bases.shape[-2]).to(x.dtype)
+            bases = update_bases(x, z, normalization="l2" if spherical else "none")
+    return EMResult(z, bases, torch.stack(objective, dim=-1))
+
+
+def log_vmf_normalizer(kappa: Float[Tensor, "*b"], channels: int) -> Float[Tensor, "*b"]:
+    r"""The constant of the von Mises-Fisher density, for any C ≥ 2 and κ ≥ 0.
+
+    .. math:: \log c_C(\kappa) = \nu \log \kappa - (\nu + 1) \log 2\pi - \log I_\nu(\kappa),
+        \qquad \nu = C/2 - 1
+
+    It is computed as :math:`\log\frac{\Gamma(C/2)}{2 \pi^{C/2}} - \log {}_0F_1(;\tfrac C2;
+    \tfrac{\kappa^2}{4})`, the uniform density's constant and a smooth function that starts at 0,
+    and is differentiable as often as one likes.
+
+    Source: Banerjee et al., JMLR 2005, Eq. 2.2.
+    """
+    uniform = math.lgamma(channels / 2) - math.log(2) - channels / 2 * math.log(math.pi)
+    return (uniform - _log_bessel(kappa.double(), channels)[0]).to(kappa.dtype)
+
+
+def mean_resultant_length(kappa: Float[Tensor, "*b"], channels: int) -> Float[Tensor, "*b"]:
+    r""":math:`A_C(\kappa) = I_{C/2}(\kappa) / I_{C/2-1}(\kappa) = \lVert \mathbb E\,x \rVert`.
+
+    It is also :math:`-\partial \log c_C / \partial \kappa`, from 0 (uniform) up to 1 (one point).
+    """
+    wide = kappa.double()
+    return (wide * _log_bessel(wide, channels)[1] / channels).to(kappa.dtype)
+
+
+_DEBYE_ORDER = 32.0  # from here on 9 terms of Debye's expansion are exact to rounding
+_DEBYE_TERMS = 9
+
+
+def _log_bessel(kappa: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    r"""g_ν = log 0F1(;ν+1;κ²/4) and ρ_ν = 0F1(;ν+2;κ²/4) / 0F1(;ν+1;κ²/4), ν = C/2 - 1.
+
+    Debye's expansion, uniform in κ (DLMF 10.41.3), at the order ν + m ≥ 32, written so that all
+    of its terms vanish at κ = 0; then down to ν by the stable direction of the Bessel recurrence,
+    in which ρ_{ν-1} = 1 / (1 + κ² ρ_ν / (4 ν (ν + 1))) and g_{ν-1} = g_ν - log ρ_{ν-1}.
+    """
+    order = channels / 2 - 1
+    steps = max(0, math.ceil(_DEBYE_ORDER - order))
+    top = order + steps
+    g = _debye(kappa, top)
+    rho = torch.exp(_debye(kappa, top + 1) - g)
+    quarter = kappa.square() / 4
+    for step in range(steps):
+        upper = top - step
+        rho = 1 / (1 + quarter * rho / (upper * (upper + 1)))
+        g = g - rho.log()
+    return g, rho
+
+
+def _debye(kappa: Tensor, order: float) -> Tensor:
+    """Function g at a large order: leading term and the two sums of its correction."""
+    z2 = (kappa / order).square()
+    root = torch.sqrt(1 + z2)
+    excess = z2 / (1 + root)  # root - 1 without cancellation
+    p = 1 / root
+    series, at_zero = torch.zeros_like(p), 0.0
+    for k, polynomial in enumerate(_debye_polynomials()):
+        value, one = torch.zeros_like(p), 0.0
+        for coefficient in reversed(polynomial):
+            value, one = value * p + coefficient, one + coefficient
+        series = series + value / order**k
+        at_zero += one / order**k
+    leading = order * (excess - torch.log1p(excess / 2)) - 0.5 * torch.log1p(excess)
+    return leading + torch.log(series / at_zero)
+
+
+@lru_cache(maxsize=1)
+def _debye_polynomials() -> tuple[tuple[float, ...], ...]:
+    r"""Coefficients of u_0 … u_8, lowest power first (DLMF 10.41.9).
+
+    u_{k+1} = ½ p² (1 - p²) u_k' + ⅛ ∫ (1 - 5t²) u_k dt, the integral from 0 to p.
+    """
+    u = [Fraction(1)]
+    found = [u]
+    for _ in range(_DEBYE_TERMS - 1):
+        following = [Fraction(0)] * (len(u) + 3)
+        for power, c in enumerate(u):
+            following[power + 1] += c * power / 2 + c / (8 * (power + 1))
+            following[power + 3] -= c * power / 2 + 5 * c / (8 * (power + 3))
+        u = following
+        found.append(u)
+    return tuple(tuple(float(c) for c in polynomial) for polynomial in found)
+
+
+def _solve_scale(norms: Tensor, resultant: Tensor, channels: int) -> Tensor:
+    """λ with Σ_n r_n A_C(λ r_n) = R, by Newton's method, kept positive.
+
+    The left side is concave and increasing in λ: after one step Newton comes from below and never
+    overshoots. The last step is taken with gradients, and so carries those of the solution.
+    """
+    r = norms.double()
+    total = r.sum(dim=-1)
+    target = torch.minimum(resultant.double(), (1 - 1e-6) * total)
+
+    def newton(scale: Tensor) -> Tensor:
+        kappa = scale.unsqueeze(-1) * r
+        rho = _log_bessel(kappa.detach(), channels)[1]
+        slope = 1 - (kappa * rho / channels).square() - (channels - 1) / channels * rho
+        value = (r * mean_resultant_length(kappa, channels)).sum(dim=-1)
+        step = (target - value) / (r.square() * slope.detach()).sum(dim=-1)
+        return torch.maximum(scale + step, scale / 10)
+
+    with torch.no_grad():
+        mean = target / total
+        scale = mean * (channels - mean.square()) / (1 - mean.square()) / r.mean(dim=-1)
+        for _ in range(25):
+            before, scale = scale, newton(scale)
+            if torch.allclose(scale, before, rtol=1e-10, atol=0):
+                break
+    return newton(scale).to(norms.dtype)
+
+
+def _equal_weights(bases: Tensor) -> Tensor:
+    return torch.full_like(bases[..., 0], 1 / bases.shape[-2])
+
+
+def _positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} is {value}; expected a finite number > 0")

@@ -1,0 +1,86 @@
+"""Feature vectors to look at EM with: of scenes, of photographs, of a trained network.
+
+Floor: study (imports engine and scikit-image).
+"""
+
+from typing import Any
+
+import skimage.data
+import skimage.transform
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from emastudy.datasets import Scenes, evaluation_transform
+from emastudy.engine import Runtime, load_network, train
+from emastudy.networks import SegmentationNetwork
+from emastudy.study.protocols import scenes
+
+
+def photograph(name: str = "astronaut", *, height: int = 128) -> Float[Tensor, "3 h w"]:
+    """A photograph that scikit-image carries in its package, as RGB from 0 to 1.
+
+    Args:
+        name: "astronaut" (square), "coffee" or "chelsea" (a cat).
+        height: Height to shrink it to, pixels; multiples of 4 suit the networks.
+
+    Source: scikit-image's data folder; all three are in the public domain (CC0).
+    """
+    image = getattr(skimage.data, name)()
+    width = 4 * round(image.shape[1] / image.shape[0] * height / 4)
+    resize: Any = skimage.transform.resize
+    small = resize(image, (height, width), anti_aliasing=True)
+    return torch.from_numpy(small).float().permute(2, 0, 1)
+
+
+def scene_images(
+    count: int, *, seed: int = 0
+) -> tuple[Float[Tensor, "b 3 h w"], UInt8[Tensor, "b h w"]]:
+    """Validation scenes as a network sees them (zero mean, unit variance), and their masks."""
+    dataset = Scenes("val", num_images=count, seed=seed)
+    transform = evaluation_transform(dataset)
+    pairs = [dataset[index] for index in range(count)]
+    images = torch.stack([transform(image, mask)[0].as_subclass(Tensor) for image, mask in pairs])
+    return images, torch.stack([mask.as_subclass(Tensor) for _, mask in pairs])
+
+
+def scene_network(scale: float, runtime: Runtime, **options: Any) -> SegmentationNetwork:
+    """The scenes recipe's EMA network, trained on first use and loaded afterwards.
+
+    Args:
+        scale: Share of the recipe's iterations.
+        runtime: Where it is trained and kept.
+        options: Of ``protocols.scenes``: seed, and options of the head.
+    """
+    config = scenes("ema", scale=scale, **options)
+    train(config, runtime)
+    # Loaded rather than taken from the training, which may compute in bfloat16.
+    return load_network(runtime.run_dir(config))[0]
+
+
+@torch.no_grad()
+def unit_features(
+    network: SegmentationNetwork, images: Float[Tensor, "b 3 h w"]
+) -> Float[Tensor, "b n c"]:
+    """What the EM of a network's unit works on: its first 1×1 conv's output, pixel by pixel."""
+    seen: list[Tensor] = []
+    conv: Any = network.head.context.conv1  # type: ignore[union-attr]
+    handle = conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    try:
+        network(images)
+    finally:
+        handle.remove()
+    return seen[0].flatten(2).mT.contiguous()
+
+
+def effective_rank(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
+    r"""The number of directions that matter: exp of the entropy of the singular values.
+
+    .. math:: \exp\Big(-\sum_i p_i \log p_i\Big), \qquad p_i = \sigma_i / \sum_j \sigma_j
+
+    Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
+    """
+    values = torch.linalg.svdvals(x)
+    shares = values / values.sum(dim=-1, keepdim=True)
+    entropy: Tensor = torch.special.entr(shares).sum(dim=-1)
+    return entropy.exp()

@@ -1,0 +1,198 @@
+"""Jacobians and gradient regimes against finite differences and against each other."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from jaxtyping import TypeCheckError
+from torch.autograd import gradcheck
+
+from emastudy import EMAU, em
+from emastudy.em.gradients import (
+    input_gradient,
+    jacobian,
+    reestimate,
+    spectral_radius,
+    unrolled_gradient_norms,
+)
+
+ALL = ("l2", "layer", "none", "gaussian")
+quickly = settings(deadline=None, max_examples=8)
+
+
+def clusters(seed, *, pixels=24, num_bases=2, channels=3, batch=()):
+    """Pixels around K orthogonal directions and bases near them: EM converges fast."""
+    generator = torch.Generator().manual_seed(seed)
+    centers = 2 * torch.eye(channels, dtype=torch.float64)[:num_bases].expand(
+        *batch, num_bases, channels
+    )
+    noise = torch.randn(*batch, pixels, channels, generator=generator, dtype=torch.float64)
+    x = centers[..., torch.arange(pixels) % num_bases, :] + 0.4 * noise
+    return x, em.normalize(centers + 0.1, "l2")
+
+
+@pytest.mark.parametrize("normalization", ALL)
+@given(seed=st.integers(0, 10**6), concentration=st.sampled_from([0.3, 1.0, 3.0]))
+@quickly
+def test_jacobian_is_that_of_one_iteration(normalization, seed, concentration):
+    x, bases = clusters(seed, batch=(2,))
+    options = {"concentration": concentration, "normalization": normalization}
+    ours = jacobian(x, bases, **options)
+    assert ours.shape == (2, 6, 6)
+    width = 1e-6
+    for column, direction in enumerate(torch.eye(6, dtype=torch.float64).reshape(6, 2, 3)):
+        ends = [
+            em.expectation_maximization(x, bases + sign * width * direction, 1, **options).bases
+            for sign in (1, -1)
+        ]
+        slope = (ends[0] - ends[1]).flatten(-2) / (2 * width)
+        torch.testing.assert_close(ours[..., column], slope, rtol=1e-4, atol=1e-6)
+
+
+@given(seed=st.integers(0, 10**6), concentration=st.sampled_from([0.3, 1.0, 3.0]))
+@quickly
+def test_closed_form_of_the_l2_jacobian(seed, concentration):
+    x, bases = clusters(seed)
+    z = em.responsibilities(x, bases, concentration=concentration)
+    sums = z.mT @ x
+    unit = em.normalize(sums, "l2")
+    project = torch.eye(3, dtype=x.dtype) - unit.unsqueeze(-1) * unit.unsqueeze(-2)
+    weight = z.unsqueeze(-1) * (torch.eye(2, dtype=x.dtype) - z.unsqueeze(-2))  # n, k, j
+    moment = torch.einsum("nkj,nc,nd->kjcd", weight, x, x)
+    blocks = torch.einsum("kbc,kjcd->kbjd", project, moment)
+    blocks = concentration * blocks / sums.norm(dim=-1)[:, None, None, None]
+    torch.testing.assert_close(
+        jacobian(x, bases, concentration=concentration), blocks.reshape(6, 6)
+    )
+
+
+@pytest.mark.parametrize("normalization", ["l2", "gaussian"])
+@given(seed=st.integers(0, 10**6), concentration=st.sampled_from([1.0, 3.0]))
+@settings(deadline=None, max_examples=4)
+def test_eigenvalues_at_a_maximum_lie_between_zero_and_one(normalization, seed, concentration):
+    x, bases = clusters(seed)
+    options = {"concentration": concentration, "normalization": normalization}
+    end = em.expectation_maximization(x, bases, 200, trace=False, **options).bases
+    values = torch.linalg.eigvals(jacobian(x, end, **options))
+    assert values.imag.abs().max() < 1e-4
+    assert values.real.min() > -1e-4
+    assert values.real.max() < 1 + 1e-4
+
+
+def test_errors_shrink_by_the_spectral_radius():
+    x, bases = clusters(0)
+    end = em.expectation_maximization(x, bases, 100).bases
+    radius = spectral_radius(jacobian(x, end))
+    errors = [(em.expectation_maximization(x, bases, t).bases - end).norm() for t in (14, 15, 16)]
+    assert errors[2] / errors[1] == pytest.approx(radius.item(), rel=1e-2)
+    assert spectral_radius(torch.tensor([[0.0, -2.0], [2.0, 0.0]])).item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("normalization", ALL)
+def test_unrolled_norms_are_products_of_jacobians(normalization):
+    x, bases = clusters(1)
+    options = {"concentration": 0.7, "normalization": normalization}
+    cotangent = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    norms = unrolled_gradient_norms(x, bases, cotangent, 3, **options)
+    gradient, expected = cotangent.flatten(), [cotangent.norm()]
+    states = [bases]
+    for _ in range(2):
+        states.append(em.expectation_maximization(x, states[-1], 1, **options).bases)
+    for state in reversed(states):
+        gradient = jacobian(x, state, **options).mT @ gradient
+        expected.append(gradient.norm())
+    torch.testing.assert_close(norms, torch.stack(expected[::-1]))
+
+
+# ---- regimes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("normalization", ["l2", "gaussian", "none", "layer"])
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_gradcheck_unrolled(normalization, iterations):
+    x, bases = clusters(2, pixels=6)
+
+    def estimate(x, bases):
+        return reestimate(
+            x, bases, iterations, regime="unrolled", concentration=0.5, normalization=normalization
+        )
+
+    assert gradcheck(estimate, (x.requires_grad_(), bases.requires_grad_()))
+
+
+@pytest.mark.parametrize("normalization", ["l2", "gaussian"])
+def test_gradcheck_one_step_with_the_earlier_iterations_held(normalization):
+    x, bases = clusters(2, pixels=6)
+    options = {"concentration": 0.5, "normalization": normalization}
+    before = em.expectation_maximization(x, bases, 2, **options).bases
+
+    def held(x):
+        z, end, _ = em.expectation_maximization(x, before, 1, **options)
+        return em.reconstruct(z, end)
+
+    cotangent = torch.randn(6, 3, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+    ours = input_gradient(x, bases, cotangent, 3, regime="one_step", **options)
+    assert gradcheck(held, x.requires_grad_())
+    torch.testing.assert_close(ours, torch.autograd.grad(held(x), x, cotangent)[0])
+
+
+@pytest.mark.parametrize("normalization", ["l2", "gaussian"])
+def test_gradcheck_implicit_at_the_fixed_point(normalization):
+    x, bases = clusters(2, pixels=6)
+
+    def estimate(x):
+        return reestimate(
+            x, bases, 80, regime="implicit", concentration=1.5, normalization=normalization
+        )
+
+    assert gradcheck(estimate, x.requires_grad_(), check_undefined_grad=False)
+
+
+@pytest.mark.parametrize("normalization", ["l2", "gaussian"])
+@given(seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=3)
+def test_implicit_equals_unrolled_at_convergence(normalization, seed):
+    x, bases = clusters(seed, batch=(2,))
+    cotangent = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(seed))
+    gradients = {
+        regime: input_gradient(
+            x, bases, cotangent, 100, regime=regime, concentration=2.0, normalization=normalization
+        )
+        for regime in ("unrolled", "implicit", "one_step")
+    }
+    torch.testing.assert_close(gradients["implicit"], gradients["unrolled"], rtol=1e-5, atol=1e-7)
+    # one_step leaves the history out: close where EM contracts fast, never the same
+    assert (gradients["one_step"] - gradients["unrolled"]).norm() > 1e-6
+
+
+def test_regimes_have_one_value_and_detached_no_gradient():
+    x, bases = clusters(3)
+    values = [
+        reestimate(x, bases, 100, regime=regime)
+        for regime in ("detached", "one_step", "unrolled", "implicit")
+    ]
+    for value in values[1:]:
+        torch.testing.assert_close(value, values[0])
+    assert not reestimate(x.clone().requires_grad_(), bases, 2, regime="detached").requires_grad
+    assert (input_gradient(x, bases, x, 2, regime="detached") == 0).all()
+
+
+@pytest.mark.parametrize("regime", ["one_step", "unrolled"])
+def test_the_unit_has_the_same_gradient(regime):
+    torch.manual_seed(0)
+    unit = EMAU(4, num_bases=3, gradient=regime).double()
+    features = torch.randn(1, 4, 3, 3, dtype=torch.float64)
+    x = unit.conv1(features).flatten(2).mT.detach()
+    cotangent = torch.randn_like(x)
+    result = unit.attend(features)
+    total = (em.reconstruct(result.responsibilities, result.bases) * cotangent).sum()
+    (bias,) = torch.autograd.grad(total, unit.conv1.bias)
+    ours = input_gradient(x, unit.bases, cotangent, 3, regime=regime)
+    torch.testing.assert_close(ours.sum(dim=(0, 1)), bias)
+
+
+def test_unknown_regime_is_refused():
+    x, bases = clusters(0)
+    # the second where shapes and literals are checked at run time
+    with pytest.raises((ValueError, TypeCheckError), match="regime"):
+        reestimate(x, bases, 1, regime="magic")
