@@ -79,6 +79,16 @@ def test_eigenvalues_at_a_maximum_lie_between_zero_and_one(normalization, seed, 
     assert values.real.max() < 1 + 1e-4
 
 
+@given(seed=st.integers(0, 10**6), concentration=st.sampled_from([0.3, 1.0, 10.0]))
+@quickly
+def test_l2_eigenvalues_are_real_and_not_negative_anywhere(seed, concentration):
+    x, bases = clusters(seed)
+    values = torch.linalg.eigvals(jacobian(x, bases, concentration=concentration))
+    scale = 1 + values.abs().max()
+    assert values.imag.abs().max() < 1e-6 * scale
+    assert values.real.min() > -1e-6 * scale
+
+
 def test_errors_shrink_by_the_spectral_radius():
     x, bases = clusters(0)
     end = em.expectation_maximization(x, bases, 100).bases
