@@ -1,0 +1,77 @@
+"""What the chapters look at: photographs, scenes, a trained unit's features, animations."""
+
+import io
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+
+from emastudy import em, networks
+from emastudy.engine import Runtime
+from emastudy.study.features import (
+    effective_rank,
+    photograph,
+    scene_images,
+    scene_network,
+    unit_features,
+)
+from emastudy.study.plotting import animate
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_photographs_need_no_download(name):
+    image = photograph(name, height=32)
+    assert image.dtype == torch.float32
+    assert image.shape[:2] == (3, 32)
+    assert image.shape[2] % 4 == 0
+    assert image.min() >= 0
+    assert image.max() <= 1
+
+
+def test_unit_features_are_what_the_unit_attends_to():
+    torch.manual_seed(0)
+    network = networks.build("ema", backbone="small_resnet", num_classes=8, output_stride=4).eval()
+    images, masks = scene_images(2)
+    assert images.shape == (2, 3, 64, 64)
+    assert masks.shape == (2, 64, 64)
+    x = unit_features(network, images)
+    seen = []
+    network.head.context.register_forward_hook(lambda module, inputs, output: seen.append(inputs))
+    with torch.no_grad():
+        network(images)
+        result = network.head.context.attend(seen[0][0])
+    ours = em.expectation_maximization(x, network.head.context.bases, 3)
+    torch.testing.assert_close(ours.bases, result.bases)
+    assert not network.head.context.conv1._forward_hooks
+
+
+def test_scene_network_is_trained_once_and_loaded_in_float32(tmp_path):
+    runtime = Runtime(runs_dir=str(tmp_path), device="cpu", threads=1)
+    first = scene_network(0.005, runtime)
+    again = scene_network(0.005, runtime)
+    assert not again.training
+    for mine, yours in zip(first.parameters(), again.parameters(), strict=True):
+        assert mine.dtype == torch.float32
+        assert torch.equal(mine, yours)
+
+
+def test_effective_rank_counts_equal_directions():
+    assert effective_rank(torch.eye(5)).item() == pytest.approx(5)
+    assert effective_rank(torch.ones(4, 3)).item() == pytest.approx(1, abs=1e-4)
+    assert effective_rank(torch.eye(4).expand(2, 4, 4)).shape == (2,)
+
+
+def test_animate_makes_a_gif_of_all_frames():
+    figure, ax = plt.subplots(figsize=(1, 1))
+    drawn = []
+
+    def draw(frame):
+        drawn.append(frame)
+        ax.clear()
+        ax.plot([0, frame + 1])
+
+    picture = Image.open(io.BytesIO(animate(figure, draw, 3)))
+    assert picture.format == "GIF"
+    assert picture.n_frames >= 3
+    assert set(drawn) == {0, 1, 2}
