@@ -171,7 +171,8 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.open_parts = open_parts
         self.peak = dict.fromkeys(open_parts, 0)
-        self._known = [_ref(tensor) for tensor in known]
+        # Held, so that no other storage gets the same key.
+        self._known = {ref.cdata: ref for ref in map(_ref, known)}
         self._alive: dict[int, tuple[Any, int]] = {}
 
     def __torch_dispatch__(
@@ -181,7 +182,7 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 ref = _ref(tensor)
-                if ref not in self._known:
+                if ref.cdata not in self._known:
                     self._alive[ref.cdata] = (ref, tensor.untyped_storage().nbytes())
         self._alive = {k: v for k, v in self._alive.items() if not v[0].expired()}
         total = sum(size for _, size in self._alive.values())

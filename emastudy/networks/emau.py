@@ -165,8 +165,8 @@ class EMAU(nn.Module):
         if self.training and self.maintenance == "moving_average":
             self._maintain(result.bases.detach())
         estimate = reconstruct(result.responsibilities, result.bases).to(features.dtype)
-        estimate = estimate.transpose(1, 2).reshape_as(features)
-        return F.relu(features + self.norm(self.conv2(F.relu(estimate))))
+        estimate = F.relu(estimate.transpose(1, 2).reshape_as(features), inplace=True)
+        return F.relu(features + self.norm(self.conv2(estimate)), inplace=True)
 
     @torch.no_grad()
     def _maintain(self, bases: Float[Tensor, "b k c"]) -> None:

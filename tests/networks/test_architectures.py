@@ -124,16 +124,16 @@ class TestHead(Architecture):
     def frozen(self, head):
         return FROZEN.get(head, set())
 
-    def test_the_same_seed_makes_the_same_network(self, head):
-        first, second = build(head, "resnet18"), build(head, "resnet18")
+    def test_the_same_seed_makes_the_same_network(self, head, network):
+        first, second = network, build(head, "resnet18")
         image = torch.randn(1, 3, 65, 65)
         with torch.inference_mode():
             assert first.eval()(image).equal(second.eval()(image))
 
     def test_compile_without_graph_breaks(self, network):
         torch.compiler.reset()  # one forward, many networks: more than its cache takes
-        # "aot_eager" traces forward as inductor does, and skips its slow compilation.
-        compiled = torch.compile(network.eval(), fullgraph=True, backend="aot_eager")
+        # "eager" captures the graph as inductor would, and skips the slow compilation of it.
+        compiled = torch.compile(network.eval(), fullgraph=True, backend="eager")
         image = torch.randn(1, 3, 65, 65)
         with torch.no_grad():
             torch.testing.assert_close(compiled(image), network(image), rtol=1e-4, atol=1e-4)
@@ -141,7 +141,7 @@ class TestHead(Architecture):
 
 class TestBackbone(Architecture):
     # Deeper ones are the same code with more blocks: see test_backbones.py, on the meta device.
-    @pytest.fixture(params=["mobilenet_v2", "resnet34", "resnet50", "deep stem", "three stages"])
+    @pytest.fixture(params=["mobilenet_v2", "resnet50", "deep stem", "three stages"])
     def network(self, request):
         options = {
             "deep stem": {"deep_stem": True, "multi_grid": True},
