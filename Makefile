@@ -43,7 +43,8 @@ lint: .venv/dev
 	$(BIN)/lint-imports
 
 bench: .venv/dev
-	$(BIN)/python benchmarks/units.py
+	$(BIN)/python -m benchmarks.units
+	$(BIN)/python -m benchmarks.training
 
 clean:
 	rm -rf book/_build book/notebooks book/generated build dist .pytest_cache .mypy_cache .ruff_cache

@@ -51,6 +51,8 @@ class _Order:
     runtime: Runtime = Runtime(runs_dir="")  # noqa: RUF009 - frozen
     #: Further options of the head, e.g. num_bases=32 gradient=one_step.
     head_options: Pairs = ()
+    #: Further options of the backbone, e.g. deep_stem=true.
+    backbone_options: Pairs = ()
     #: Further options of the dataset, e.g. noise=0.2.
     dataset_options: Pairs = ()
     #: Folder for the record; default experiments/records/command of this checkout.
@@ -78,6 +80,7 @@ def _train(order: Order) -> None:
     config = dataclasses.replace(
         order.config,
         head_options={**order.config.head_options, **_pairs(order.head_options)},
+        backbone_options={**order.config.backbone_options, **_pairs(order.backbone_options)},
         dataset_options={**order.config.dataset_options, **_pairs(order.dataset_options)},
     )
     runtime = order.runtime
