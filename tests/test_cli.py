@@ -46,10 +46,11 @@ def test_train_evaluate_predict_records(monkeypatch, capsys, tmp_path, voc_root)
         monkeypatch, capsys, "predict", photograph, "--checkpoint", run, "--output", "seen"
     )
     assert re.search(r"2007_000001\.jpg: \w+ \d", out)
-    mask = Image.open(tmp_path / "seen" / "2007_000001_mask.png")
-    assert (mask.mode, mask.size) == ("P", (60, 40))
-    assert set(np.unique(np.array(mask))) <= set(range(7))
-    assert Image.open(tmp_path / "seen" / "2007_000001_overlay.png").size == (60, 40)
+    with Image.open(tmp_path / "seen" / "2007_000001_mask.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (60, 40))
+        assert set(np.unique(np.array(mask))) <= set(range(7))
+    with Image.open(tmp_path / "seen" / "2007_000001_overlay.png") as overlay:
+        assert overlay.size == (60, 40)
 
     out = command(monkeypatch, capsys, "records")
     assert "1 records" in out
@@ -74,7 +75,7 @@ def test_the_options_of_train_are_frozen():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "scenes", "--head", "crf"), "head is 'crf'; there are ema"),
+        (("train", "scenes", "--head", "crf"), "head is 'crf'; there are a2"),
         (("train", "scenes", "--head-options", "T=3"), "no option 'T'"),
         (("train", "scenes", "--head-options", "channels"), "not of the form NAME=VALUE"),
         (("train", "scenes", "--head-options", "num_bases=0"), "num_bases is 0"),

@@ -3,6 +3,8 @@
 Floor: datasets.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +20,9 @@ def read_image(path: Path) -> Image:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, or no image.
     """
-    try:
-        with PILImage.open(path) as image:
-            return Image(
-                torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-            )
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); it may be truncated: fetch it again"
-        ) from error
+    with _opened(path) as image:
+        pixels = torch.from_numpy(np.array(image.convert("RGB")))
+    return Image(pixels.permute(2, 0, 1).contiguous())
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -38,14 +32,21 @@ def read_mask(path: Path) -> np.ndarray:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, or a colour image.
     """
+    with _opened(path) as image:
+        if image.mode not in ("P", "L"):
+            raise ValueError(
+                f"{path} is a {image.mode} image; expected one class index per pixel (palette "
+                "or greyscale PNG). Was it saved by a tool that turned indices into colours?"
+            )
+        return np.array(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[PILImage.Image]:
+    """An open image file, whose damage is a ValueError that names it."""
     try:
         with PILImage.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise ValueError(
-                    f"{path} is a {image.mode} image; expected one class index per pixel (palette "
-                    "or greyscale PNG). Was it saved by a tool that turned indices into colours?"
-                )
-            return np.array(image)
+            yield image
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError) as error:
