@@ -1,11 +1,17 @@
-"""Fixtures of all tests. Shapes and types in the package's signatures are checked here only."""
+"""Fixtures of all tests. Shapes and types in the package's signatures are checked here only.
+
+torch.compile cannot see through those checks, and they refuse some bad input before the package
+can; the tests concerned are marked ``unchecked`` and run with SHAPE_CHECKS=0, as make test does.
+"""
 
 import os
 from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-install_import_hook("emastudy", "beartype.beartype")
+SHAPE_CHECKS = os.environ.get("SHAPE_CHECKS", "1") == "1"
+if SHAPE_CHECKS:
+    install_import_hook("emastudy", "beartype.beartype")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -20,6 +26,12 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 # Where real photographs may lie; the project works, and is tested, without them.
 SHARED = Path(os.environ.get("EMASTUDY_DATA", ROOT.parent / "shared"))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if SHAPE_CHECKS and item.get_closest_marker("unchecked"):
+            item.add_marker(pytest.mark.skip(reason="wants SHAPE_CHECKS=0 pytest -m unchecked"))
 
 
 @pytest.fixture(scope="session")

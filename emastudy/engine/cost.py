@@ -121,7 +121,7 @@ def seconds(run: Callable[[], Any], *, repeats: int = 5) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
-    return median(times[1:])
+    return float(median(times[1:]))
 
 
 def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:

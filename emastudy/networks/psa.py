@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
@@ -84,7 +84,7 @@ class PointwiseSpatialAttention(nn.Module):
 
     def _displacements(
         self, height: int, width: int, device: torch.device
-    ) -> tuple[Int[Tensor, "n n"], Int[Tensor, "n n"]]:
+    ) -> tuple[Int[Tensor, "n n"], Bool[Tensor, "n n"]]:
         """For pixels i, j in row-major order: index of j - i in the window; is it inside?"""
         half = self.window // 2
         rows = torch.arange(height, device=device).repeat_interleave(width)

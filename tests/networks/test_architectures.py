@@ -130,6 +130,7 @@ class TestHead(Architecture):
         with torch.inference_mode():
             assert first.eval()(image).equal(second.eval()(image))
 
+    @pytest.mark.unchecked
     def test_compile_without_graph_breaks(self, network):
         torch.compiler.reset()  # one forward, many networks: more than its cache takes
         # "eager" captures the graph as inductor would, and skips the slow compilation of it.
@@ -163,6 +164,7 @@ def test_every_head_and_backbone_is_known_here():
 
 
 @pytest.mark.parametrize("gradient", ["detached", "one_step", "unrolled"])
+@pytest.mark.unchecked
 def test_the_unit_compiles_to_machine_code_in_every_regime(gradient):
     torch.compiler.reset()
     torch.manual_seed(0)
@@ -178,6 +180,7 @@ def test_the_unit_compiles_to_machine_code_in_every_regime(gradient):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.unchecked
 def test_a_compiled_unit_maintains_its_bases():
     torch.manual_seed(0)
     unit = networks.EMAU(8, 4).train()

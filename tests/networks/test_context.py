@@ -110,9 +110,17 @@ def test_fused_non_local_stores_no_matrix_of_all_pixel_pairs(channels_last):
     ("make", "message"),
     [
         (lambda: networks.NonLocal(7), "channels is 7; .* even C"),
-        (lambda: networks.NonLocal(8, kernel="rbf"), "kernel is 'rbf'; expected one of"),
+        pytest.param(
+            lambda: networks.NonLocal(8, kernel="rbf"),
+            "kernel is 'rbf'; expected one of",
+            marks=pytest.mark.unchecked,
+        ),
         (lambda: networks.DoubleAttention(6), "channels is 6; .* multiple of 4"),
-        (lambda: networks.PointwiseSpatialAttention(8, flow="up"), "flow is 'up'"),
+        pytest.param(
+            lambda: networks.PointwiseSpatialAttention(8, flow="up"),
+            "flow is 'up'",
+            marks=pytest.mark.unchecked,
+        ),
         (lambda: networks.PointwiseSpatialAttention(8, window=4), "window is 4; .* odd"),
     ],
 )

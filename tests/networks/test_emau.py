@@ -195,6 +195,20 @@ def test_two_processes_average_as_one_batch(tmp_path):
         torch.testing.assert_close(bases, unit.bases, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("field", "listed"),
+    [
+        ("normalization", "l2, layer"),
+        ("maintenance", "moving_average, learned, fixed"),
+        ("gradient", "detached, one_step, unrolled"),
+    ],
+)
+def test_unknown_choices_list_the_known(field, listed):
+    with pytest.raises(ValueError, match=f"{field} is 'batch'; expected one of {listed}"):
+        EMAU(8, **{field: "batch"})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
