@@ -79,7 +79,7 @@ def measure_contexts(
     return pd.DataFrame(rows)
 
 
-def fit_exponent(x: Iterable[float], y: Iterable[float]) -> Fit:
+def fit_exponent(x: Iterable[int | float], y: Iterable[int | float]) -> Fit:
     """Least squares through log y against log x.
 
     Args:
