@@ -7,25 +7,27 @@ The names most users need:
 * ``networks``, ``datasets``: ``networks.build(name, ...)``, ``datasets.load(name, ...)``.
 * ``engine``, ``study``: train and score a ``RunConfig``; protocols, records and sweeps.
 
-Importing ``emastudy`` loads torch and nothing else that is heavy; the other floors load when
-they are first used.
+Importing ``emastudy`` loads torch and nothing else that is heavy; the rest loads when it is first
+used.
 """
 
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from emastudy import em
-from emastudy.networks.emau import EMAU
+
+if TYPE_CHECKING:
+    from emastudy.networks.emau import EMAU
 
 __version__ = version("emastudy")
 __all__ = ["EMAU", "__version__", "datasets", "em", "engine", "networks", "study"]
 
-_FLOORS = ("datasets", "engine", "networks", "study")
 
-
-def __getattr__(name: str) -> ModuleType:
-    if name in _FLOORS:
+def __getattr__(name: str) -> Any:
+    if name == "EMAU":
+        return import_module("emastudy.networks.emau").EMAU
+    if name in ("datasets", "engine", "networks", "study"):
         return import_module(f"emastudy.{name}")
     raise AttributeError(
         f"module 'emastudy' has no attribute {name!r}; it has {', '.join(__all__)}"

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -65,3 +66,14 @@ def test_committed_records_are_whole_and_named_rightly(root):
         record = Record.read(path)
         assert record.commit, path
         assert not re.search(r"/(home|work|root|tmp)/", json.dumps(record.config.to_dict()))
+
+
+def test_importing_the_package_loads_torch_and_no_other_heavy_thing():
+    script = (
+        "import sys, emastudy; heavy = {'torchvision', 'accelerate', 'pandas', 'matplotlib', "
+        "'torchmetrics', 'papermill'}; sys.exit(', '.join(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == ""
