@@ -107,7 +107,8 @@ def measure(network: nn.Module, size: tuple[int, int], *, channels: int = 3) -> 
 
 def count_parameters(module: nn.Module) -> int:
     """Number of parameters, EM attention's bases included, see :class:`Cost`."""
-    bases = {id(unit.bases): unit.bases for unit in module.modules() if isinstance(unit, EMAU)}
+    units = [unit for unit in module.modules() if isinstance(unit, EMAU)]
+    bases = {id(unit.bases): unit.bases for unit in units if unit.bases is not None}
     tensors = {id(parameter): parameter for parameter in module.parameters()} | bases
     return sum(tensor.numel() for tensor in tensors.values())
 

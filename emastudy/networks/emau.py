@@ -3,6 +3,7 @@
 Floor: networks (imports em).
 """
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -10,9 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emastudy.em import EMResult, Normalization, expectation_maximization, reconstruct
+from emastudy.em import EMResult, Normalization, expectation_maximization, normalize, reconstruct
 
-Maintenance = Literal["moving_average", "learned", "fixed"]
+Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
 Gradient = Literal["detached", "one_step", "unrolled"]
 
 
@@ -38,16 +39,23 @@ class EMAU(nn.Module):
         concentration: λ of the responsibilities' softmax.
         normalization: What is done to each basis after an M step: "l2", "layer" or "none"; or
             "gaussian", which is "none" with -½λ‖μ_k‖² in the softmax, the EM of a Gaussian mixture.
-        maintenance: How μ^(0) changes over training: "moving_average" (Eq. 15), "learned" (a
-            parameter trained by back-propagation; wants ``gradient="unrolled"``) or "fixed".
+        maintenance: Where μ^(0) comes from. Shared by all images and changing over training:
+            "moving_average" (Eq. 15), "learned" (a parameter trained by back-propagation; wants
+            ``gradient="unrolled"``) or "fixed" (as drawn at the start). Or made of the image's own
+            features, and then there is no buffer: "grid" (means over K cells of equal size,
+            a rows × columns grid as square as K allows) or "pixels" (K pixels chosen at random
+            without repetition; in evaluation mode always the same places).
         momentum: α, the weight of the *old* bases. (``nn.BatchNorm2d`` weighs the new value.)
         gradient: Where gradients go. "detached": nowhere, EM is a constant and ``conv1`` a frozen
             random projection, as released. "one_step": through the last iteration, μ^(T-1)
             being a constant. "unrolled": through all T iterations.
+        input_scale: Factor on the initial weight and bias of ``conv1``. Under "detached" and
+            "l2" it does what ``concentration`` does, exactly; otherwise conv1 learns and may
+            leave it.
 
     Raises:
         ValueError: An argument out of its range, named in the message; an input with other
-            than ``channels`` channels.
+            than ``channels`` channels, or, under "pixels", with fewer than K pixels.
 
     Differs from the paper: the paper's story is of unrolled gradients; its released code detaches,
     and detached is the default here. Differs from the released code: the moving average lives in
@@ -56,7 +64,7 @@ class EMAU(nn.Module):
     Source: Li et al., ICCV 2019, Section 5, Eqs 12-15.
     """
 
-    bases: Tensor
+    bases: Tensor | None
 
     def __init__(
         self,
@@ -69,6 +77,7 @@ class EMAU(nn.Module):
         maintenance: Maintenance = "moving_average",
         momentum: float = 0.9,
         gradient: Gradient = "detached",
+        input_scale: float = 1.0,
     ) -> None:
         super().__init__()
         counts = {"channels": channels, "num_bases": num_bases, "num_iterations": num_iterations}
@@ -82,8 +91,9 @@ class EMAU(nn.Module):
         ):
             if choice not in allowed:
                 raise ValueError(f"{field} is {choice!r}; expected one of {', '.join(allowed)}")
-        if not 0 < concentration < float("inf"):
-            raise ValueError(f"concentration is {concentration}; expected a finite number > 0")
+        for field, factor in (("concentration", concentration), ("input_scale", input_scale)):
+            if not 0 < factor < float("inf"):
+                raise ValueError(f"{field} is {factor}; expected a finite number > 0")
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum is {momentum}; expected a number from 0 to 1")
         if maintenance == "learned" and gradient != "unrolled":
@@ -91,6 +101,7 @@ class EMAU(nn.Module):
                 f"maintenance='learned' with gradient={gradient!r} would give the bases no "
                 "gradient; use gradient='unrolled'"
             )
+        self.num_bases = num_bases
         self.num_iterations = num_iterations
         self.concentration = concentration
         self.normalization = normalization
@@ -103,6 +114,9 @@ class EMAU(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         for conv in (self.conv1, self.conv2):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+        with torch.no_grad():
+            for parameter in self.conv1.parameters():
+                parameter.mul_(input_scale)
         if gradient == "detached":
             # No gradient can reach it: say so, or DistributedDataParallel waits for one for ever.
             self.conv1.requires_grad_(False)
@@ -111,7 +125,8 @@ class EMAU(nn.Module):
         if maintenance == "learned":
             self.bases = nn.Parameter(bases)
         else:
-            self.register_buffer("bases", bases)
+            shared = maintenance in ("moving_average", "fixed")
+            self.register_buffer("bases", bases if shared else None)
 
     def attend(self, features: Float[Tensor, "b c h w"], *, trace: bool = False) -> EMResult:
         """The unit's EM on a feature map, for whoever wants to look inside.
@@ -132,8 +147,7 @@ class EMAU(nn.Module):
             )
         # (B, C, H, W) → (B, N, C): a view without copy when the map is channels_last.
         x = self.conv1(features).permute(0, 2, 3, 1).flatten(1, 2)
-        # A copy, because the moving average overwrites the buffer before backward reads it.
-        start = self.bases.clone()
+        start = self._start(x, *features.shape[-2:])
 
         def run(bases: Tensor, num_iterations: int) -> EMResult:
             return expectation_maximization(
@@ -168,9 +182,33 @@ class EMAU(nn.Module):
         estimate = F.relu(estimate.transpose(1, 2).reshape_as(features), inplace=True)
         return F.relu(features + self.norm(self.conv2(estimate)), inplace=True)
 
+    def _start(self, x: Float[Tensor, "b n c"], height: int, width: int) -> Float[Tensor, "*b k c"]:
+        """μ^(0): one for all images, (K, C), or each image's own, (B, K, C)."""
+        if self.bases is not None:
+            # A copy, because the moving average overwrites the buffer before backward reads it.
+            return self.bases.clone()
+        count = self.num_bases
+        if self.maintenance == "grid":
+            rows = max(d for d in range(1, math.isqrt(count) + 1) if count % d == 0)
+            if height > width:
+                rows = count // rows
+            image = x.transpose(1, 2).reshape(len(x), -1, height, width)
+            cells = F.adaptive_avg_pool2d(image, (rows, count // rows))
+            return normalize(cells.flatten(2).transpose(1, 2), self.normalization)
+        if x.shape[1] < count:
+            raise ValueError(
+                f"the feature map has {height}×{width} pixels, fewer than the {count} bases that "
+                'are to start from them; take fewer bases or maintenance="grid"'
+            )
+        # Predictions must not depend on chance: evaluation draws from a generator of its own.
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        places = torch.randperm(x.shape[1], generator=generator)[:count].to(x.device)
+        return normalize(x[:, places], self.normalization)
+
     @torch.no_grad()
     def _maintain(self, bases: Float[Tensor, "b k c"]) -> None:
         """Eq. 15, over the images of all processes."""
+        assert self.bases is not None
         total = bases.sum(dim=0)
         count = torch.tensor(float(bases.shape[0]), device=bases.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -181,7 +219,7 @@ class EMAU(nn.Module):
     def extra_repr(self) -> str:
         """Shown by ``print(unit)``."""
         return (
-            f"num_bases={self.bases.shape[0]}, num_iterations={self.num_iterations}, "
+            f"num_bases={self.num_bases}, num_iterations={self.num_iterations}, "
             f"concentration={self.concentration}, normalization={self.normalization}, "
             f"maintenance={self.maintenance}, momentum={self.momentum}, gradient={self.gradient}"
         )

@@ -229,3 +229,46 @@ def test_bad_options_are_named(options, message):
 def test_wrong_number_of_channels_says_what_to_make():
     with pytest.raises(ValueError, match=r"EMAU\(6"):
         make()(torch.randn(1, 6, 4, 4))
+
+
+def test_grid_bases_start_from_the_image_itself():
+    unit = make(maintenance="grid", num_iterations=1).eval()
+    assert unit.bases is None
+    assert set(unit.state_dict()) == set(make().state_dict()) - {"bases"}
+    # One colour per quadrant: every cell's mean is that colour, and EM has nothing to move.
+    colors = torch.randn(2, 8, 2, 2)
+    features = colors.repeat_interleave(3, dim=2).repeat_interleave(3, dim=3)
+    x = unit.conv1(colors).flatten(2).transpose(1, 2)
+    expected = torch.softmax(
+        unit.conv1(features).flatten(2).transpose(1, 2) @ F.normalize(x, dim=-1).transpose(1, 2), -1
+    )
+    torch.testing.assert_close(unit.attend(features).responsibilities, expected)
+
+
+def test_grid_is_as_square_as_k_allows_and_lies_along_the_longer_side():
+    torch.manual_seed(0)
+    unit = EMAU(4, 6, 1, maintenance="grid", normalization="none").eval()
+    for height, width, rows, columns in ((4, 9, 2, 3), (9, 4, 3, 2)):
+        features = torch.randn(1, 4, height, width)
+        means = F.adaptive_avg_pool2d(unit.conv1(features), (rows, columns))
+        z = torch.softmax(unit.conv1(features).flatten(2).mT @ means.flatten(2), dim=-1)
+        torch.testing.assert_close(unit.attend(features).responsibilities, z)
+
+
+def test_pixel_bases_are_drawn_in_training_and_the_same_in_evaluation():
+    unit = make(maintenance="pixels")
+    features = torch.randn(2, 8, 6, 6)
+    first, second = (unit.eval().attend(features).responsibilities for _ in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    first, second = (unit.train().attend(features).responsibilities for _ in range(2))
+    assert not torch.allclose(first, second)
+    with pytest.raises(ValueError, match="1×3 pixels, fewer than the 4 bases"):
+        unit(torch.randn(2, 8, 1, 3))
+
+
+def test_input_scale_is_a_hidden_concentration_while_conv1_is_frozen():
+    features = torch.randn(2, 8, 6, 6)
+    scaled, concentrated = make(input_scale=4.0).train(), make(concentration=4.0).train()
+    for _ in range(3):
+        torch.testing.assert_close(scaled(features), concentrated(features))
+    torch.testing.assert_close(scaled.bases, concentrated.bases)
