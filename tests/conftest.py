@@ -48,6 +48,14 @@ def animals_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def camvid_root() -> Path:
+    folder = SHARED / "data" / "camvid"
+    if not folder.is_dir():
+        pytest.skip(f"CamVid is absent: no {folder} (set EMASTUDY_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def mobilenet_weights() -> Path:
     path = SHARED / "weights" / "mobilenet_v2_imagenet_features.pth"
     if not path.is_file():

@@ -4,6 +4,7 @@ Imports torch and torchvision; knows nothing of networks. ``load(name, ...)`` op
 """
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset
+from emastudy.datasets.camvid import CamVid
 from emastudy.datasets.files import read_image
 from emastudy.datasets.load import DATASETS, load
 from emastudy.datasets.scenes import Scenes
@@ -14,6 +15,7 @@ __all__ = [
     "DATASETS",
     "IGNORE",
     "VOC2012",
+    "CamVid",
     "Scenes",
     "SegmentationDataset",
     "TrainingStream",

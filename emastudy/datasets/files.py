@@ -1,16 +1,207 @@
-"""Reading image and mask files.
+"""Datasets that lie in files: pairs of an image and a mask, read and validated in one place.
 
 Floor: datasets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image as PILImage
-from torchvision.tv_tensors import Image
+from torchvision.tv_tensors import Image, Mask
+
+from emastudy.datasets.base import IGNORE, SegmentationDataset
+
+#: Mark of stored values that mean nothing in a dataset; no dataset has that many classes.
+_FOREIGN = 254
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One item of a split: its files, which need not be there yet."""
+
+    name: str
+    image: Path
+    #: None where the split has no masks (a test set whose annotation is kept secret).
+    mask: Path | None
+
+
+class FileDataset(SegmentationDataset):
+    """Image/mask file pairs with a table from stored values to class indices.
+
+    A subclass states its classes, colours and stored values and says where a root keeps its files
+    (:meth:`locate`) and which pairs make up a split (:meth:`list_pairs`); reading, renumbering and
+    every check of a single item are done here.
+
+    Args:
+        root: Where the dataset lies.
+        split: One of the dataset's splits.
+        classes: Names of the classes to keep, in the order of their new indices; pixels of all
+            others count as ignored. None keeps those of the benchmark.
+        complete: Whether files that the split names must all be there at once; False leaves
+            missing ones to be found when they are read, as the check of a whole root does.
+
+    Attributes:
+        title: The dataset in one line.
+        all_classes: Every class a mask can show, in the order of the benchmark.
+        colors: One RGB triple (0-255) per class of ``all_classes``.
+        stored: Value in the mask files → index in ``all_classes``, or 255 for ignored pixels.
+            Any other value is an error.
+        counts: Split → number of images of the official release.
+        layout: Where a root keeps what.
+        licence: Terms of photographs and annotation, in short.
+        citation: The publication.
+
+    Raises:
+        FileNotFoundError: ``root`` has not this layout, or files named by the split are missing.
+        ValueError: Unknown class or split, empty split; on reading, a damaged image, a mask that
+            holds other values or has another size than its image.
+    """
+
+    title: ClassVar[str]
+    all_classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    stored: Mapping[int, int]
+    counts: ClassVar[Mapping[str, int]]
+    layout: ClassVar[str]
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        classes: Sequence[str] | None = None,
+        complete: bool = True,
+    ) -> None:
+        chosen = tuple(classes) if classes is not None else self.all_classes
+        unknown = [name for name in chosen if name not in self.all_classes]
+        if unknown:
+            raise ValueError(
+                f"classes: {self.name} has no {', '.join(map(repr, unknown))}; it has "
+                + ", ".join(self.all_classes)
+            )
+        self.classes = chosen
+        self._lookup = np.full(max(self.stored) + 2, _FOREIGN, dtype=np.uint8)
+        for value, index in self.stored.items():
+            kept = index != IGNORE and self.all_classes[index] in chosen
+            self._lookup[value] = chosen.index(self.all_classes[index]) if kept else IGNORE
+
+        self.root = self.locate(Path(root))
+        self.split = split
+        self.pairs = self.list_pairs(self.root, split)
+        if complete:
+            self._require(split)
+
+    @classmethod
+    def locate(cls, root: Path) -> Path:
+        """The folder with the files: ``root`` itself or one inside it.
+
+        Raises:
+            FileNotFoundError: There is no such dataset in ``root``.
+        """
+        raise NotImplementedError
+
+    def list_pairs(self, root: Path, split: str) -> list[Pair]:
+        """The files of a split in their fixed order, whether they exist or not.
+
+        Args:
+            root: What :meth:`locate` found.
+            split: Name of the split.
+
+        Raises:
+            FileNotFoundError: The split's list or folder is missing.
+            ValueError: The split is empty or unknown.
+        """
+        raise NotImplementedError
+
+    def read_values(self, mask: Path) -> np.ndarray:
+        """A mask file as (H, W) unsigned integers, the values as stored."""
+        return read_mask(mask)
+
+    @classmethod
+    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+        """The benchmark's own colours."""
+        return [cls.colors[cls.all_classes.index(name)] for name in classes]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+        pair = self.pairs[index]
+        image = read_image(pair.image)
+        if pair.mask is None:
+            return image, Mask(torch.full(image.shape[1:], IGNORE, dtype=torch.uint8))
+        values = self.read_values(pair.mask)
+        # Values beyond the table meet its last entry, which is foreign.
+        mask = Mask(torch.from_numpy(self._lookup.take(values, mode="clip")))
+        if (mask == _FOREIGN).any():
+            foreign = np.unique(values[mask.numpy() == _FOREIGN])
+            raise ValueError(
+                f"{pair.mask} holds values that are no {self.name} class "
+                f"({', '.join(map(str, foreign[:5]))}); is it a mask of another dataset?"
+            )
+        if mask.shape != image.shape[1:]:
+            raise ValueError(
+                f"{pair.mask} is {mask.shape[1]}×{mask.shape[0]} pixels but {pair.image} is "
+                f"{image.shape[2]}×{image.shape[1]}; they must agree"
+            )
+        return image, mask
+
+    def _require(self, split: str) -> None:
+        for paths in (
+            [pair.image for pair in self.pairs],
+            [pair.mask for pair in self.pairs if pair.mask is not None],
+        ):
+            missing = missing_files(paths)
+            if missing:
+                raise FileNotFoundError(
+                    f"{missing[0].parent} lacks {len(missing)} of the {len(paths)} files that "
+                    f"split {split!r} names, {missing[0].name} the first; unpack the dataset "
+                    "again or mend the list"
+                )
+
+
+def missing_files(paths: Sequence[Path]) -> list[Path]:
+    """Those that do not exist; one listing per folder instead of one look per file."""
+    missing = []
+    for folder, inside in groupby(paths, key=lambda path: path.parent):
+        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        missing += [path for path in inside if path.name not in present]
+    return missing
+
+
+def require_folder(root: Path, what: str) -> None:
+    """Check that a data root is a folder.
+
+    Raises:
+        FileNotFoundError: It does not exist, or is a file.
+    """
+    if not root.is_dir():
+        state = "is a file, not a folder" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"data root {root} {state}; give the folder that holds {what}")
+
+
+def read_list(path: Path, split: str) -> list[str]:
+    """The lines of a split's list of names, blank ones left out.
+
+    Raises:
+        FileNotFoundError: There is no such list; the message names those beside it.
+        ValueError: It is empty.
+    """
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+        raise FileNotFoundError(f"split {split!r}: there is no {path}; lists there: {there}")
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not names:
+        raise ValueError(f"split {split!r}: {path} names no image")
+    return names
 
 
 def read_image(path: Path) -> Image:

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from emastudy.datasets.base import SegmentationDataset
+from emastudy.datasets.camvid import CamVid
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.voc import VOC2012
 
 #: Name → class. A class whose constructor has a ``root`` reads files; the others draw.
-DATASETS: dict[str, type[SegmentationDataset]] = {"scenes": Scenes, "voc2012": VOC2012}
+DATASETS: dict[str, type[SegmentationDataset]] = {
+    "scenes": Scenes,
+    "voc2012": VOC2012,
+    "camvid": CamVid,
+}
 
 
 def load(
@@ -20,7 +25,7 @@ def load(
     """Open a dataset.
 
     Args:
-        name: "scenes" or "voc2012".
+        name: "scenes", "voc2012" or "camvid".
         split: A split of that dataset: "train" and "val" everywhere, "trainaug" in VOC.
         root: The dataset's folder in its official layout; not used by scenes.
         options: The dataset's own options, for instance ``classes`` or ``noise``.

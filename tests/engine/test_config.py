@@ -14,6 +14,7 @@ def test_ids_are_frozen():
     assert RunConfig().id == "scenes-ema-44136fa355"
     assert protocols.scenes().id == "scenes-ema-db50b49a74"
     assert protocols.animals("fcn").id == "voc2012-fcn-6105ca97a1"
+    assert protocols.camvid("fcn").id == "camvid-fcn-aa86e66de5"
 
 
 def test_stating_a_default_makes_no_other_run():
