@@ -3,8 +3,9 @@
 Imports torch and torchvision; knows nothing of networks. ``load(name, ...)`` opens a dataset.
 """
 
-from emastudy.datasets.base import IGNORE, SegmentationDataset
+from emastudy.datasets.base import IGNORE, SegmentationDataset, View
 from emastudy.datasets.camvid import CamVid
+from emastudy.datasets.corruptions import CORRUPTIONS, corrupt
 from emastudy.datasets.files import read_image
 from emastudy.datasets.load import DATASETS, load
 from emastudy.datasets.scenes import Scenes
@@ -12,6 +13,7 @@ from emastudy.datasets.transforms import TrainingStream, evaluation_transform, t
 from emastudy.datasets.voc import VOC2012
 
 __all__ = [
+    "CORRUPTIONS",
     "DATASETS",
     "IGNORE",
     "VOC2012",
@@ -19,6 +21,8 @@ __all__ = [
     "Scenes",
     "SegmentationDataset",
     "TrainingStream",
+    "View",
+    "corrupt",
     "evaluation_transform",
     "load",
     "read_image",

@@ -4,7 +4,7 @@ Floor: datasets (imports torch and torchvision).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import Image, Mask
@@ -40,3 +40,37 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Image, Mask]:
         """Image (3, H, W) uint8 and mask (H, W) uint8 of the same size."""
+
+
+class View(SegmentationDataset):
+    """Some images of another dataset, in their order, changed on the way; masks stay.
+
+    Args:
+        dataset: The dataset.
+        indices: Which of its images; None = all.
+        change: Called with an image and its index in ``dataset``; None = leave it.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        indices: Sequence[int] | None = None,
+        change: Callable[[Image, int], Image] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.indices = range(len(dataset)) if indices is None else indices
+        self.change = change
+        self.name, self.classes = dataset.name, dataset.classes
+        self.mean, self.std = dataset.mean, dataset.std
+
+    @classmethod
+    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+        """A view alone has no colours: ask the dataset's class."""
+        raise NotImplementedError("ask view.dataset.palette")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+        image, mask = self.dataset[self.indices[index]]
+        return (self.change(image, self.indices[index]) if self.change else image), mask

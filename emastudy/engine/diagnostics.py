@@ -3,10 +3,10 @@
 Floor: engine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, evaluation_transform
@@ -84,10 +84,56 @@ def basis_class_mass(
     Returns:
         (K, C): sum of z_nk over the pixels n of class c, in feature-map pixels.
     """
-    size = responsibilities.shape[-2:]
-    rows = (torch.arange(size[0]) + 0.5) * mask.shape[0] / size[0]
-    columns = (torch.arange(size[1]) + 0.5) * mask.shape[1] / size[1]
-    small = mask.as_subclass(Tensor)[rows.long()][:, columns.long()].flatten().long()
+    height, width = responsibilities.shape[-2:]
+    small = labels_at(mask, height, width).flatten()
     kept = small < num_classes
     onehot = torch.nn.functional.one_hot(small[kept], num_classes).to(responsibilities.dtype)
     return responsibilities.flatten(1)[:, kept] @ onehot
+
+
+def labels_at(mask: Integer[Tensor, "H W"], height: int, width: int) -> Int[Tensor, "h w"]:
+    """The class under the centre of every pixel of a smaller map."""
+    rows = (torch.arange(height) + 0.5) * mask.shape[0] / height
+    columns = (torch.arange(width) + 0.5) * mask.shape[1] / width
+    return mask.as_subclass(Tensor)[rows.long()][:, columns.long()].long()
+
+
+@torch.inference_mode()
+def em_inputs(
+    network: SegmentationNetwork, dataset: SegmentationDataset, indices: Iterable[int]
+) -> Iterator[tuple[Float[Tensor, "n c"], Float[Tensor, "k c"], Int[Tensor, " n"]]]:
+    """What the unit's EM works on, image by image.
+
+    Args:
+        network: A network with an EMA unit, on any device.
+        dataset: Where the images are.
+        indices: Which images.
+
+    Yields:
+        Features X and starting bases μ^(0), on the network's device, and the class of every pixel
+        of the feature map (255 = ignored), on the CPU.
+    """
+    unit = unit_of(network)
+    device = next(network.parameters()).device
+    for index in indices:
+        image, mask = evaluation_transform(dataset)(*dataset[index])
+        features = unit_input(network, image[None].to(device))
+        x, start = unit.em_input(features)
+        yield (
+            x[0],
+            start.reshape(-1, *start.shape[-2:])[0],
+            labels_at(mask, *features.shape[-2:]).flatten(),
+        )
+
+
+def effective_rank(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
+    r"""The number of directions that matter: exp of the entropy of the singular values.
+
+    .. math:: \exp\Big(-\sum_i p_i \log p_i\Big), \qquad p_i = \sigma_i / \sum_j \sigma_j
+
+    Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
+    """
+    values = torch.linalg.svdvals(x)
+    shares = values / values.sum(dim=-1, keepdim=True)
+    entropy: Tensor = torch.special.entr(shares).sum(dim=-1)
+    return entropy.exp()

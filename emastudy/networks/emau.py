@@ -140,14 +140,7 @@ class EMAU(nn.Module):
             (B, K, C), and the objective (B, T+1) or None. ``bases`` of the module stay as they
             are. ``result.responsibilities[0, :, k].reshape(H, W)`` is the map of basis k.
         """
-        if features.shape[1] != self.conv1.in_channels:
-            raise ValueError(
-                f"the feature map has {features.shape[1]} channels, this EMAU was made for "
-                f"{self.conv1.in_channels}; make it with EMAU({features.shape[1]}, ...)"
-            )
-        # (B, C, H, W) → (B, N, C): a view without copy when the map is channels_last.
-        x = self.conv1(features).permute(0, 2, 3, 1).flatten(1, 2)
-        start = self._start(x, *features.shape[-2:])
+        x, start = self.em_input(features)
 
         def run(bases: Tensor, num_iterations: int) -> EMResult:
             return expectation_maximization(
@@ -172,6 +165,22 @@ class EMAU(nn.Module):
         if early.objective is None or last.objective is None:
             return last
         return last._replace(objective=torch.cat([early.objective, last.objective[..., 1:]], -1))
+
+    def em_input(
+        self, features: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "*b k c"]]:
+        """What the unit's EM is given: X, pixel by pixel in row-major order, and μ^(0).
+
+        μ^(0) is (K, C), or (B, K, C) where every image starts from its own features.
+        """
+        if features.shape[1] != self.conv1.in_channels:
+            raise ValueError(
+                f"the feature map has {features.shape[1]} channels, this EMAU was made for "
+                f"{self.conv1.in_channels}; make it with EMAU({features.shape[1]}, ...)"
+            )
+        # (B, C, H, W) → (B, N, C): a view without copy when the map is channels_last.
+        x = self.conv1(features).permute(0, 2, 3, 1).flatten(1, 2)
+        return x, self._start(x, *features.shape[-2:])
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend, re-estimate, and add to the input."""

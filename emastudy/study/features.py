@@ -71,16 +71,3 @@ def unit_features(
     finally:
         handle.remove()
     return seen[0].flatten(2).mT.contiguous()
-
-
-def effective_rank(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
-    r"""The number of directions that matter: exp of the entropy of the singular values.
-
-    .. math:: \exp\Big(-\sum_i p_i \log p_i\Big), \qquad p_i = \sigma_i / \sum_j \sigma_j
-
-    Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
-    """
-    values = torch.linalg.svdvals(x)
-    shares = values / values.sum(dim=-1, keepdim=True)
-    entropy: Tensor = torch.special.entr(shares).sum(dim=-1)
-    return entropy.exp()

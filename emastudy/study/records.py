@@ -68,23 +68,9 @@ class Record:
 
     def write(self, folder: Path) -> Path:
         """Write ``folder/ID.json`` atomically: it is whole or it is not there."""
-        folder.mkdir(parents=True, exist_ok=True)
         values = {"schema": SCHEMA, "id": self.config.id, **dataclasses.asdict(self)}
         values["config"] = self.config.to_dict()
-        text = _compact_lists(json.dumps(values, indent=1, allow_nan=False))
-        path = folder / f"{self.config.id}.json"
-        handle, partial = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(partial).chmod(0o644)
-            Path(partial).replace(path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
-        return path
+        return write_json(folder / f"{self.config.id}.json", values)
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -146,25 +132,48 @@ def load_records(folder: str | Path) -> pd.DataFrame:
 
 def to_frame(records: Any) -> pd.DataFrame:
     """Records as a tidy table, see :func:`load_records`."""
-    rows = []
-    for record in records:
-        config = record.config.to_dict()
-        tables = {
-            "head": networks.head_defaults(record.config.head) | config.pop("head_options"),
-            "dataset": config.pop("dataset_options"),
+    rows = [
+        {
+            "id": record.config.id,
+            **config_columns(record.config),
+            **record.metrics,
+            "seconds": record.seconds["train"],
+            "record": record,
         }
-        options = {f"{kind}.{k}": v for kind, table in tables.items() for k, v in table.items()}
-        rows.append(
-            {
-                "id": record.config.id,
-                **config,
-                **options,
-                **record.metrics,
-                "seconds": record.seconds["train"],
-                "record": record,
-            }
-        )
+        for record in records
+    ]
     return pd.DataFrame(rows).set_index("id") if rows else pd.DataFrame()
+
+
+def config_columns(config: RunConfig) -> dict[str, Any]:
+    """A config as columns of a table; options as ``head.num_iterations``, ``dataset.noise``, …"""
+    values = config.to_dict()
+    head = networks.head_defaults(config.head) | values.pop("head_options")
+    tables = {"head": head, "dataset": values.pop("dataset_options")}
+    options = {f"{kind}.{k}": v for kind, table in tables.items() for k, v in table.items()}
+    return {**values, **options}
+
+
+def write_json(path: Path, values: dict[str, Any]) -> Path:
+    """Write a JSON file atomically: it is whole or it is not there.
+
+    Raises:
+        ValueError: A number that JSON does not have (NaN, infinity).
+    """
+    text = _compact_lists(json.dumps(values, indent=1, allow_nan=False))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).chmod(0o644)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return path
 
 
 def circumstances(bf16: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ this machine or on Slurm, through submitit.
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -89,30 +89,63 @@ def run(
         SweepError: Runs failed: all others have finished and are recorded, run again to retry.
             Or, with "none", not one of the runs is recorded.
     """
+    folder = Path(records)
+    configs = list({config.id: config for config in configs}.values())
+
+    def done(config: RunConfig) -> bool:
+        return _recorded(config, folder) is not None
+
+    complete(configs, done, run_one, folder, runtime, executor, **slurm)
+    recorded = (_recorded(config, folder) for config in configs)
+    return to_frame(record for record in recorded if record)
+
+
+def complete(
+    configs: Sequence[RunConfig],
+    done: Callable[[RunConfig], bool],
+    job: Callable[[RunConfig, Path, Runtime], object],
+    folder: Path,
+    runtime: Runtime,
+    executor: Executor,
+    **slurm: Any,
+) -> None:
+    """Do one job for every config for which it is not done yet, see :func:`run`.
+
+    Args:
+        configs: The runs.
+        done: Whether the job's result is there.
+        job: Called in a process of its own as ``job(config, folder, runtime)``.
+        folder: Folder of the records.
+        runtime: Where the jobs run.
+        executor: "local", "slurm", or "none": do nothing.
+        slurm: Parameters of submitit's executor.
+
+    Raises:
+        ValueError, SweepError: As :func:`run`.
+    """
     if executor not in get_args(Executor):
         raise ValueError(
             f"executor is {executor!r}; expected one of {', '.join(get_args(Executor))}"
         )
-    configs = list({config.id: config for config in configs}.values())
-    folder = Path(records)
-    waiting = [config for config in configs if not _recorded(config, folder)]
+    waiting = [config for config in configs if not done(config)]
     if waiting and executor != "none":
-        _run_all(waiting, folder, runtime, executor, slurm)
-        waiting = []
-    elif waiting:
-        logger.warning("%d of %d runs are not recorded in %s", len(waiting), len(configs), folder)
-    missing = {config.id for config in waiting}
-    done = [config for config in configs if config.id not in missing]
-    if not done:
+        _run_all(waiting, job, folder, runtime, executor, slurm)
+    elif waiting and len(waiting) == len(configs):
         raise SweepError(
             f"none of the {len(configs)} runs is recorded in {folder}; run the notebook with "
             "executor=local (make study), or choose a profile with records (PROFILE=scenes)"
         )
-    return to_frame(Record.read(folder / f"{config.id}.json") for config in done)
+    elif waiting:
+        logger.warning("%d of %d runs are not recorded in %s", len(waiting), len(configs), folder)
 
 
 def _run_all(
-    waiting: list[RunConfig], folder: Path, runtime: Runtime, kind: Executor, slurm: dict[str, Any]
+    waiting: list[RunConfig],
+    job: Callable[[RunConfig, Path, Runtime], object],
+    folder: Path,
+    runtime: Runtime,
+    kind: Executor,
+    slurm: dict[str, Any],
 ) -> None:
     if kind == "local" and not runtime.threads:
         runtime = replace(runtime, threads=1)
@@ -121,15 +154,15 @@ def _run_all(
     pool.update_parameters(name="emastudy", timeout_min=24 * 60, **slurm)
 
     queue = list(reversed(waiting))
-    active: dict[str, submitit.Job[Record]] = {}
+    active: dict[str, submitit.Job[object]] = {}
     failures: dict[str, str] = {}
     bar = tqdm(total=len(waiting), desc="runs", unit="run")
     try:
         while queue or active:
             while queue and len(active) < side_by_side:
                 config = queue.pop()
-                active[config.id] = pool.submit(run_one, config, folder, runtime)
-            for name in [name for name, job in active.items() if job.done()]:
+                active[config.id] = pool.submit(job, config, folder, runtime)
+            for name in [name for name, one in active.items() if one.done()]:
                 error = active.pop(name).exception()
                 if error is not None:
                     failures[name] = str(error).strip()
@@ -138,8 +171,8 @@ def _run_all(
             bar.set_postfix(running=len(active), failed=len(failures), refresh=False)
             time.sleep(_POLL_SECONDS)
     finally:
-        for job in active.values():  # interrupted: checkpoints and finished records stay
-            job.cancel(check=False)
+        for one in active.values():  # interrupted: checkpoints and finished records stay
+            one.cancel(check=False)
         bar.close()
     if failures:
         raise SweepError(

@@ -5,7 +5,14 @@ import torch
 
 from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform
-from emastudy.engine.diagnostics import basis_class_mass, responsibility_maps, unit_of
+from emastudy.engine.diagnostics import (
+    basis_class_mass,
+    effective_rank,
+    em_inputs,
+    labels_at,
+    responsibility_maps,
+    unit_of,
+)
 
 
 def make(head="ema"):
@@ -43,3 +50,26 @@ def test_basis_class_mass_adds_up_and_skips_ignored_pixels():
 def test_a_network_without_unit_is_named():
     with pytest.raises(ValueError, match="no EMA unit"):
         unit_of(make("fcn"))
+
+
+def test_effective_rank_counts_equal_directions():
+    assert effective_rank(torch.eye(5)).item() == pytest.approx(5)
+    assert effective_rank(torch.ones(4, 3)).item() == pytest.approx(1, abs=1e-4)
+    assert effective_rank(torch.eye(4).expand(2, 4, 4)).shape == (2,)
+
+
+def test_em_inputs_are_what_the_unit_iterates_on():
+    network, scenes = make(), Scenes("val", num_images=3)
+    unit = unit_of(network)
+    maps = responsibility_maps(network, scenes, 2, [1])
+    x, start, labels = list(em_inputs(network, scenes, [0, 2]))[1]
+    assert x.shape == (256, 16)
+    torch.testing.assert_close(start, unit.bases)
+    torch.testing.assert_close(torch.softmax(x @ start.T, dim=1), maps[0].flatten(1).T)
+    assert torch.equal(labels.reshape(16, 16), labels_at(scenes[2][1], 16, 16))
+
+
+def test_labels_at_takes_the_pixel_under_the_centre():
+    mask = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 255, 11], [12, 13, 14, 15]])
+    assert labels_at(mask, 2, 2).tolist() == [[5, 7], [13, 15]]
+    assert torch.equal(labels_at(mask, 4, 4), mask)

@@ -10,7 +10,6 @@ from PIL import Image
 from emastudy import em, networks
 from emastudy.engine import Runtime
 from emastudy.study.features import (
-    effective_rank,
     photograph,
     scene_images,
     scene_network,
@@ -54,12 +53,6 @@ def test_scene_network_is_trained_once_and_loaded_in_float32(tmp_path):
     for mine, yours in zip(first.parameters(), again.parameters(), strict=True):
         assert mine.dtype == torch.float32
         assert torch.equal(mine, yours)
-
-
-def test_effective_rank_counts_equal_directions():
-    assert effective_rank(torch.eye(5)).item() == pytest.approx(5)
-    assert effective_rank(torch.ones(4, 3)).item() == pytest.approx(1, abs=1e-4)
-    assert effective_rank(torch.eye(4).expand(2, 4, 4)).shape == (2,)
 
 
 def test_animate_makes_a_gif_of_all_frames():
