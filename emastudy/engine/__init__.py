@@ -6,10 +6,11 @@ Imports networks, datasets and em. ``train(config)`` then ``evaluate(config, net
 
 from emastudy.engine.checkpoints import CheckpointError, load_network
 from emastudy.engine.config import RunConfig, Runtime
-from emastudy.engine.evaluation import Scores, evaluate, predict
+from emastudy.engine.evaluation import MULTI_SCALE, Scores, evaluate, predict
 from emastudy.engine.training import NonFiniteLossError, Training, train
 
 __all__ = [
+    "MULTI_SCALE",
     "CheckpointError",
     "NonFiniteLossError",
     "RunConfig",

@@ -3,51 +3,88 @@
 Floor: engine.
 """
 
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 from tqdm.auto import tqdm
 
 from emastudy.datasets import IGNORE, SegmentationDataset, evaluation_transform
+from emastudy.engine import metrics
 from emastudy.engine.config import RunConfig, Runtime
 from emastudy.networks import SegmentationNetwork
+
+#: The scales that multi-scale scores are averaged over.
+MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+# Images between two updates of the progress bar's mIoU.
+_LOOK_EVERY = 10
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts over a set, and what follows from them.
+    """Counts over a set, and what follows from them, see :mod:`emastudy.engine.metrics`.
 
     Attributes:
         confusion: (classes, classes) int64; entry (i, j) counts pixels of class i predicted as j.
             Ignored pixels are in none.
         classes: Class names.
+        border: (classes,) boundary F-score per class, 0-1, NaN for a class without borders; None
+            where it was not asked for.
     """
 
     confusion: Int[Tensor, "c c"]
     classes: tuple[str, ...]
+    border: Float[Tensor, " c"] | None = None
 
     @property
     def iou(self) -> dict[str, float]:
         """Intersection over union per class, 0-1; NaN for a class neither present nor predicted."""
-        hits = self.confusion.diagonal().double()
-        union = self.confusion.sum(0) + self.confusion.sum(1) - self.confusion.diagonal()
-        return dict(zip(self.classes, (hits / union).tolist(), strict=True))
+        return dict(zip(self.classes, metrics.iou(self.confusion).tolist(), strict=True))
 
     @property
     def miou(self) -> float:
         """Mean IoU in percent, over the classes that are present or predicted."""
-        values = torch.tensor(list(self.iou.values()), dtype=torch.float64)
-        return 100 * float(values.nanmean())
+        return metrics.miou(self.confusion)
 
     @property
     def pixel_accuracy(self) -> float:
         """Share of scored pixels with the right class, in percent."""
-        return 100 * float(self.confusion.diagonal().sum() / self.confusion.sum())
+        return metrics.pixel_accuracy(self.confusion)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean over the classes present in the truth of the share of their pixels found, percent.
+
+        For class c that share is n_cc / Σ_j n_cj.
+        """
+        return metrics.mean_accuracy(self.confusion)
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """Mean IoU in percent, each class weighted by its share of the scored pixels."""
+        return metrics.frequency_weighted_iou(self.confusion)
+
+    @property
+    def boundary_f(self) -> float | None:
+        """Mean boundary F-score in percent, over the classes with a border, true or predicted.
+
+        See :class:`emastudy.engine.metrics.BoundaryF`; None where it was not asked for.
+        """
+        return None if self.border is None else 100 * float(self.border.nanmean())
+
+    @property
+    def means(self) -> dict[str, float]:
+        """All means by name, in percent; the boundary F-score only where it was asked for."""
+        asked = {} if self.boundary_f is None else {"boundary_f": self.boundary_f}
+        return metrics.summary(self.confusion) | asked
 
 
 class _Prepared(Dataset[tuple[Tensor, Tensor]]):
@@ -68,31 +105,157 @@ def evaluate(
     config: RunConfig,
     runtime: Runtime = Runtime(),  # noqa: B008 - frozen
     *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: int = 0,
+    boundary: bool = False,
+    keep: Callable[[int, Int[Tensor, "h w"]], None] | None = None,
     description: str = "evaluate",
 ) -> Scores:
-    """Score a network on a dataset: single scale, one whole image at a time.
+    """Score a network on a dataset, one image at a time; images may differ in size.
 
-    Images may differ in size. The network's output stride is set to
-    ``config.eval_output_stride`` and left there.
+    The network's output stride is set to ``config.eval_output_stride`` and left there. Where
+    torch.distributed is initialised every process calls this alike: each scores its share of the
+    images, none twice, and all return the counts over the whole set.
 
     Args:
         network: Network to score; it is left in evaluation mode.
         dataset: What to score it on.
         config: Gives precision and evaluation stride.
         runtime: Gives the number of loading processes.
+        scales: As ``flip`` and ``window``, see :func:`classify`.
+        flip: Average over the image and its mirror image.
+        window: Side of the sliding window, pixels; 0 = none.
+        boundary: Score borders too, :attr:`Scores.boundary_f`.
+        keep: Called with the index of every image and its predicted classes, on the CPU.
         description: Label of the progress bar.
     """
     device = next(network.parameters()).device
     network.eval()
     network.set_output_stride(config.eval_output_stride)
-    confusion = MulticlassConfusionMatrix(
-        len(dataset.classes), ignore_index=IGNORE, sync_on_compute=False
-    ).to(device)
-    loader = DataLoader(_Prepared(dataset), batch_size=1, num_workers=runtime.workers)
-    for image, mask in tqdm(loader, desc=description, unit="image", leave=False):
-        logits = forward(network, image.to(device), config, runtime)
-        confusion.update(logits.argmax(dim=1), mask.to(device))
-    return Scores(confusion.compute().cpu().long(), dataset.classes)
+    classes = len(dataset.classes)
+    confusion = MulticlassConfusionMatrix(classes, ignore_index=IGNORE)
+    counts = MetricCollection({"confusion": confusion}, compute_groups=False)
+    if boundary:
+        counts.add_metrics({"border": metrics.BoundaryF(classes)})
+    counts.to(device)
+    rank, processes = _place()
+    share = range(rank, len(dataset), processes)
+    loader = DataLoader(
+        Subset(_Prepared(dataset), share), batch_size=1, num_workers=runtime.workers
+    )
+    bar = tqdm(total=len(share), desc=description, unit="image", leave=False, disable=rank > 0)
+    for done, (index, (image, mask)) in enumerate(zip(share, loader, strict=True), 1):
+        predicted = classify(
+            network, image.to(device), config, runtime, scales=scales, flip=flip, window=window
+        )
+        counts.update(predicted, mask.to(device))
+        if keep:
+            keep(index, predicted[0].cpu())
+        bar.update()
+        if done % _LOOK_EVERY == 0 and not bar.disable:
+            so_far = metrics.miou(confusion.confmat.cpu())
+            bar.set_postfix(mIoU=f"{so_far:.2f}", refresh=False)
+    bar.close()
+    total = counts.compute()  # over all processes
+    border = total["border"].cpu() if boundary else None
+    return Scores(total["confusion"].cpu().long(), dataset.classes, border)
+
+
+@torch.inference_mode()
+def classify(
+    network: SegmentationNetwork,
+    image: Float[Tensor, "b 3 h w"],
+    config: RunConfig,
+    runtime: Runtime,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: int = 0,
+) -> Int[Tensor, "b h w"]:
+    """Class of every pixel of normalised images, averaged over several views of them.
+
+    The class is that of the largest mean probability, p = (1/V) Σ_v softmax(logits_v), over the
+    scales and, with ``flip``, the mirror image at every scale. A view is resized bilinearly with
+    antialiasing, as in training, and its probabilities are resized back alike.
+
+    Args:
+        network: Network in evaluation mode.
+        image: (B, 3, H, W).
+        config: Gives the precision.
+        runtime: Gives the device.
+        scales: Factors of height and width, ``MULTI_SCALE`` for instance.
+        flip: Whether to add mirror images.
+        window: Side of the square windows, pixels, that slide over a view larger than one; they
+            overlap by a third or more and probabilities are averaged where they do. 0 = the
+            network sees every view whole. The crop size of training suits.
+
+    Raises:
+        ValueError: No scale, one that is not positive, or a negative window.
+    """
+    if not scales or min(scales) <= 0:
+        raise ValueError(f"scales are {scales}; expected positive factors, at least one")
+    if window < 0:
+        raise ValueError(f"window is {window}; expected a side in pixels, or 0 for none")
+    size = (image.shape[-2], image.shape[-1])
+    if tuple(scales) == (1.0,) and not flip and not 0 < window < max(size):
+        return forward(network, image, config, runtime).argmax(dim=1)  # no softmax is needed
+    total: Tensor | None = None
+    for scale in scales:
+        scaled = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        view = _resized(image, scaled)
+        for mirrored in (False, True) if flip else (False,):
+            seen = view.flip(-1) if mirrored else view
+            probabilities = _probabilities(network, seen, config, runtime, window)
+            probabilities = probabilities.flip(-1) if mirrored else probabilities
+            probabilities = _resized(probabilities, size)
+            total = probabilities if total is None else total.add_(probabilities)
+    assert total is not None  # there is a scale
+    return total.argmax(dim=1)
+
+
+def _resized(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c H W"]:
+    if tuple(image.shape[-2:]) == size:
+        return image
+    return F.interpolate(image, size, mode="bilinear", antialias=True)
+
+
+def _probabilities(
+    network: SegmentationNetwork,
+    image: Float[Tensor, "b 3 h w"],
+    config: RunConfig,
+    runtime: Runtime,
+    window: int,
+) -> Float[Tensor, "b c h w"]:
+    """Softmax of the logits, averaged over windows where the image is larger than one."""
+    height, width = image.shape[-2:]
+    if not 0 < window < max(height, width):
+        return forward(network, image, config, runtime).softmax(dim=1)
+    total: Tensor | None = None
+    times = image.new_zeros(height, width)
+    for top in _starts(height, window):
+        for left in _starts(width, window):
+            place = (..., slice(top, top + window), slice(left, left + window))
+            part = forward(network, image[place], config, runtime).softmax(dim=1)
+            if total is None:
+                total = part.new_zeros(*part.shape[:2], height, width)
+            total[place] += part
+            times[place] += 1
+    assert total is not None  # there is a window
+    return total / times
+
+
+def _starts(side: int, window: int) -> Iterator[int]:
+    """First pixels of windows that cover a side evenly and overlap by a third or more."""
+    steps = max(0, math.ceil((side - window) / (window - window // 3)))
+    return (round(step * (side - window) / max(1, steps)) for step in range(steps + 1))
+
+
+def _place() -> tuple[int, int]:
+    """Rank of this process and number of processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 @torch.inference_mode()
@@ -123,6 +286,10 @@ def predict(
     dataset: type[SegmentationDataset] | SegmentationDataset,
     config: RunConfig,
     runtime: Runtime = Runtime(),  # noqa: B008 - frozen
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: int = 0,
 ) -> Int[Tensor, "h w"]:
     """Class index per pixel of one image.
 
@@ -132,8 +299,14 @@ def predict(
         dataset: Gives mean and standard deviation that the network was trained with.
         config: Gives the precision.
         runtime: Gives the device.
+        scales: As ``flip`` and ``window``, see :func:`classify`.
+        flip: Average over the image and its mirror image.
+        window: Side of the sliding window, pixels; 0 = none.
     """
     device = next(network.parameters()).device
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (dataset.mean, dataset.std))
     normalised = (image.to(device).float() / 255 - mean) / std
-    return forward(network, normalised[None], config, runtime)[0].argmax(dim=0).cpu()
+    predicted = classify(
+        network, normalised[None], config, runtime, scales=scales, flip=flip, window=window
+    )
+    return predicted[0].cpu()

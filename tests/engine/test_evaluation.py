@@ -2,17 +2,23 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
+from torchvision.transforms.v2.functional import resize
 
 from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform, load
 from emastudy.engine import RunConfig, Runtime, Scores, evaluate, predict
-from emastudy.engine.evaluation import forward
+from emastudy.engine.evaluation import MULTI_SCALE, _starts, classify, forward
 
 CONFIG = RunConfig(head="fcn", precision="float32")
 VOC = dataclasses.replace(CONFIG, dataset="voc2012", eval_output_stride=16)
@@ -87,3 +93,167 @@ def test_the_evaluation_stride_is_set():
     config = dataclasses.replace(CONFIG, eval_output_stride=8)
     evaluate(net, Scenes("val", num_images=1), config)
     assert net.backbone(torch.randn(1, 3, 65, 65))[-1].shape[-2:] == (9, 9)
+
+
+class Pointwise(networks.SegmentationNetwork):
+    """Logits that depend on the pixel alone, so that a window sees what the whole image does."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+        torch.manual_seed(0)
+        self.map = torch.nn.Conv2d(3, 8, 1)
+
+    def forward(self, image):
+        return self.map(image)
+
+
+def test_views_are_averaged_as_probabilities():
+    """An independent, slow average in float64 over scales and mirror images."""
+    net, image = network(), torch.randn(1, 3, 66, 90, generator=torch.Generator().manual_seed(1))
+    total = torch.zeros(8, 66, 90, dtype=torch.float64)
+    for scale in MULTI_SCALE:
+        size = [round(66 * scale), round(90 * scale)]
+        view = resize(image, size, antialias=True)
+        padded = F.pad(view, (0, -(size[1] - 1) % 8, 0, -(size[0] - 1) % 8))
+        mirror = F.pad(view.flip(3), (0, -(size[1] - 1) % 8, 0, -(size[0] - 1) % 8))
+        for x, back in ((padded, False), (mirror, True)):
+            with torch.no_grad():
+                logits = net(x)[..., : size[0], : size[1]]
+            p = resize(logits.double().softmax(1), [66, 90], antialias=True)[0]
+            total += p.flip(2) if back else p
+    seen = classify(net, image, CONFIG, Runtime(), scales=MULTI_SCALE, flip=True)
+    top = total.topk(2, dim=0)
+    clear = top.values[0] - top.values[1] > 1e-4  # of 12: elsewhere rounding decides
+    assert clear.float().mean() > 0.99
+    torch.testing.assert_close(seen[0][clear], top.indices[0][clear])
+    plain = classify(net, image, CONFIG, Runtime())
+    assert (plain != seen).any()
+
+
+def test_every_scale_is_padded_to_8k_plus_1():
+    seen, net = [], network()
+    net.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    classify(net, torch.randn(1, 3, 64, 100), CONFIG, Runtime(), scales=(0.5, 1.0, 1.75), flip=True)
+    assert seen == [size for size in ((33, 57), (65, 105), (113, 177)) for _ in "of"]
+
+
+def test_mirroring_the_image_mirrors_flip_averaged_classes():
+    net, image = network(), torch.randn(1, 3, 65, 65)
+    options = {"scales": (1.0, 1.5), "flip": True}
+    once = classify(net, image, CONFIG, Runtime(), **options)
+    again = classify(net, image.flip(-1), CONFIG, Runtime(), **options).flip(-1)
+    assert (once == again).float().mean() > 0.999
+    alone = classify(net, image, CONFIG, Runtime())
+    assert (classify(net, image.flip(-1), CONFIG, Runtime()).flip(-1) != alone).any()
+
+
+def test_one_scale_without_mirror_is_the_argmax_of_the_logits_bitwise():
+    net, image = network(), torch.randn(1, 3, 40, 64)
+    expected = forward(net, image, CONFIG, Runtime()).argmax(1)
+    for options in ({}, {"scales": (1.0,)}, {"window": 64}, {"window": 1000}):
+        torch.testing.assert_close(
+            classify(net, image, CONFIG, Runtime(), **options), expected, rtol=0, atol=0
+        )
+    options = {"scales": (0.5, 1.0), "flip": True}
+    whole = classify(net, image, CONFIG, Runtime(), **options)
+    covered = classify(net, image, CONFIG, Runtime(), **options, window=64)
+    torch.testing.assert_close(covered, whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("window", [17, 32, 39])
+def test_windows_meet_every_pixel_where_it_lies(window):
+    net, image = Pointwise(), torch.randn(1, 3, 40, 77)
+    whole = classify(net, image, CONFIG, Runtime())
+    seen = classify(net, image, CONFIG, Runtime(), window=window)
+    assert (seen == whole).float().mean() > 0.999  # a mean of equal numbers may round
+
+
+def test_overlapping_windows_are_averaged():
+    """Two windows of 33 on 33×49: alone at the ends, both in the middle."""
+    net, image = network(), torch.randn(1, 3, 33, 49, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        left, right = (net(image[..., a : a + 33]).softmax(1)[0] for a in (0, 16))
+    expected = torch.cat(
+        [left[..., :16], (left[..., 16:] + right[..., :17]) / 2, right[..., 17:]], dim=-1
+    )
+    seen = classify(net, image, CONFIG, Runtime(), window=33)[0]
+    assert (seen == expected.argmax(0)).float().mean() > 0.999
+
+
+@given(st.integers(1, 3000), st.integers(1, 600))
+def test_windows_cover_a_side_and_overlap_by_a_third(side, window):
+    starts = list(_starts(side, window))
+    assert starts[0] == 0
+    assert starts[-1] == max(0, side - window)
+    assert all(0 < b - a <= window - window // 3 for a, b in pairwise(starts))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": ()}, r"scales are \(\); expected positive factors"),
+        ({"scales": (1.0, 0.0)}, "scales are"),
+        ({"window": -1}, "window is -1"),
+    ],
+)
+def test_bad_views_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        classify(network(), torch.randn(1, 3, 64, 64), CONFIG, Runtime(), **options)
+
+
+def test_borders_are_scored_where_asked(voc_root):
+    dataset = load("voc2012", "train", root=voc_root)
+    net = network(21, "mobilenet_v2")
+    assert evaluate(net, dataset, VOC).boundary_f is None
+    scores = evaluate(net, dataset, VOC, boundary=True)
+    assert 0 <= scores.boundary_f <= 100
+    assert set(scores.means) == {
+        "miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "boundary_f",
+    }  # fmt: skip
+
+
+def test_predictions_are_handed_on_with_their_index():
+    scenes, net, kept = Scenes("val", num_images=3), network(), {}
+    evaluate(net, scenes, CONFIG, flip=True, keep=kept.__setitem__)
+    assert list(kept) == [0, 1, 2]
+    for index, classes in kept.items():
+        expected = predict(net, scenes[index][0], scenes, CONFIG, flip=True)
+        assert (classes == expected).float().mean() > 0.999
+
+
+SCRIPT = """
+import sys, torch
+from emastudy import networks
+from emastudy.datasets import Scenes
+from emastudy.engine import RunConfig, evaluate
+rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+torch.set_num_threads(1)
+torch.distributed.init_process_group(
+    "gloo", init_method="file://" + store, rank=rank, world_size=2
+)
+torch.manual_seed(0)
+net = networks.build("fcn", backbone="small_resnet", num_classes=8, output_stride=4, channels=16)
+kept = []
+scores = evaluate(
+    net, Scenes("val", num_images=5), RunConfig(head="fcn", precision="float32"),
+    boundary=True, keep=lambda index, _: kept.append(index),
+)
+torch.save((scores.confusion, scores.border, kept), f"{out}/{rank}")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_count_an_odd_set_once(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT]
+    running = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "store"), str(tmp_path)])
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    alone = evaluate(network(), Scenes("val", num_images=5), CONFIG, boundary=True)
+    assert alone.confusion.sum() == 5 * 64 * 64
+    for rank, share in ((0, [0, 2, 4]), (1, [1, 3])):
+        confusion, border, kept = torch.load(tmp_path / str(rank), weights_only=True)
+        assert kept == share
+        torch.testing.assert_close(confusion, alone.confusion, rtol=0, atol=0)
+        torch.testing.assert_close(border, alone.border)
