@@ -7,7 +7,10 @@ network robustness to common corruptions and perturbations", ICLR 2019. Their bl
 images of 224 pixels; ours is Gaussian, with a width that grows with the image.
 """
 
+import io
+
 import torch
+from PIL import Image as PILImage
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import Image
 
@@ -42,7 +45,9 @@ def corrupt(image: Image, index: int, *, kind: str, severity: int) -> Image:
         raise ValueError(f"severity is {severity}; expected 1 to {len(CORRUPTIONS[kind])}")
     strength = CORRUPTIONS[kind][severity - 1]
     if kind == "jpeg":
-        return Image(F.jpeg(image, int(strength)))
+        file = io.BytesIO()
+        F.to_pil_image(image).save(file, "JPEG", quality=int(strength))
+        return Image(F.pil_to_tensor(PILImage.open(file)))
     if kind == "blur":
         sigma = strength * max(image.shape[-2:]) / 224
         side = 2 * min(round(3 * sigma), (min(image.shape[-2:]) - 1) // 2) + 1

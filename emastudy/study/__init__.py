@@ -4,6 +4,7 @@ Imports all floors below. A notebook makes configs with ``protocols``, hands the
 and draws the DataFrame that comes back.
 """
 
+from emastudy.study.measurements import load_measurements, measure
 from emastudy.study.records import (
     Record,
     RecordError,
@@ -17,7 +18,9 @@ __all__ = [
     "Record",
     "RecordError",
     "SweepError",
+    "load_measurements",
     "load_records",
+    "measure",
     "records_folder",
     "run",
     "run_one",

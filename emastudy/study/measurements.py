@@ -1,0 +1,443 @@
+"""Measurements: what is asked of a trained network beyond its score.
+
+Floor: study (imports engine).
+
+A measurement belongs to a run, has a name of ``MEASURES`` and options, and yields rows of numbers.
+It is kept as one JSON file beside the records, ``measurements/RUN.NAME-HASH.json``, so that a page
+can be built without the network. The network is trained, or its checkpoint loaded, only where the
+file is missing.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emastudy.datasets import SegmentationDataset, View, corrupt
+from emastudy.em import expectation_maximization, reconstruct
+from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, evaluate, train
+from emastudy.engine.diagnostics import effective_rank, em_inputs, unit_of
+from emastudy.networks import SegmentationNetwork
+from emastudy.study.records import RecordError, circumstances, config_columns, write_json
+from emastudy.study.sweep import Executor, complete
+
+SCHEMA = 1
+Row = dict[str, Any]
+
+
+def scores(
+    network: SegmentationNetwork,
+    config: RunConfig,
+    runtime: Runtime,
+    *,
+    iterations: Sequence[int] = (0,),
+    corruptions: Sequence[str] = ("",),
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    splits: Sequence[str] = ("",),
+    multi_scale: Sequence[bool] = (False,),
+    images: int = 0,
+) -> list[Row]:
+    """Scores under other circumstances than the record's: every combination is a row.
+
+    Args:
+        network: A trained network.
+        config: Its run.
+        runtime: Where to compute.
+        iterations: Numbers of EM iterations; 0 = as trained.
+        corruptions: "" (none) and kinds of ``datasets.CORRUPTIONS``.
+        severities: 1-5, for the kinds that are not "".
+        splits: Splits; "" = the run's own.
+        multi_scale: Whether to average over six scales and mirror images.
+        images: How many images, evenly spaced; 0 = all.
+
+    Returns:
+        Rows with "at.num_iterations", "at.corruption", "at.severity", "at.split",
+        "at.multi_scale", "miou", "pixel_accuracy", "iou" and "confusion".
+    """
+    rows = []
+    for split in splits:
+        split = split or config.eval_split
+        whole = config.load_dataset(split, runtime)
+        chosen = evenly_spaced(len(whole), images)
+        worse = [("", 0)] * ("" in corruptions) + list(
+            itertools.product([kind for kind in corruptions if kind], severities)
+        )
+        for (kind, severity), count, many in itertools.product(worse, iterations, multi_scale):
+            change = partial(corrupt, kind=kind, severity=severity) if kind else None
+            if count:
+                unit_of(network).num_iterations = count
+            found = evaluate(
+                network,
+                View(whole, chosen, change),
+                config,
+                runtime,
+                scales=MULTI_SCALE if many else (1.0,),
+                flip=many,
+                description=f"{split} {kind} {severity or ''}".strip(),
+            )
+            rows.append(
+                {
+                    "at.num_iterations": count,
+                    "at.corruption": kind,
+                    "at.severity": severity,
+                    "at.split": split,
+                    "at.multi_scale": many,
+                    "miou": found.miou,
+                    "pixel_accuracy": found.pixel_accuracy,
+                    "iou": found.iou,
+                    "confusion": found.confusion.tolist(),
+                }
+            )
+    return rows
+
+
+def objective(
+    network: SegmentationNetwork,
+    config: RunConfig,
+    runtime: Runtime,
+    *,
+    iterations: int = 8,
+    images: int = 64,
+) -> list[Row]:
+    """How the unit's objective F moves along its iterations, on features of unseen images.
+
+    Args:
+        network: A trained network with an EMA unit.
+        config: Its run.
+        runtime: Where to compute.
+        iterations: How many iterations to follow.
+        images: How many images, evenly spaced over the run's split; 0 = all.
+
+    Returns:
+        One row: "at.iterations", "images", "falls" (images in which F falls by more than 1e-9 of
+        its size at any iteration; in double precision), "largest_fall" (of F's size), and
+        "objective" (nats per pixel, mean over images, after 0, 1, … iterations).
+    """
+    unit = unit_of(network)
+    courses, falls = [], []
+    for x, start, _ in _inputs(network, config, runtime, images):
+        course = expectation_maximization(
+            x.double(),
+            start.double(),
+            iterations,
+            concentration=unit.concentration,
+            normalization=unit.normalization,
+        ).objective
+        assert course is not None
+        courses.append(course / len(x))
+        falls.append(float((-course.diff() / course[1:].abs()).max()))
+    return [
+        {
+            "at.iterations": iterations,
+            "images": len(falls),
+            "falls": sum(fall > 1e-9 for fall in falls),
+            "largest_fall": max(*falls, 0.0),
+            "objective": torch.stack(courses).mean(dim=0).tolist(),
+        }
+    ]
+
+
+def rank(
+    network: SegmentationNetwork, config: RunConfig, runtime: Runtime, *, images: int = 64
+) -> list[Row]:
+    """Rank of the unit's features X and of their re-estimate X̃, in unseen images.
+
+    Args:
+        network: A trained network with an EMA unit.
+        config: Its run.
+        runtime: Where to compute.
+        images: How many images, evenly spaced over the run's split; 0 = all.
+
+    Returns:
+        One row of means over images: "rank_x", "rank_estimate" (numerical, in double precision),
+        "largest_rank_estimate", "effective_rank_x", "effective_rank_estimate" (see
+        ``diagnostics.effective_rank``), "num_bases", and the singular values over the largest,
+        "spectrum_x" and "spectrum_estimate".
+    """
+    unit = unit_of(network)
+    spectra: dict[str, list[Tensor]] = {"x": [], "estimate": []}
+    ranks: dict[str, list[float]] = {"x": [], "estimate": []}
+    effective: dict[str, list[float]] = {"x": [], "estimate": []}
+    for x, start, _ in _inputs(network, config, runtime, images):
+        result = expectation_maximization(
+            x.double(),
+            start.double(),
+            unit.num_iterations,
+            concentration=unit.concentration,
+            normalization=unit.normalization,
+            trace=False,
+        )
+        for name, matrix in (
+            ("x", x.double()),
+            ("estimate", reconstruct(result.responsibilities, result.bases)),
+        ):
+            values = torch.linalg.svdvals(matrix)
+            spectra[name].append(values / values[0])
+            ranks[name].append(float(torch.linalg.matrix_rank(matrix)))
+            effective[name].append(float(effective_rank(matrix)))
+    row: Row = {"num_bases": unit.num_bases, "largest_rank_estimate": max(ranks["estimate"])}
+    for name in spectra:
+        row[f"rank_{name}"] = sum(ranks[name]) / len(ranks[name])
+        row[f"effective_rank_{name}"] = sum(effective[name]) / len(effective[name])
+        length = min(map(len, spectra[name]))
+        row[f"spectrum_{name}"] = torch.stack([s[:length] for s in spectra[name]]).mean(0).tolist()
+    return [row]
+
+
+def concepts(
+    network: SegmentationNetwork, config: RunConfig, runtime: Runtime, *, images: int = 64
+) -> list[Row]:
+    r"""How much the bases know of the classes, in unseen images.
+
+    The measure is the mutual information of a pixel's basis, argmax_k z_nk, and its class, over
+    the pixels of all images together, so a basis must mean the same in every image to count:
+
+    .. math:: I = \sum_{k,c} p_{kc} \log \frac{p_{kc}}{p_k p_c}
+
+    Args:
+        network: A trained network with an EMA unit.
+        config: Its run.
+        runtime: Where to compute.
+        images: How many images, evenly spaced over the run's split; 0 = all.
+
+    Returns:
+        One row: "information" (nats, after 1, …, T iterations), "random_bases" (the same from
+        random unit vectors, equal for all images, in place of the trained μ^(0)), "matched" (after
+        T iterations), "shuffled" (the same with the bases renumbered at random in every image:
+        what is left is knowledge of the single image's bases by chance), "entropy" of the classes
+        (nats, the most that is possible), and "counts" (K, classes): pixels by basis and class.
+    """
+    unit = unit_of(network)
+    classes = len(config.load_dataset(config.eval_split, runtime).classes)
+    generator = torch.Generator().manual_seed(0)
+    steps = range(1, unit.num_iterations + 1)
+    counts = {
+        (kind, step): torch.zeros(unit.num_bases, classes, dtype=torch.float64)
+        for kind in ("information", "random_bases", "shuffled")
+        for step in steps
+    }
+    noise = torch.nn.functional.normalize(
+        torch.randn(unit.num_bases, unit.conv1.out_channels, generator=generator), dim=-1
+    )
+    for x, start, labels in _inputs(network, config, runtime, images):
+        kept = labels < classes
+        numbers = torch.randperm(unit.num_bases, generator=generator)
+        for kind, bases in (("information", start), ("random_bases", noise.to(x))):
+            for step in steps:
+                z = expectation_maximization(
+                    x,
+                    bases,
+                    step,
+                    concentration=unit.concentration,
+                    normalization=unit.normalization,
+                    trace=False,
+                ).responsibilities
+                chosen = z.argmax(dim=-1).cpu()[kept]
+                one = torch.zeros_like(counts[kind, step])
+                one.index_put_(
+                    (chosen, labels[kept]), torch.ones(1, dtype=one.dtype), accumulate=True
+                )
+                counts[kind, step] += one
+                if kind == "information":
+                    counts["shuffled", step] += one[numbers]
+    information = {key: mutual_information(table) for key, table in counts.items()}
+    final = counts["information", steps[-1]]
+    return [
+        {
+            "information": [information["information", step] for step in steps],
+            "random_bases": [information["random_bases", step] for step in steps],
+            "matched": information["information", steps[-1]],
+            "shuffled": information["shuffled", steps[-1]],
+            "entropy": float(torch.special.entr(final.sum(dim=0) / final.sum()).sum()),
+            "counts": final.long().tolist(),
+        }
+    ]
+
+
+def mutual_information(counts: Float[Tensor, "k c"]) -> float:
+    """Mutual information of two discrete variables from their joint counts, in nats."""
+    joint = counts / counts.sum()
+    apart = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
+    return float(torch.special.xlogy(joint, joint / apart.clamp_min(1e-300)).sum())
+
+
+#: What can be measured, by name.
+MEASURES: dict[str, Callable[..., list[Row]]] = {
+    "concepts": concepts,
+    "objective": objective,
+    "rank": rank,
+    "scores": scores,
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The rows that one measure yielded for one run, with its options and circumstances.
+
+    Attributes:
+        config: The run.
+        name: Key of ``MEASURES``.
+        options: Those that differ from the measure's defaults.
+        rows: See the measure's own docstring.
+        circumstances: Machine, versions, commit and source, as in records.
+    """
+
+    config: RunConfig
+    name: str
+    options: dict[str, Any]
+    rows: list[Row]
+    circumstances: dict[str, Any]
+
+    def write(self, folder: Path) -> Path:
+        """Write the file atomically into ``folder/measurements``."""
+        values = {"schema": SCHEMA, **dataclasses.asdict(self), "config": self.config.to_dict()}
+        return write_json(_path(folder, self.config, self.name, self.options), values)
+
+    @classmethod
+    def read(cls, path: Path) -> "Measurement":
+        """Read a measurement and check that it is what its name says.
+
+        Raises:
+            RecordError: Truncated, of another schema, or of another run than its name.
+        """
+        fix = "delete it and run the notebook again to make it anew"
+        try:
+            values = json.loads(path.read_text())
+            if values.pop("schema") != SCHEMA:
+                raise ValueError(f"its schema is not {SCHEMA}")
+            values["config"] = RunConfig.from_dict(values["config"])
+            found = cls(**values)
+            name = _path(Path(), found.config, found.name, found.options).name
+            if name != path.name:
+                raise ValueError(f"by its content it should be named {name}")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"measurement {path} cannot be used ({error}); {fix}") from error
+        return found
+
+
+def measure(
+    configs: Iterable[RunConfig],
+    name: str,
+    records: str | Path,
+    runtime: Runtime = Runtime(),  # noqa: B008 - frozen
+    *,
+    executor: Executor = "local",
+    **options: Any,
+) -> pd.DataFrame:
+    """Make sure that every run has been measured, and return the numbers as a tidy table.
+
+    Args:
+        configs: The runs; those without a checkpoint are trained.
+        name: Key of ``MEASURES``.
+        records: Folder of the runs' records.
+        runtime: Where to compute.
+        executor: As in ``sweep.run``.
+        options: Of the measure.
+
+    Returns:
+        See :func:`load_measurements`.
+
+    Raises:
+        ValueError: Unknown measure, option or executor.
+        SweepError: As in ``sweep.run``.
+    """
+    options = _sparse(name, options)
+    configs = list(configs)
+
+    def done(config: RunConfig) -> bool:
+        return _path(Path(records), config, name, options).exists()
+
+    job = partial(measure_one, name=name, options=options)
+    complete(configs, done, job, Path(records), runtime, executor)
+    paths = [_path(Path(records), c, name, options) for c in configs if done(c)]
+    return to_frame(Measurement.read(path) for path in paths)
+
+
+def measure_one(
+    config: RunConfig,
+    records: str | Path,
+    runtime: Runtime,
+    *,
+    name: str,
+    options: Mapping[str, Any],
+) -> Path:
+    """Measure one run, training it if there is no checkpoint, and write what was found."""
+    training = train(config, runtime)
+    network = training.network.eval()
+    network.set_output_stride(config.eval_output_stride)
+    rows = MEASURES[name](network, config, runtime, **options)
+    found = Measurement(config, name, dict(options), rows, circumstances(runtime.use_bf16(config)))
+    return found.write(Path(records))
+
+
+def load_measurements(folder: str | Path, name: str) -> pd.DataFrame:
+    """All measurements of one name in a folder of records as a tidy table.
+
+    Returns:
+        One row per row of a measurement: "id", the config's columns as in
+        ``records.load_records``, and the measure's own ("at.…" for what was set, plain names for
+        what was found). Empty where nothing was measured.
+    """
+    paths = sorted((Path(folder) / "measurements").glob(f"*.{name}-*.json"))
+    return to_frame(Measurement.read(path) for path in paths)
+
+
+def to_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """Measurements as a tidy table, see :func:`load_measurements`."""
+    return pd.DataFrame(
+        [
+            {"id": found.config.id, **config_columns(found.config), **row}
+            for found in measurements
+            for row in found.rows
+        ]
+    )
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """``count`` of the numbers 0 … total-1, evenly spaced, not picked; 0 or too many = all."""
+    count = min(count or total, total)
+    return [math.floor(k * total / count) for k in range(count)]
+
+
+def _inputs(
+    network: SegmentationNetwork, config: RunConfig, runtime: Runtime, images: int
+) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+    dataset: SegmentationDataset = config.load_dataset(config.eval_split, runtime)
+    return em_inputs(network, dataset, evenly_spaced(len(dataset), images))
+
+
+def _sparse(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that differ from the measure's defaults, as JSON has them."""
+    if name not in MEASURES:
+        raise ValueError(f"measure is {name!r}; there are {', '.join(MEASURES)}")
+    known = {
+        p.name: p.default
+        for p in inspect.signature(MEASURES[name]).parameters.values()
+        if p.kind is p.KEYWORD_ONLY
+    }
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(
+            f"measure {name!r} has no option {', '.join(map(repr, unknown))}; it has "
+            + ", ".join(known)
+        )
+    given, usual = json.loads(json.dumps([dict(options), known]))
+    return {k: v for k, v in sorted(given.items()) if v != usual[k]}
+
+
+def _path(folder: Path, config: RunConfig, name: str, options: Mapping[str, Any]) -> Path:
+    text = json.dumps(options, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return folder / "measurements" / f"{config.id}.{name}-{digest}.json"
