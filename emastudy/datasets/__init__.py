@@ -9,7 +9,13 @@ from emastudy.datasets.corruptions import CORRUPTIONS, corrupt
 from emastudy.datasets.files import read_image
 from emastudy.datasets.load import DATASETS, load
 from emastudy.datasets.scenes import Scenes
-from emastudy.datasets.transforms import TrainingStream, evaluation_transform, training_transform
+from emastudy.datasets.transforms import (
+    TrainingStream,
+    evaluation_transform,
+    pad_to_grid,
+    training_transform,
+    whole_image_transform,
+)
 from emastudy.datasets.voc import VOC2012
 
 __all__ = [
@@ -25,6 +31,8 @@ __all__ = [
     "corrupt",
     "evaluation_transform",
     "load",
+    "pad_to_grid",
     "read_image",
     "training_transform",
+    "whole_image_transform",
 ]

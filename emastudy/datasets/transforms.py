@@ -6,11 +6,13 @@ Image and mask are tv_tensors, so that every geometric transform moves both alik
 masks nearest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
@@ -36,6 +38,34 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
         return v2.functional.resize(inpt, params["size"], antialias=True)
 
 
+class FitSquare(v2.Transform):  # type: ignore[misc]
+    """The whole image in a square: shrunk where it is too large, then padded right and below.
+
+    Padding is 0 in the image and 255 (ignored) in the mask. The corner stays where it is, as in
+    :func:`pad_to_grid`.
+
+    Args:
+        side: Of the square, pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The size to shrink to."""
+        size = v2.functional.get_size(flat_inputs[0])
+        factor = min(1, self.side / max(size))
+        return {"size": [max(1, round(length * factor)) for length in size]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Shrink and pad the image (bilinear) or the mask (nearest)."""
+        height, width = params["size"]
+        fitted = v2.functional.resize(inpt, [height, width], antialias=True)
+        padding = [0, 0, self.side - width, self.side - height]
+        return v2.functional.pad(fitted, padding, fill=IGNORE if isinstance(inpt, Mask) else 0)
+
+
 def training_transform(
     dataset: SegmentationDataset, *, scales: Sequence[float], crop_size: int
 ) -> v2.Transform:
@@ -52,6 +82,7 @@ def training_transform(
             v2.RandomHorizontalFlip(0.5),
             evaluation_transform(dataset),
             v2.RandomCrop(crop_size, pad_if_needed=True, fill={Image: 0, Mask: IGNORE}),
+            v2.ToPureTensor(),
         ]
     )
 
@@ -66,7 +97,24 @@ def evaluation_transform(dataset: SegmentationDataset) -> v2.Transform:
     )
 
 
-class TrainingStream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+def whole_image_transform(dataset: SegmentationDataset, side: int) -> v2.Transform:
+    """Normalise, then the whole image in a square, see :class:`FitSquare`; nothing random."""
+    return v2.Compose([evaluation_transform(dataset), FitSquare(side)])
+
+
+def pad_to_grid(image: Float[torch.Tensor, "b 3 h w"]) -> Float[torch.Tensor, "b 3 _ _"]:
+    """Normalised images padded right and below, with the mean colour, to 8k+1 a side.
+
+    With sides of 8k+1 the corners of image and feature map coincide at every stride, which is what
+    bilinear upsampling with aligned corners assumes.
+
+    Source: the released code's evaluation.
+    """
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -(width - 1) % 8, 0, -(height - 1) % 8))
+
+
+class TrainingStream(Dataset[tuple[Any, torch.Tensor]]):
     """The whole course of a training run as one long list of augmented samples.
 
     Position p of the list is image ``permutation(epoch)[p mod n]`` of epoch ``p // n``, augmented
@@ -75,8 +123,8 @@ class TrainingStream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     off.
 
     Args:
-        dataset: Where the samples come from.
-        transform: Applied to (image, mask).
+        dataset: Where the samples come from: (image, mask), or whatever ``transform`` takes.
+        transform: Makes a sample what the network takes, and its mask.
         seed: Of order and augmentation.
         start: First position.
         stop: One past the last position.
@@ -84,14 +132,14 @@ class TrainingStream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __init__(
         self,
-        dataset: SegmentationDataset,
-        transform: v2.Transform,
+        dataset: Dataset[Any],
+        transform: Callable[..., tuple[Any, torch.Tensor]],
         *,
         seed: int,
         start: int,
         stop: int,
     ) -> None:
-        self.dataset = dataset
+        self.dataset: Any = dataset
         self.transform = transform
         self.seed = seed
         self.start = start
@@ -100,7 +148,7 @@ class TrainingStream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __getitem__(self, offset: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, offset: int) -> tuple[Any, torch.Tensor]:
         if not 0 <= offset < len(self):
             raise IndexError(offset)
         epoch, place = divmod(self.start + offset, len(self.dataset))
@@ -109,5 +157,4 @@ class TrainingStream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         draw = np.random.SeedSequence((self.seed, epoch, place)).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):  # leave dropout's random numbers alone
             torch.manual_seed(int(draw[0]))
-            image, mask = self.transform(*sample)
-        return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor)
+            return self.transform(*sample)

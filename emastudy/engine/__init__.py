@@ -7,10 +7,12 @@ Imports networks, datasets and em. ``train(config)`` then ``evaluate(config, net
 from emastudy.engine.checkpoints import CheckpointError, load_network
 from emastudy.engine.config import RunConfig, Runtime
 from emastudy.engine.evaluation import MULTI_SCALE, Scores, evaluate, predict
+from emastudy.engine.feature_cache import CachedFeatures, evaluation_data
 from emastudy.engine.training import NonFiniteLossError, Training, train
 
 __all__ = [
     "MULTI_SCALE",
+    "CachedFeatures",
     "CheckpointError",
     "NonFiniteLossError",
     "RunConfig",
@@ -18,6 +20,7 @@ __all__ = [
     "Scores",
     "Training",
     "evaluate",
+    "evaluation_data",
     "load_network",
     "predict",
     "train",

@@ -59,6 +59,9 @@ class RunConfig:
     backbone_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     #: Start the backbone from ImageNet weights.
     pretrained: bool = False
+    #: Leave the backbone as it starts, in evaluation mode, and train the head on features that
+    #: are computed once: of whole images, shrunk or padded to crop_size, and of mirror images.
+    frozen_backbone: bool = False
     #: Image pixels per feature pixel in training.
     output_stride: int = 4
     #: The same in evaluation.
@@ -117,6 +120,16 @@ class RunConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a number > 0")
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"scales are {self.scales}; expected positive factors, at least one")
+        if self.frozen_backbone and not self.pretrained:
+            raise ValueError(
+                "frozen_backbone is True with pretrained=False: features of random weights are "
+                "of no use; set pretrained=True"
+            )
+        if self.frozen_backbone and self.scales != (1.0,):
+            raise ValueError(
+                f"scales are {self.scales} with frozen_backbone=True, whose features are computed "
+                "at one scale; use scales=(1.0,)"
+            )
 
     def canonical_json(self) -> str:
         """The fields that differ from their defaults, sorted, without spaces."""
@@ -164,7 +177,7 @@ class RunConfig:
     ) -> networks.SegmentationNetwork:
         """The network, its backbone filled from ``weights`` (see ``networks.build``)."""
         options: dict[str, Any] = dict(self.head_options)
-        return networks.build(
+        network = networks.build(
             self.head,
             backbone=self.backbone,
             num_classes=num_classes,
@@ -174,6 +187,8 @@ class RunConfig:
             backbone_options=self.backbone_options,
             **options,
         )
+        network.backbone.requires_grad_(not self.frozen_backbone)
+        return network
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 from tqdm.auto import tqdm
 
-from emastudy.datasets import IGNORE, SegmentationDataset, evaluation_transform
+from emastudy.datasets import IGNORE, SegmentationDataset, evaluation_transform, pad_to_grid
 from emastudy.engine import metrics
 from emastudy.engine.config import RunConfig, Runtime
+from emastudy.engine.feature_cache import CachedFeatures
 from emastudy.networks import SegmentationNetwork
 
 #: The scales that multi-scale scores are averaged over.
@@ -87,21 +88,24 @@ class Scores:
         return metrics.summary(self.confusion) | asked
 
 
-class _Prepared(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, dataset: SegmentationDataset) -> None:
-        self.dataset, self.transform = dataset, evaluation_transform(dataset)
+class _Prepared(Dataset[tuple[Tensor | list[Tensor], Tensor]]):
+    def __init__(self, dataset: SegmentationDataset | CachedFeatures) -> None:
+        self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, mask = self.transform(*self.dataset[index])
+    def __getitem__(self, index: int) -> tuple[Tensor | list[Tensor], Tensor]:
+        if isinstance(self.dataset, CachedFeatures):
+            maps, mask = self.dataset[index]
+            return [views[0] for views in maps], mask
+        image, mask = evaluation_transform(self.dataset)(*self.dataset[index])
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
 
 
 def evaluate(
     network: SegmentationNetwork,
-    dataset: SegmentationDataset,
+    dataset: SegmentationDataset | CachedFeatures,
     config: RunConfig,
     runtime: Runtime = Runtime(),  # noqa: B008 - frozen
     *,
@@ -120,7 +124,7 @@ def evaluate(
 
     Args:
         network: Network to score; it is left in evaluation mode.
-        dataset: What to score it on.
+        dataset: What to score it on: images, or features that its backbone gave for them.
         config: Gives precision and evaluation stride.
         runtime: Gives the number of loading processes.
         scales: As ``flip`` and ``window``, see :func:`classify`.
@@ -129,7 +133,16 @@ def evaluate(
         boundary: Score borders too, :attr:`Scores.boundary_f`.
         keep: Called with the index of every image and its predicted classes, on the CPU.
         description: Label of the progress bar.
+
+    Raises:
+        ValueError: Features together with other scales, flip or a window.
     """
+    if isinstance(dataset, CachedFeatures) and (tuple(scales) != (1.0,) or flip or window):
+        raise ValueError(
+            "features are of whole images at one scale, unmirrored; to score with "
+            f"scales={tuple(scales)}, flip={flip}, window={window} give the images themselves, "
+            "config.load_dataset(split, runtime)"
+        )
     device = next(network.parameters()).device
     network.eval()
     network.set_output_stride(config.eval_output_stride)
@@ -145,10 +158,15 @@ def evaluate(
         Subset(_Prepared(dataset), share), batch_size=1, num_workers=runtime.workers
     )
     bar = tqdm(total=len(share), desc=description, unit="image", leave=False, disable=rank > 0)
-    for done, (index, (image, mask)) in enumerate(zip(share, loader, strict=True), 1):
-        predicted = classify(
-            network, image.to(device), config, runtime, scales=scales, flip=flip, window=window
-        )
+    for done, (index, (inputs, mask)) in enumerate(zip(share, loader, strict=True), 1):
+        if isinstance(inputs, Tensor):
+            predicted = classify(
+                network, inputs.to(device), config, runtime, scales=scales, flip=flip, window=window
+            )
+        else:
+            maps = [x.to(device) for x in inputs]
+            size = (mask.shape[-2], mask.shape[-1])
+            predicted = forward_features(network, maps, size, config, runtime).argmax(dim=1)
         counts.update(predicted, mask.to(device))
         if keep:
             keep(index, predicted[0].cpu())
@@ -265,18 +283,36 @@ def forward(
     config: RunConfig,
     runtime: Runtime,
 ) -> Float[Tensor, "b c h w"]:
-    """Logits of normalised images, padded with the mean colour to 8k+1 a side for the pass.
-
-    With sides of 8k+1 the corners of image and feature map coincide at every stride, which is what
-    bilinear upsampling with aligned corners assumes.
-
-    Source: the released code's evaluation.
-    """
+    """Logits of normalised images, padded to 8k+1 a side for the pass, see ``pad_to_grid``."""
     height, width = image.shape[-2:]
-    padded = F.pad(image, (0, -(width - 1) % 8, 0, -(height - 1) % 8))
-    padded = padded.contiguous(memory_format=torch.channels_last)
+    padded = pad_to_grid(image).contiguous(memory_format=torch.channels_last)
     with torch.autocast(image.device.type, torch.bfloat16, enabled=runtime.use_bf16(config)):
         logits: Tensor = network(padded)
+    return logits[..., :height, :width]
+
+
+@torch.inference_mode()
+def forward_features(
+    network: SegmentationNetwork,
+    maps: list[Tensor],
+    size: tuple[int, int],
+    config: RunConfig,
+    runtime: Runtime,
+) -> Float[Tensor, "b c h w"]:
+    """The same from feature maps of the padded images, see ``evaluation_features``.
+
+    Args:
+        network: Its head alone is run.
+        maps: The feature maps that the head reads.
+        size: Height and width of the image before padding.
+        config: Gives the precision.
+        runtime: Gives the precision.
+    """
+    with torch.autocast(maps[0].device.type, torch.bfloat16, enabled=runtime.use_bf16(config)):
+        small: Tensor = network(maps)
+    height, width = size
+    padded = (height + -(height - 1) % 8, width + -(width - 1) % 8)
+    logits = F.interpolate(small, size=padded, mode="bilinear", align_corners=True)
     return logits[..., :height, :width]
 
 

@@ -5,7 +5,9 @@ Floor: engine.
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +15,14 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from emastudy.datasets import IGNORE, TrainingStream, training_transform
-from emastudy.engine import checkpoints
+from emastudy.engine import checkpoints, feature_cache
 from emastudy.engine.config import RunConfig, Runtime
 from emastudy.networks import SegmentationNetwork
+from emastudy.networks.layers import resize_like
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +87,7 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
     network = config.build_network(
         len(dataset.classes), (runtime.weights_path or "imagenet") if pretrained else None
     ).to(memory_format=torch.channels_last)
+    bare = network
     optimizer = torch.optim.SGD(
         parameter_groups(network, config.learning_rate, config.weight_decay),
         lr=config.learning_rate,
@@ -103,9 +107,16 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
         logger.info("%s: goes on from iteration %d", config.id, start)
 
     if start < config.iterations:
+        source: Dataset[Any] = dataset
+        transform: Callable[..., Any] = training_transform(
+            dataset, scales=config.scales, crop_size=config.crop_size
+        )
+        if config.frozen_backbone:
+            source = feature_cache.training_features(bare, config, runtime)
+            transform = feature_cache.either_view
         stream = TrainingStream(
-            dataset,
-            training_transform(dataset, scales=config.scales, crop_size=config.crop_size),
+            source,
+            transform,
             seed=config.seed,
             start=start * config.batch_size,
             stop=config.iterations * config.batch_size,
@@ -132,7 +143,7 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
             disable=not accelerator.is_main_process,
         )
         for iteration, (image, mask) in enumerate(loader, start + 1):
-            image = image.contiguous(memory_format=torch.channels_last)
+            image = _channels_last(image)
             loss = segmentation_loss(network(image), mask)  # prepare() put it under autocast
             accelerator.backward(loss)
             optimizer.step()
@@ -169,12 +180,22 @@ def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Cross-entropy averaged over the pixels that are not ignored; 0 where all are.
 
     Args:
-        logits: (B, C, H, W).
+        logits: (B, C, H, W); if smaller than the mask they are upsampled bilinearly with aligned
+            corners, as the network does.
         mask: (B, H, W) int64, 255 = ignored.
 
     Differs from the released code, which divides by the number of all pixels.
     """
-    total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
+    if logits.shape[-2:] == mask.shape[-2:]:
+        total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
+    else:
+        # Image by image the large maps stay in the processor's caches: twice as fast.
+        total = logits.new_zeros(())
+        for small, labels in zip(logits.contiguous(), mask, strict=True):
+            large = resize_like(small[None], labels)
+            total = total + F.cross_entropy(
+                large, labels[None], ignore_index=IGNORE, reduction="sum"
+            )
     return total / (mask != IGNORE).sum().clamp_min(1)
 
 
@@ -203,6 +224,13 @@ def parameter_groups(
         {"params": norms, "lr": learning_rate, "weight_decay": 0.0},
         {"params": biases, "lr": 2 * learning_rate, "weight_decay": 0.0},
     ]
+
+
+def _channels_last(x: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    """Images, or lists of feature maps, in the memory format that convolutions are fastest in."""
+    if isinstance(x, Tensor):
+        return x.contiguous(memory_format=torch.channels_last)
+    return [maps.contiguous(memory_format=torch.channels_last) for maps in x]
 
 
 def _checked_mean(

@@ -4,7 +4,7 @@ Floor: networks.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,17 @@ class SegmentationNetwork(nn.Module):
             if isinstance(module, ASPP):
                 module.set_output_stride(output_stride)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
-        """Logits in float32, upsampled bilinearly with aligned corners as in the released code."""
+    def forward(
+        self, image: Float[Tensor, "b 3 h w"] | Sequence[Float[Tensor, "b _ _ _"]]
+    ) -> Float[Tensor, "b classes _ _"]:
+        """Logits in float32, upsampled bilinearly with aligned corners as in the released code.
+
+        Feature maps in place of the image, those that the head reads, are not sent through the
+        backbone; their logits stay at the head's own resolution.
+        """
+        if not isinstance(image, Tensor):
+            small: Tensor = self.head(image).float()
+            return small
         smallest = self.backbone.native_stride
         if min(image.shape[-2:]) < smallest:
             raise ValueError(

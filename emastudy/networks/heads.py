@@ -3,7 +3,8 @@
 Floor: networks (imports torch).
 
 All share one interface: ``maker(in_channels, num_classes, **options)`` makes a module that maps
-the list of feature maps to logits. ``HEADS`` has them by name.
+the list of feature maps to logits. A head that reads other maps than the last says so in
+``levels``, their places in the backbone's list. ``HEADS`` has them by name.
 """
 
 from collections.abc import Callable, Sequence

@@ -118,6 +118,8 @@ class DeepLabV3PlusHead(nn.Module):
     3.1, with ordinary instead of separable convs, as for its ResNet.
     """
 
+    levels = (0, -1)
+
     def __init__(
         self,
         in_channels: Sequence[int],

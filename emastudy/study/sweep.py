@@ -16,7 +16,7 @@ import pandas as pd
 import submitit
 from tqdm.auto import tqdm
 
-from emastudy.engine import RunConfig, Runtime, evaluate, train
+from emastudy.engine import RunConfig, Runtime, evaluate, evaluation_data, train
 from emastudy.study.records import Record, RecordError, circumstances, to_frame
 
 logger = logging.getLogger(__name__)
@@ -44,10 +44,9 @@ def run_one(config: RunConfig, records: str | Path, runtime: Runtime = Runtime()
     if known:
         return known
     training = train(config, runtime)
+    data = evaluation_data(training.network, config, runtime)
     began = time.monotonic()
-    scores = evaluate(
-        training.network, config.load_dataset(config.eval_split, runtime), config, runtime
-    )
+    scores = evaluate(training.network, data, config, runtime)
     record = Record(
         config=config,
         metrics={"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy},

@@ -15,6 +15,7 @@ def test_ids_are_frozen():
     assert protocols.scenes().id == "scenes-ema-db50b49a74"
     assert protocols.animals("fcn").id == "voc2012-fcn-6105ca97a1"
     assert protocols.camvid("fcn").id == "camvid-fcn-aa86e66de5"
+    assert protocols.animals_frozen("fcn").id == "voc2012-fcn-2c890e8999"
 
 
 def test_stating_a_default_makes_no_other_run():
@@ -36,8 +37,12 @@ def test_every_field_counts_in_the_id():
     ids = {dataclasses.replace(RunConfig(), **{k: v}).id for k, v in changed.items()}
     # The small backbone has no options of its own.
     ids.add(RunConfig(backbone="resnet18", backbone_options={"stages": 3}).id)
-    assert {*changed, "backbone_options"} == {f.name for f in dataclasses.fields(RunConfig)}
-    assert len(ids | {RunConfig().id}) == len(changed) + 2
+    # Features of random weights are refused.
+    ids.add(RunConfig(pretrained=True, frozen_backbone=True).id)
+    assert {*changed, "backbone_options", "frozen_backbone"} == {
+        f.name for f in dataclasses.fields(RunConfig)
+    }
+    assert len(ids | {RunConfig().id}) == len(changed) + 3
 
 
 def test_configs_survive_json():

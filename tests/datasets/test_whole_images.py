@@ -1,0 +1,48 @@
+"""The whole image in a square: where its pixels go, and what fills the rest."""
+
+import pytest
+import torch
+from torchvision.tv_tensors import Image, Mask
+
+from emastudy.datasets import Scenes, evaluation_transform, pad_to_grid, whole_image_transform
+
+SCENES = Scenes("train", num_images=1)
+
+
+def test_a_small_image_keeps_its_pixels_and_its_corner():
+    image, mask = SCENES[0]
+    square, labels = whole_image_transform(SCENES, 97)(image, mask)
+    plain, truth = evaluation_transform(SCENES)(image, mask)
+    assert square.shape == (3, 97, 97)
+    assert labels.shape == (97, 97)
+    torch.testing.assert_close(square[:, :64, :64], plain)
+    assert torch.equal(labels[:64, :64], truth)
+    assert square[:, 64:].abs().sum() == square[:, :, 64:].abs().sum() == 0
+    assert (labels[64:] == 255).all()
+    assert (labels[:, 64:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "inside"), [((200, 100), (33, 16)), ((30, 330), (3, 33)), ((33, 33), (33, 33))]
+)
+def test_a_large_image_is_shrunk_to_its_longest_side(size, inside):
+    image = Image(torch.full((3, *size), 255, dtype=torch.uint8))
+    mask = Mask(torch.full(size, 2, dtype=torch.uint8))
+    square, labels = whole_image_transform(SCENES, 33)(image, mask)
+    height, width = inside
+    assert square.shape == (3, 33, 33)
+    torch.testing.assert_close(
+        square[:, :height, :width].as_subclass(torch.Tensor), torch.full((3, height, width), 2.0)
+    )
+    assert (labels[:height, :width] == 2).all()
+    assert (labels == 2).sum() == height * width
+    assert (labels == 255).sum() == 33 * 33 - height * width
+    assert labels.dtype == torch.int64
+
+
+def test_padding_to_the_grid_adds_less_than_8_and_only_right_and_below():
+    image = torch.randn(1, 3, 66, 64)
+    padded = pad_to_grid(image)
+    assert padded.shape == (1, 3, 73, 65)
+    assert torch.equal(padded[..., :66, :64], image)
+    assert padded.abs().sum() == pytest.approx(image.abs().sum())

@@ -1,0 +1,328 @@
+"""Cached features: what a head learns and scores on them is what it would in the whole network."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import mobilenet_v2
+
+from emastudy.datasets import (
+    Scenes,
+    TrainingStream,
+    evaluation_transform,
+    load,
+    whole_image_transform,
+)
+from emastudy.engine import RunConfig, Runtime, evaluate, evaluation_data, load_network, train
+from emastudy.engine import feature_cache as module
+from emastudy.engine import training as training_module
+from emastudy.engine.evaluation import forward, forward_features
+from emastudy.engine.feature_cache import either_view, evaluation_features, training_features
+from emastudy.engine.training import parameter_groups, segmentation_loss
+from emastudy.study import run_one
+
+CONFIG = RunConfig(
+    dataset_options={"num_images": 10},
+    head="ema",
+    head_options={"channels": 16, "num_bases": 4, "dropout": 0.0},
+    backbone="mobilenet_v2",
+    pretrained=True,
+    frozen_backbone=True,
+    output_stride=16,
+    eval_output_stride=8,
+    crop_size=65,
+    batch_size=4,
+    iterations=14,
+    eval_images=3,
+    precision="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Random weights in place of ImageNet's; statistics of scenes keep every channel alive."""
+    torch.manual_seed(7)
+    features = mobilenet_v2().features
+    path = tmp_path_factory.mktemp("weights") / "features.pth"
+    for layer in features.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    scenes = Scenes("test", num_images=8)
+    features(torch.stack([evaluation_transform(scenes)(*sample)[0] for sample in scenes]))
+    torch.save(features.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def runtime(tmp_path, weights):
+    return Runtime(
+        runs_dir=str(tmp_path / "runs"), device="cpu", threads=1, weights_path=str(weights)
+    )
+
+
+def built(config, runtime, classes=8):
+    torch.manual_seed(0)
+    return config.build_network(classes, runtime.weights_path).eval()
+
+
+def folders(runtime):
+    return sorted(p for p in (Path(runtime.runs_dir) / "features").iterdir() if p.is_dir())
+
+
+@pytest.mark.parametrize("head", ["ema", "deeplabv3plus"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_scores_are_those_of_the_whole_network(voc_root, runtime, head, precision):
+    """Images of different sizes, bit for bit: the cache keeps the backbone's own numbers."""
+    config = dataclasses.replace(
+        CONFIG, dataset="voc2012", dataset_options={}, head=head, head_options={"channels": 16},
+        eval_split="train", eval_images=0, precision=precision,
+    )  # fmt: skip
+    runtime = dataclasses.replace(runtime, data_root=str(voc_root))
+    network, dataset = built(config, runtime, 21), load("voc2012", "train", root=voc_root)
+    features = evaluation_features(network, config, runtime)
+    assert len(features) == len(dataset)
+    transform = evaluation_transform(dataset)
+    for (image, mask), (maps, stored) in zip(
+        (transform(*sample) for sample in dataset), features, strict=True
+    ):
+        whole = forward(network, image[None].as_subclass(torch.Tensor), config, runtime)
+        cached = forward_features(network, maps, tuple(mask.shape), config, runtime)
+        assert torch.equal(whole, cached)
+        assert torch.equal(mask, stored)
+        assert maps[-1].dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
+    scores = evaluate(network, dataset, config, runtime)
+    assert torch.equal(scores.confusion, evaluate(network, features, config, runtime).confusion)
+    assert scores.confusion.sum() > 0
+
+
+def test_training_is_that_of_the_whole_network_on_whole_images(runtime):
+    """The run, against a plain loop over images, mirror images and the whole network."""
+    training = train(CONFIG, runtime)
+    torch.manual_seed(CONFIG.seed)
+    network = CONFIG.build_network(8, runtime.weights_path)
+    scenes = Scenes("train", num_images=10)
+    square = whole_image_transform(scenes, 65)
+
+    def sample(image, mask):
+        image, mask = square(image, mask)
+        mirror = torch.rand(()) < 0.5
+        image, mask = (x.as_subclass(torch.Tensor) for x in (image, mask))
+        return (image.flip(-1), mask.flip(-1)) if mirror else (image, mask)
+
+    stream = TrainingStream(scenes, sample, seed=0, start=0, stop=14 * 4)
+    optimizer = torch.optim.SGD(parameter_groups(network, 0.009, 1e-4), lr=0.009, momentum=0.9)
+    network.train()
+    network.backbone.eval()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    losses = []
+    for iteration in range(14):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 - iteration / 14) ** 0.9
+        batch = [stream[4 * iteration + k] for k in range(4)]
+        image, mask = (torch.stack(column) for column in zip(*batch, strict=True))
+        loss = segmentation_loss(network(image), mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    curve = [value for _, value in training.curves["loss"]]
+    assert curve == pytest.approx([sum(losses[:10]) / 10, sum(losses[10:]) / 4], rel=1e-4)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(
+            training.network.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name
+        )
+
+
+def test_only_the_head_learns_and_the_checkpoint_is_a_whole_network(runtime, tmp_path):
+    record = run_one(CONFIG, tmp_path / "records", runtime)
+    network, _ = load_network(runtime.run_dir(CONFIG))
+    fresh = built(CONFIG, runtime)
+    for name, value in fresh.backbone.state_dict().items():
+        assert torch.equal(network.backbone.state_dict()[name], value), name
+    assert not torch.equal(network.head.reduce[0].weight, fresh.head.reduce[0].weight)
+    assert not torch.equal(network.head.context.bases, fresh.head.context.bases)
+    whole = evaluate(network, Scenes("val", num_images=3), CONFIG, runtime)
+    assert whole.confusion.tolist() == record.confusion
+    assert isinstance(evaluation_data(network, CONFIG, runtime), module.CachedFeatures)
+    tuned = dataclasses.replace(CONFIG, frozen_backbone=False)
+    assert isinstance(evaluation_data(network, tuned, runtime), Scenes)
+
+
+def test_a_stopped_run_goes_on_bitwise(runtime, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, head_options={"channels": 16, "dropout": 0.3})
+    whole = train(config, runtime)
+    place = dataclasses.replace(runtime, runs_dir=str(tmp_path / "stopped"), checkpoint_seconds=0.0)
+
+    class Stop(Exception):
+        pass
+
+    calls = []
+
+    def stopping(logits, mask):
+        calls.append(1)
+        if len(calls) == 12:
+            raise Stop
+        return segmentation_loss(logits, mask)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_module, "segmentation_loss", stopping)
+        with pytest.raises(Stop):
+            train(config, place)
+    resumed = train(config, place)
+    assert resumed.resumed_from == 10
+    assert resumed.curves == whole.curves
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], value), name
+
+
+def test_both_views_and_their_masks(runtime):
+    network = built(CONFIG, runtime)
+    features = training_features(network, CONFIG, runtime)
+    scenes = Scenes("train", num_images=10)
+    image, mask = whole_image_transform(scenes, 65)(*scenes[3])
+    (maps,), stored = features[3]
+    assert torch.equal(stored, mask)
+    with torch.inference_mode():
+        for view, x in enumerate((image, image.flip(-1))):
+            expected = network.backbone(x[None].as_subclass(torch.Tensor))[-1][0]
+            torch.testing.assert_close(maps[view], expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(maps[0], maps[1])
+    seen = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        (chosen,), labels = either_view([maps], stored)
+        mirrored = torch.equal(labels, mask.flip(-1))
+        assert mirrored or torch.equal(labels, mask)
+        assert torch.equal(chosen, maps[int(mirrored)])
+        seen.add(mirrored)
+    assert seen == {True, False}
+
+
+def test_heads_share_features_and_anything_else_does_not(runtime, weights, tmp_path):
+    def make(runtime=runtime, **changes):
+        config = dataclasses.replace(CONFIG, **changes)
+        training_features(built(config, runtime), config, runtime)
+        return len(folders(runtime))
+
+    assert make() == 1
+    assert make(head="fcn", head_options={"channels": 8}, seed=3, iterations=2) == 1
+    assert make(head="deeplabv3plus", head_options={"channels": 8}) == 2  # + the first map
+    assert make(output_stride=8) == 3
+    assert make(crop_size=81) == 4
+    assert make(dataset_options={"num_images": 10, "seed": 1}) == 5
+    assert make(precision="bf16") == 6
+    state = torch.load(weights, weights_only=True)
+    state["0.1.running_mean"] += 1
+    torch.save(state, tmp_path / "other.pth")
+    assert make(dataclasses.replace(runtime, weights_path=str(tmp_path / "other.pth"))) == 7
+
+
+def test_other_photographs_under_the_same_names_are_not_confused(voc_root, runtime):
+    config = dataclasses.replace(CONFIG, dataset="voc2012", dataset_options={}, eval_images=0)
+    runtime = dataclasses.replace(runtime, data_root=str(voc_root))
+    network = built(config, runtime, 21)
+    training_features(network, config, runtime)
+    image, _ = load("voc2012", "train", root=voc_root)[0]
+    Image.fromarray(255 - image.permute(1, 2, 0).numpy()).save(
+        voc_root / "JPEGImages" / "2007_000001.jpg"
+    )
+    training_features(network, config, runtime)
+    assert len(folders(runtime)) == 2
+
+
+def test_an_interrupted_builder_is_taken_over(runtime, tmp_path, monkeypatch):
+    network = built(CONFIG, runtime)
+    whole = dataclasses.replace(runtime, runs_dir=str(tmp_path / "whole"))
+    training_features(network, CONFIG, whole)
+    monkeypatch.setattr(module, "_CHUNK", 4)
+    passes = []
+
+    def count(_, inputs):
+        passes.append(len(inputs[0]))
+        if len(passes) == 7:
+            raise KeyboardInterrupt
+
+    hook = network.backbone.stages[0].register_forward_pre_hook(count)
+    with pytest.raises(KeyboardInterrupt):
+        training_features(network, CONFIG, runtime)
+    (partial,) = folders(runtime)
+    assert partial.suffix == ".partial"
+    with (partial / "index.txt").open("a") as file:
+        file.write("2 5 5")  # killed in the middle of a line
+    with (partial / "masks.bin").open("ab") as file:
+        file.write(b"rest of a lost chunk")
+    training_features(network, CONFIG, runtime)
+    hook.remove()
+    assert len(passes) == 7 + (10 - 4)  # the first chunk of four was kept
+    (resumed,), (expected,) = folders(runtime), folders(whole)
+    for name in ("features.bin", "masks.bin", "index.txt", "manifest.json"):
+        assert (resumed / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def test_of_two_at_a_time_one_builds(runtime):
+    passes, results = [], []
+    barrier = threading.Barrier(2)
+
+    def work():
+        network = built(CONFIG, runtime)
+        network.backbone.stages[0].register_forward_pre_hook(lambda *_: passes.append(1))
+        barrier.wait()
+        results.append(training_features(network, CONFIG, runtime))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(passes) == 10
+    for (a, mask_a), (b, mask_b) in zip(*results, strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(mask_a, mask_b)
+
+
+def test_damage_is_named(runtime):
+    network = built(CONFIG, runtime)
+    evaluation_features(network, CONFIG, runtime)
+    (folder,) = folders(runtime)
+    path = folder / "features.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=rf"features\.bin has \d+ bytes.*delete .*{folder.name}"):
+        evaluation_features(network, CONFIG, runtime)
+
+
+def test_several_views_want_the_images_themselves(runtime):
+    network = built(CONFIG, runtime)
+    features = evaluation_features(network, CONFIG, runtime)
+    for views in ({"scales": (0.5, 1.0)}, {"flip": True}, {"window": 33}):
+        with pytest.raises(ValueError, match="give the images themselves"):
+            evaluate(network, features, CONFIG, runtime, **views)
+
+
+def test_the_loss_of_small_logits_is_that_of_enlarged_ones():
+    small = torch.randn(3, 5, 4, 6, requires_grad=True)
+    mask = torch.randint(0, 5, (3, 31, 41))
+    mask[0, :10] = 255
+    large = torch.nn.functional.interpolate(
+        small, size=(31, 41), mode="bilinear", align_corners=True
+    )
+    expected = segmentation_loss(large, mask)
+    found = segmentation_loss(small, mask)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, small), torch.autograd.grad(expected, small)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretrained": False}, "frozen_backbone is True with pretrained=False"),
+        ({"scales": (0.5, 1.0)}, r"scales are \(0.5, 1.0\) with frozen_backbone=True"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **change)
