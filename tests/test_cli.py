@@ -67,8 +67,9 @@ def test_the_options_of_train_are_frozen():
         "dataset", "train-split", "eval-split", "eval-images", "head", "backbone", "pretrained",
         "output-stride", "eval-output-stride", "bn-momentum", "scales", "crop-size", "batch-size",
         "iterations", "learning-rate", "momentum", "weight-decay", "poly-power", "precision",
-        "seed", "frozen-backbone", "data-root", "weights-path", "runs-dir", "device", "threads", "workers",
-        "checkpoint-seconds", "head-options", "backbone-options", "dataset-options", "records",
+        "seed", "frozen-backbone", "data-root", "weights-path", "runs-dir", "device", "threads",
+        "workers", "checkpoint-seconds", "head-options", "backbone-options", "dataset-options",
+        "records",
     }  # fmt: skip
 
 
