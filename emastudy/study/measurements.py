@@ -27,8 +27,8 @@ from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, View, corrupt
 from emastudy.em import expectation_maximization, reconstruct
-from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, evaluate, train
-from emastudy.engine.diagnostics import effective_rank, em_inputs, unit_of
+from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, evaluate, predict, train
+from emastudy.engine.diagnostics import effective_rank, em_inputs, responsibility_maps, unit_of
 from emastudy.networks import SegmentationNetwork
 from emastudy.study.records import RecordError, circumstances, config_columns, write_json
 from emastudy.study.sweep import Executor, complete
@@ -266,6 +266,60 @@ def concepts(
     ]
 
 
+def maps(
+    network: SegmentationNetwork,
+    config: RunConfig,
+    runtime: Runtime,
+    *,
+    pictures: int = 3,
+    images: int = 64,
+) -> list[Row]:
+    """Pictures of the bases: responsibilities of some of them, as maps, and what is predicted.
+
+    The bases are chosen by rule, over ``images`` images: the two most class-pure of those that
+    take at least 1 % of the pixels; of the others, the two most used and the least used.
+
+    Args:
+        network: A trained network with an EMA unit.
+        config: Its run.
+        runtime: Where to compute.
+        pictures: How many images to draw, the first of the evenly spaced ones.
+        images: How many images, evenly spaced over the run's split, to choose the bases by; 0 =
+            all.
+
+    Returns:
+        One row a picture: "image" (its index), "bases" (their indices), "chosen" (why, one word
+        each), "maps" (T, bases, h, w) in 1/255, "entropy" (nats, mean over the pixels, after
+        1, …, T iterations), "prediction" (H, W) class indices.
+    """
+    dataset = config.load_dataset(config.eval_split, runtime)
+    (found,) = concepts(network, config, runtime, images=images)
+    counts = torch.tensor(found["counts"], dtype=torch.float64)
+    usage = counts.sum(dim=1) / counts.sum()
+    purity = counts.amax(dim=1) / counts.sum(dim=1).clamp_min(1)
+    pure = torch.where(usage >= 0.01, purity, 0).argsort(descending=True)[:2].tolist()
+    used = [k for k in usage.argsort(descending=True).tolist() if k not in pure]
+    chosen = (
+        dict.fromkeys(pure, "pure") | dict.fromkeys(used[:2], "used") | {used[-1]: "least used"}
+    )
+    steps = range(1, unit_of(network).num_iterations + 1)
+    rows = []
+    for index in evenly_spaced(len(dataset), images)[:pictures]:
+        z = responsibility_maps(network, dataset, index, steps)
+        prediction = predict(network, dataset[index][0], dataset, config, runtime)
+        rows.append(
+            {
+                "image": index,
+                "bases": list(chosen),
+                "chosen": list(chosen.values()),
+                "maps": (255 * z[:, list(chosen)]).round().int().tolist(),
+                "entropy": torch.special.entr(z).sum(dim=1).mean(dim=(1, 2)).tolist(),
+                "prediction": prediction.tolist(),
+            }
+        )
+    return rows
+
+
 def mutual_information(counts: Float[Tensor, "k c"]) -> float:
     """Mutual information of two discrete variables from their joint counts, in nats."""
     joint = counts / counts.sum()
@@ -276,6 +330,7 @@ def mutual_information(counts: Float[Tensor, "k c"]) -> float:
 #: What can be measured, by name.
 MEASURES: dict[str, Callable[..., list[Row]]] = {
     "concepts": concepts,
+    "maps": maps,
     "objective": objective,
     "rank": rank,
     "scores": scores,

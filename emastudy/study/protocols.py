@@ -6,7 +6,8 @@ Every recipe takes ``head``, ``seed`` and ``scale`` (1.0 = as described, smaller
 iterations and scored scenes shrink with it) and further options of the head.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -122,3 +123,27 @@ PROTOCOLS: dict[str, Callable[..., RunConfig]] = {
     "camvid": camvid,
     "animals_frozen": animals_frozen,
 }
+
+
+def grid(
+    protocol: str, head: str = "ema", *, seeds: int, scale: float = 1.0, **axes: Iterable[Any]
+) -> list[RunConfig]:
+    """Every combination of a recipe's options, with every seed.
+
+    Args:
+        protocol: Name of a recipe.
+        head: Name of the head.
+        seeds: How many seeds, counted from 0.
+        scale: Of the recipe.
+        axes: Option of the head → the values it takes.
+
+    Raises:
+        ValueError: Unknown recipe.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"there is no recipe {protocol!r}; there are {', '.join(PROTOCOLS)}")
+    return [
+        PROTOCOLS[protocol](head, seed=seed, scale=scale, **dict(zip(axes, values, strict=True)))
+        for values in itertools.product(*axes.values())
+        for seed in range(seeds)
+    ]

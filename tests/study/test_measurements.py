@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import mutual_info_score
 
 from emastudy.engine import RunConfig, train
-from emastudy.engine.diagnostics import unit_of
+from emastudy.engine.diagnostics import responsibility_maps, unit_of
 from emastudy.study import RecordError, SweepError
 from emastudy.study import measurements as module
 from emastudy.study.measurements import (
@@ -110,6 +110,24 @@ def test_concepts_know_what_a_basis_per_class_would_know(unit_run, network, runt
     assert row["shuffled"] < 0.8 * row["entropy"]
 
 
+def test_maps_are_responsibilities_of_bases_chosen_by_rule(unit_run, network, runtime):
+    (found,) = MEASURES["concepts"](network, unit_run, runtime, images=4)
+    rows = MEASURES["maps"](network, unit_run, runtime, pictures=2, images=4)
+    used = [sum(row) for row in found["counts"]]
+    row = rows[1]
+    assert [r["image"] for r in rows] == [0, 1]
+    assert row["chosen"] == ["pure", "pure", "used", "least used"]
+    shares = [max(counts) / sum(counts) for counts in found["counts"]]
+    assert {shares[k] for k in row["bases"][:2]} == set(sorted(shares)[-2:])
+    assert used[row["bases"][2]] > used[row["bases"][3]]
+    drawn = torch.tensor(row["maps"])
+    assert drawn.shape == (2, len(row["bases"]), 16, 16)
+    scenes = unit_run.load_dataset("val", runtime)
+    z = responsibility_maps(network, scenes, 1, [1, 2])[:, row["bases"]]
+    torch.testing.assert_close(drawn / 255, z, atol=0.5 / 255, rtol=0)
+    assert torch.tensor(row["prediction"]).shape == (64, 64)
+
+
 def test_a_measurement_is_made_once_and_then_read(unit_run, runtime, tmp_path, monkeypatch):
     frame = measure([unit_run], "rank", tmp_path, runtime, images=2)
     assert frame["id"].tolist() == [unit_run.id]
@@ -148,7 +166,7 @@ def test_a_damaged_measurement_is_refused_by_name(unit_run, runtime, tmp_path, d
 
 
 def test_unknown_measures_and_options_are_named(unit_run, runtime, tmp_path):
-    with pytest.raises(ValueError, match="measure is 'speed'; there are concepts, objective"):
+    with pytest.raises(ValueError, match="measure is 'speed'; there are concepts, maps"):
         measure([unit_run], "speed", tmp_path, runtime)
     with pytest.raises(ValueError, match="'rank' has no option 'pictures'; it has images"):
         measure([unit_run], "rank", tmp_path, runtime, pictures=3)
