@@ -22,7 +22,6 @@ from emastudy.datasets import IGNORE, TrainingStream, training_transform
 from emastudy.engine import checkpoints, feature_cache
 from emastudy.engine.config import RunConfig, Runtime
 from emastudy.networks import SegmentationNetwork
-from emastudy.networks.layers import resize_like
 
 logger = logging.getLogger(__name__)
 
@@ -189,14 +188,25 @@ def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
     if logits.shape[-2:] == mask.shape[-2:]:
         total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
     else:
-        # Image by image the large maps stay in the processor's caches: twice as fast.
+        # Image by image, so that the large maps stay in the processor's caches, and with bilinear
+        # interpolation as the two small matrix products that it is: three times as fast.
+        rows, columns = (
+            _enlargement(n, m, logits)
+            for n, m in zip(logits.shape[2:], mask.shape[1:], strict=True)
+        )
         total = logits.new_zeros(())
         for small, labels in zip(logits.contiguous(), mask, strict=True):
-            large = resize_like(small[None], labels)
+            large = (rows @ small @ columns.mT)[None]
             total = total + F.cross_entropy(
                 large, labels[None], ignore_index=IGNORE, reduction="sum"
             )
     return total / (mask != IGNORE).sum().clamp_min(1)
+
+
+def _enlargement(n: int, m: int, like: Tensor) -> Tensor:
+    """(m, n): linear interpolation with aligned corners from n samples to m, as a matrix."""
+    unit = torch.eye(n, dtype=like.dtype, device=like.device)
+    return F.interpolate(unit[None], size=m, mode="linear", align_corners=True)[0].mT
 
 
 def parameter_groups(
