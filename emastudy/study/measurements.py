@@ -29,6 +29,7 @@ from emastudy.datasets import SegmentationDataset, View, corrupt
 from emastudy.em import expectation_maximization, reconstruct
 from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, evaluate, predict, train
 from emastudy.engine.diagnostics import effective_rank, em_inputs, responsibility_maps, unit_of
+from emastudy.engine.feature_cache import CachedFeatures, evaluation_features
 from emastudy.networks import SegmentationNetwork
 from emastudy.study.records import RecordError, circumstances, config_columns, write_json
 from emastudy.study.sweep import Executor, complete
@@ -76,11 +77,14 @@ def scores(
         )
         for (kind, severity), count, many in itertools.product(worse, iterations, multi_scale):
             change = partial(corrupt, kind=kind, severity=severity) if kind else None
+            data: SegmentationDataset | CachedFeatures = View(whole, chosen, change)
+            if config.frozen_backbone and not (kind or many or images):
+                data = evaluation_features(network, config, runtime, split)
             if count:
                 unit_of(network).num_iterations = count
             found = evaluate(
                 network,
-                View(whole, chosen, change),
+                data,
                 config,
                 runtime,
                 scales=MULTI_SCALE if many else (1.0,),
