@@ -1,4 +1,4 @@
-"""The command ``emastudy``: train, evaluate, predict, cost, records, study.
+"""The command ``emastudy``: train, evaluate, predict, cost, records, claims, study.
 
 Floor: cli (may import everything). The options of ``train`` are the fields of ``RunConfig`` and
 ``Runtime``; a test freezes their names.
@@ -221,6 +221,25 @@ def _records(profile: tyro.conf.Positional[str] = "") -> None:
             table = frame[["head", *options, "seed", "iterations", "miou", "seconds"]].copy()
             table["commit"] = [record.commit for record in frame["record"]]
             _say(table.round(2).fillna("").to_string())
+
+
+@app.command(name="claims")
+def _claims(
+    ids: tyro.conf.Positional[tuple[str, ...]] = (), profile: str = "", verbose: bool = False
+) -> None:
+    """Print the ledger: each claim of the paper and what the records say of it.
+
+    For example: emastudy claims C11 C13 --verbose
+
+    Args:
+        ids: Claims to judge; default all.
+        profile: Judge the records of this profile alone; default scenes and photographs.
+        verbose: Show the rules, and the numbers and gaps behind every verdict.
+    """
+    from emastudy.study import claims, report
+
+    evidence = claims.load_evidence(profiles=[profile]) if profile else claims.load_evidence()
+    _say(report.ledger_text(claims.judge(evidence, ids), verbose=verbose))
 
 
 @app.command(name="study")

@@ -40,6 +40,15 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def paper_claims() -> list[str]:
+    """The rows of the list of claims that was written before any run."""
+    path = SHARED / "paper" / "CLAIMS.md"
+    if not path.is_file():
+        pytest.skip(f"the list of claims is absent: no {path} (set EMASTUDY_DATA)")
+    return [line for line in path.read_text().splitlines() if line.startswith("| C")]
+
+
+@pytest.fixture(scope="session")
 def animals_root() -> Path:
     folder = SHARED / "data" / "voc2012-animals"
     if not folder.is_dir():

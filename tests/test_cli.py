@@ -92,3 +92,16 @@ def test_bad_input_is_one_clear_line(monkeypatch, capsys, tmp_path, arguments, m
     error = failure(monkeypatch, capsys, *arguments)
     assert message in error
     assert "Traceback" not in error
+
+
+def test_claims_prints_the_ledger(monkeypatch, capsys, root):
+    monkeypatch.chdir(root)
+    out = command(monkeypatch, capsys, "claims", "C3", "C12", "--profile", "scenes")
+    assert re.search(r"^C3 .*\(5\.4\)$", out, re.M)
+    assert re.search(
+        r"^     contradicted  θ linear, as in the block +the block's output", out, re.M
+    )
+    assert re.search(r"^     \w+ +scenes, detached gradient +no norm less LN.* seeds$", out, re.M)
+    assert "C1 " not in out
+    assert "no claim 'C99'" in failure(monkeypatch, capsys, "claims", "C99")
+    assert "no profile 'scene'" in failure(monkeypatch, capsys, "claims", "--profile", "scene")

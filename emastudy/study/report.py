@@ -1,12 +1,19 @@
-"""Tables that pages and README share, made from records.
+"""Tables that pages, README and the command share, made from records.
 
-Floor: study.
+Floor: study (imports yaml).
 """
 
+from collections import Counter
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
+import yaml
 
+from emastudy.study import claims
+from emastudy.study.evidence import Verdict
 from emastudy.study.records import load_records
 from emastudy.study.statistics import paired_differences, summarize
 
@@ -87,12 +94,82 @@ def headline(records: Path) -> str:
     return "\n".join(lines)
 
 
-def write_includes(records: Path, folder: Path) -> None:
-    """Write the tables that prose pages include, from the committed records.
+def ledger_text(findings: Iterable[claims.Finding], *, verbose: bool = False) -> str:
+    """The ledger as aligned text.
 
     Args:
-        records: ``experiments/records``.
-        folder: Where the pages look for them, ``book/generated``.
+        findings: See ``claims.judge``.
+        verbose: Also the rules, and of every finding that was run at least in part each part with
+            its number, both intervals and what is missing.
     """
+    lines = []
+    width = max(map(len, get_args(Verdict)))
+    for id, group in groupby(findings, key=lambda finding: finding.claim):
+        claim, mine = claims.CLAIMS[id], list(group)
+        room = max(len(finding.where) for finding in mine)
+        lines += ["", f"{id:<4} {claim.statement} ({claim.section})"]
+        if verbose:
+            lines.append(f"     measure: {claim.measure}; supported if: {claim.rule}")
+        for finding in mine:
+            begun = any(part.verdict != "not run" for part in finding.parts)
+            if not begun or (finding.verdict == "not run" and not verbose):
+                continue
+            head = f"     {finding.verdict:<{width}}  {finding.where:<{room}}"
+            part = finding.decisive
+            seeds = f", {part.seeds} seeds" if part.seeds else ""
+            lines.append(head if verbose else f"{head}  {part.what}: {part.number}{seeds}")
+            for part in finding.parts if verbose else ():
+                low, high = part.bootstrap
+                boot = "" if pd.isna(low) else f", bootstrap [{low:+.3g}, {high:+.3g}]"
+                seeds = f", {part.seeds} seeds" if part.seeds and not part.missing else ""
+                note = "" if part.decides else " (shown beside)"
+                lines.append(
+                    f"         {part.verdict:<{width}}  {part.what}: "
+                    f"{part.number}{boot}{seeds}{note}"
+                )
+        absent = claims.not_run(mine)
+        lines += [f"     {'not run':<{width}}  {absent}"] if absent else []
+    return "\n".join(line.rstrip() for line in lines).lstrip("\n")
+
+
+def ledger_table(findings: Iterable[claims.Finding], pages: Iterable[str]) -> str:
+    """The ledger as a Markdown table, one row a claim, linked from the book's front page.
+
+    Args:
+        findings: See ``claims.judge``.
+        pages: The book's pages, as in ``_toc.yml``; only these are linked.
+    """
+    listed, findings = set(pages), list(findings)
+    counts = Counter(finding.verdict for finding in findings)
+    summary = ", ".join(f"{counts[word]} {claims.badge(word)}" for word in get_args(Verdict))
+    lines = [f"Of {len(findings)} verdicts: {summary}.", ""]
+    lines += ["| claim | the paper says | and our runs say |", "|---|---|---|"]
+    for id, group in groupby(findings, key=lambda finding: finding.claim):
+        claim, mine = claims.CLAIMS[id], list(group)
+        page = f"notebooks/{claim.page}"
+        name = f"[{id}]({page}.ipynb)" if page in listed else id
+        cell = [claims.sentence(f) for f in mine if f.verdict != "not run"]
+        absent = claims.not_run(mine)
+        cell += [f"{claims.badge('not run')} {absent}"] if absent else []
+        lines.append(f"| {name} | {claim.statement} ({claim.section}) | {'<br>'.join(cell)} |")
+    return "\n".join(lines)
+
+
+def book_pages(toc: Path) -> list[str]:
+    """The pages that a book's ``_toc.yml`` lists, parts flattened."""
+    parts = yaml.safe_load(toc.read_text())["parts"]
+    return [chapter["file"] for part in parts for chapter in part["chapters"]]
+
+
+def write_includes(records: Path, folder: Path) -> None:
+    """Write the ledger that the front page includes, from the committed records.
+
+    Args:
+        records: ``experiments/records``, beside whose parent lies ``book/_toc.yml``.
+        folder: Where the page looks for it, ``book/generated``.
+    """
+    experiments = records.parent
+    findings = claims.judge(claims.load_evidence(experiments))
+    pages = book_pages(experiments.parent / "book" / "_toc.yml")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "headline.md").write_text(headline(records / "animals") + "\n")
+    (folder / "ledger.md").write_text(ledger_table(findings, pages) + "\n")

@@ -1,11 +1,19 @@
-"""Intervals against scipy's own."""
+"""Intervals against scipy's own, and against what they promise."""
+
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from emastudy.study.statistics import mean_interval, paired_differences, summarize
+from emastudy.study.statistics import (
+    bootstrap_interval,
+    mean_interval,
+    paired_differences,
+    spread_ratio_interval,
+    summarize,
+)
 
 
 def test_the_interval_is_students():
@@ -18,6 +26,26 @@ def test_one_seed_has_no_interval():
     mean, low, high = mean_interval([3.0])
     assert mean == 3.0
     assert np.isnan([low, high]).all()
+    assert np.isnan(bootstrap_interval([3.0])).all()
+
+
+def test_the_bootstrap_is_that_of_all_resamples():
+    """Five values have 5⁵ resamples: the percentiles of all of them are the exact answer."""
+    values = np.array([1.0, 2.5, 3.0, 7.0, 4.2])
+    means = values[np.array(list(product(range(5), repeat=5)))].mean(axis=1)
+    assert bootstrap_interval(values) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.1)
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+def test_the_interval_of_a_ratio_of_spreads_covers():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        ratio, low, high = spread_ratio_interval(3 * rng.normal(size=5), rng.normal(size=5))
+        assert low < ratio < high
+        covered += low < 3 < high
+    assert stats.binomtest(covered, 400, 0.95).pvalue > 0.01
+    assert np.isnan(spread_ratio_interval([1.0, 2.0], [1.0, 1.0])).all()
 
 
 def frame():

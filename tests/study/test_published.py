@@ -1,0 +1,70 @@
+"""The published numbers: complete, sourced, and consistent with one another."""
+
+import re
+
+import pytest
+
+from emastudy.study import published
+from emastudy.study.claims import CLAIMS
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return published.numbers()
+
+
+def test_every_number_has_source_and_confidence(numbers):
+    assert not numbers.isna().any().any()
+    assert (numbers["source"].str.len() > 10).all()
+    assert set(numbers["confidence"]) == {"confirmed", "recalled", "derived"}
+    miou = numbers[numbers["quantity"].isin(["miou", "miou_ms"])]
+    assert miou["value"].between(30, 90).all()
+    key = ["where", "dataset", "method", "backbone", "quantity", "value"]
+    assert not numbers.duplicated(key).any()
+
+
+def test_what_was_only_recalled_says_so(numbers):
+    recalled = numbers[numbers["confidence"] == "recalled"]
+    assert recalled["source"].str.contains("from memory").all()
+    rest = numbers[numbers["confidence"] != "recalled"]
+    assert not rest["source"].str.contains("from memory").any()
+    words = published.statements()
+    assert (words["source"].str.contains("memory") == (words["confidence"] == "recalled")).all()
+
+
+def test_the_claims_quote_the_tables():
+    """The three scores of the last claim are those of the tables' EMANet-101 rows."""
+    quoted = [float(number) for number in re.findall(r"\d+\.\d", CLAIMS["C19"].statement)]
+    tables = (published.table2(), published.table3(), published.table4())
+    rows = [t[(t.index == "EMANet") & (t["backbone"] == "ResNet-101")] for t in tables]
+    assert [float(row["miou"].iloc[0]) for row in rows] == quoted
+
+
+def test_the_papers_words_follow_from_its_tables():
+    """Section 6.2.3: 2.0 above DeepLabV3, 0.9 above the best other ResNet-101, on VOC test."""
+    table = published.table2()
+    same = table[table["backbone"] == "ResNet-101"]["miou"]
+    assert same["EMANet"] - same["DeepLabV3"] == pytest.approx(2.0)
+    assert same["EMANet"] - same.drop("EMANet").max() == pytest.approx(0.9)
+    assert published.table3()["miou"].idxmax() == "EMANet"
+    assert published.table4()["miou"].idxmax() == "EMANet"
+
+
+def test_emanet_is_last_of_the_context_heads_elsewhere():
+    frame = published.reimplementations()
+    zoo = frame[(frame["code"] == "sssegmentation") & (frame["method"] != "FCN")]
+    for _, part in zoo.groupby("backbone"):
+        assert part.set_index("method")["miou"].idxmin() == "EMANet"
+
+
+def test_recomputed_rows_are_near_the_printed_ones():
+    ours, theirs = published.recomputed(), published.table1()
+    for column in ("gmacs", "mparams"):
+        ratio = ours[column] / theirs.loc[ours.index, column]
+        assert ((ratio - 1).abs() < 0.006).all()
+
+
+def test_another_word_for_confidence_is_an_error():
+    frame = published.table2().astype({"confidence": str}).assign(confidence="certain")
+    with pytest.raises(ValueError, match="certain"):
+        published._checked(frame)
