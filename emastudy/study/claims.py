@@ -365,10 +365,13 @@ def _maintenance(evidence: Evidence, gradient: str) -> Iterable[Finding]:
     average = evidence.miou(gradient=gradient)
     fixed = evidence.miou(gradient=gradient, maintenance="fixed")
     learned = evidence.miou(gradient="unrolled", maintenance="learned")
+    other = "" if gradient == "unrolled" else " (unrolled)"
     yield Finding(
         (
             compare("moving average less no update", average, fixed, evidence.needed),
-            compare("moving average less back-propagation", average, learned, evidence.needed),
+            compare(
+                f"moving average less back-propagation{other}", average, learned, evidence.needed
+            ),
         )
     )
 
@@ -928,14 +931,6 @@ def decided_here(page: str) -> str:
     return "\n".join(lines)
 
 
-_SAYS: dict[Verdict, str] = {
-    "supported": "support it",
-    "contradicted": "contradict it",
-    "undecided": "are undecided",
-    "not run": "are not run",
-}
-
-
 def badge(verdict: Verdict) -> str:
     """A verdict as a word in a coloured box; the book's style sheet has the colours."""
     return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>'
@@ -955,10 +950,11 @@ def sentence(finding: Finding, *, bootstrap: bool = False) -> str:
         words.append(f"(bootstrap [{part.bootstrap[0]:+.3g}, {part.bootstrap[1]:+.3g}])")
     text = " ".join(words) + (f", {part.seeds} seeds" if part.seeds else "")
     same = sum(p.verdict == finding.verdict for p in deciding)
-    if len(deciding) > 1 and finding.verdict == "supported" and not finding.any_of:
-        text += f"; the weakest of {same} parts, which all support it"
+    if len(deciding) > 1 and same == len(deciding) and finding.verdict == "supported":
+        many = np.isnan(part.interval[0])
+        text += f"; {same - 1} further parts agree" if many else f"; the weakest of {same} parts"
     elif len(deciding) > 1:
-        text += f"; {same} of {len(deciding)} parts {_SAYS[finding.verdict]}"
+        text += f"; {same} of {len(deciding)} parts {finding.verdict}"
     return f"{badge(finding.verdict)} {text}"
 
 

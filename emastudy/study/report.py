@@ -141,8 +141,13 @@ def ledger_table(findings: Iterable[claims.Finding], pages: Iterable[str]) -> st
     """
     listed, findings = set(pages), list(findings)
     counts = Counter(finding.verdict for finding in findings)
-    summary = ", ".join(f"{counts[word]} {claims.badge(word)}" for word in get_args(Verdict))
-    lines = [f"Of {len(findings)} verdicts: {summary}.", ""]
+    begun = {finding.claim for finding in findings if finding.verdict != "not run"}
+    summary = ", ".join(
+        f"{counts[word]} {claims.badge(word)}" for word in get_args(Verdict) if word != "not run"
+    )
+    waiting = ", ".join(id for id in dict.fromkeys(f.claim for f in findings) if id not in begun)
+    still = f" {claims.badge('not run')} everywhere: {waiting}." if waiting else ""
+    lines = [f"Verdicts so far: {summary}.{still}", ""]
     lines += ["| claim | the paper says | and our runs say |", "|---|---|---|"]
     for id, group in groupby(findings, key=lambda finding: finding.claim):
         claim, mine = claims.CLAIMS[id], list(group)

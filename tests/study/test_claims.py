@@ -193,7 +193,7 @@ def test_all_parts_must_hold_and_one_can_refute():
     assert find("C9", evidence(scored({**both, back: 0.0}))).verdict == "supported"
     found = find("C9", evidence(scored({**both, back: 4.0})))
     assert found.verdict == "contradicted"
-    assert found.decisive.what == "moving average less back-propagation"
+    assert found.decisive.what == "moving average less back-propagation (unrolled)"
     # One refuted part decides, whatever else is missing.
     worse = {ema(): 0.0, ema(maintenance="fixed"): 2.0}
     assert find("C9", evidence(scored(worse))).verdict == "contradicted"
@@ -541,7 +541,7 @@ def test_the_answer_has_number_interval_seeds_data_set_and_verdict(mixed):
     assert re.search(
         r'<span class="verdict supported">supported</span> scenes, detached gradient: '
         r"EMA less A²: \+\d\.\d\d mIoU \[\+\d\.\d\d, \+\d\.\d\d\] "
-        r"\(bootstrap \[\S+, \S+\]\), 5 seeds; the weakest of 2 parts, which all support it",
+        r"\(bootstrap \[\S+, \S+\]\), 5 seeds; the weakest of 2 parts",
         text,
     )
     assert "scenes, unrolled gradient (0 of 5 seeds); scenes, one-step gradient (0 of 5" in text
