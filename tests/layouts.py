@@ -1,8 +1,10 @@
 """Tiny datasets in their official layouts, written by the tests themselves."""
 
 import numpy as np
+import scipy.sparse
 from conftest import save_mask
 from PIL import Image
+from scipy.io import savemat
 
 
 def photograph(path, height, width, seed=0):
@@ -27,4 +29,75 @@ def make_camvid(folder):
             f"/SegNet/CamVid/{split}/{n}.png /SegNet/CamVid/{split}annot/{n}.png" for n in names
         ]
         (folder / f"{split}.txt").write_text("\n".join(reversed(lines)) + "\n")
+    return folder
+
+
+def make_sbd(folder, train, val):
+    """SBD as its archive unpacks: lists, and label maps inside nested MATLAB structs.
+
+    Args:
+        folder: Where benchmark_RELEASE is made.
+        train: Name → mask.
+        val: The same.
+    """
+    dataset = folder / "benchmark_RELEASE" / "dataset"
+    (dataset / "cls").mkdir(parents=True)
+    for split, masks in {"train": train, "val": val}.items():
+        (dataset / f"{split}.txt").write_text("\n".join(masks) + "\n")
+        for name, mask in masks.items():
+            boundaries = np.empty((20, 1), dtype=object)
+            boundaries[:, 0] = [scipy.sparse.csc_matrix(mask == c) for c in range(1, 21)]
+            struct = {"Boundaries": boundaries, "Segmentation": mask.astype(np.uint8)}
+            savemat(dataset / "cls" / f"{name}.mat", {"GTcls": struct}, do_compression=True)
+    return dataset
+
+
+def make_context(folder):
+    """PASCAL Context unpacked over VOC 2010: two images to train on, one to score."""
+    lists = folder / "ImageSets" / "Main"
+    for sub in (lists, folder / "trainval"):
+        sub.mkdir(parents=True)
+    for split, names in {"train": ["2008_000002", "2008_000003"], "val": ["2010_000001"]}.items():
+        (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            photograph(folder / "JPEGImages" / f"{name}.jpg", 30, 40)
+            # aeroplane, accordion (one of the other 400), wood, wool (the last), unlabelled
+            mask = blocks([2, 1, 458, 459, 0], 30, 40).astype(np.uint16)
+            savemat(folder / "trainval" / f"{name}.mat", {"LabelMap": mask}, do_compression=True)
+    return folder
+
+
+def make_coco_stuff(folder):
+    """COCO-Stuff 10k v1.1, whose label maps are stored as double."""
+    for sub in ("annotations", "imageLists"):
+        (folder / sub).mkdir(parents=True)
+    names = {"train": ["COCO_train2014_000000000077"], "test": ["COCO_train2014_000000000081"]}
+    for split, there in names.items():
+        (folder / "imageLists" / f"{split}.txt").write_text("\n".join(there) + "\n")
+        for name in there:
+            photograph(folder / "images" / f"{name}.jpg", 30, 40)
+            mask = blocks([0, 1, 13, 92, 182], 30, 40).astype(float)
+            content = {"S": mask, "captions": np.array(["a cat", "a dog"], dtype=object)}
+            savemat(folder / "annotations" / f"{name}.mat", content)
+    return folder
+
+
+def make_coco_stuff_164k(folder):
+    """COCO 2017 with greyscale pixel maps."""
+    for split, name in {"train2017": "000000000009", "val2017": "000000000139"}.items():
+        photograph(folder / "images" / split / f"{name}.jpg", 30, 40)
+        (folder / "annotations" / split).mkdir(parents=True)
+        mask = blocks([0, 4, 12, 91, 181, 255], 30, 40).astype(np.uint8)
+        Image.fromarray(mask).save(folder / "annotations" / split / f"{name}.png")
+    return folder
+
+
+def make_folder(folder, description="classes: [sound, crack]\n"):
+    """Somebody's own data: folders for train and val, a description."""
+    for split, names in {"train": ["a", "b"], "val": ["c"]}.items():
+        (folder / "masks" / split).mkdir(parents=True)
+        for name in names:
+            photograph(folder / "images" / split / f"{name}.jpg", 20, 30)
+            save_mask(folder / "masks" / split / f"{name}.png", blocks([0, 1, 255], 20, 30))
+    (folder / "dataset.yaml").write_text(description)
     return folder

@@ -5,9 +5,14 @@ Imports torch and torchvision; knows nothing of networks. ``load(name, ...)`` op
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset, View
 from emastudy.datasets.camvid import CamVid
+from emastudy.datasets.check import Report, check, describe
+from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
 from emastudy.datasets.corruptions import CORRUPTIONS, corrupt
-from emastudy.datasets.files import read_image
+from emastudy.datasets.download import download
+from emastudy.datasets.files import FileDataset, Pair, read_image
+from emastudy.datasets.folder import Folder
 from emastudy.datasets.load import DATASETS, load
+from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.transforms import (
     TrainingStream,
@@ -24,11 +29,21 @@ __all__ = [
     "IGNORE",
     "VOC2012",
     "CamVid",
+    "CocoStuff",
+    "CocoStuff164k",
+    "FileDataset",
+    "Folder",
+    "Pair",
+    "PascalContext",
+    "Report",
     "Scenes",
     "SegmentationDataset",
     "TrainingStream",
     "View",
+    "check",
     "corrupt",
+    "describe",
+    "download",
     "evaluation_transform",
     "load",
     "pad_to_grid",

@@ -5,6 +5,7 @@ Floor: datasets (imports torch and torchvision).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import Image, Mask
@@ -18,16 +19,22 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
 
     Attributes:
         name: The dataset's name in ``datasets.load``.
+        title: The dataset in one line.
         classes: Class names; a mask's value c means ``classes[c]``, 255 means ignored.
         mean: Per-channel mean of the images, in units of full scale (0-1).
         std: Per-channel standard deviation, in the same units.
+        licence: Terms of images and annotation, in short.
+        citation: The publication, or nothing.
     """
 
     name: str
+    title: ClassVar[str]
     classes: tuple[str, ...]
     # ImageNet's statistics, which pretrained backbones expect.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    licence: ClassVar[str]
+    citation: ClassVar[str]
 
     @classmethod
     @abstractmethod

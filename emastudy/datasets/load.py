@@ -8,6 +8,9 @@ from typing import Any
 
 from emastudy.datasets.base import SegmentationDataset
 from emastudy.datasets.camvid import CamVid
+from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
+from emastudy.datasets.folder import Folder
+from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.voc import VOC2012
 
@@ -16,6 +19,10 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
     "scenes": Scenes,
     "voc2012": VOC2012,
     "camvid": CamVid,
+    "pascal_context": PascalContext,
+    "coco_stuff": CocoStuff,
+    "coco_stuff_164k": CocoStuff164k,
+    "folder": Folder,
 }
 
 
@@ -25,7 +32,7 @@ def load(
     """Open a dataset.
 
     Args:
-        name: "scenes", "voc2012" or "camvid".
+        name: One of ``DATASETS``; ``emastudy data`` lists them.
         split: A split of that dataset: "train" and "val" everywhere, "trainaug" in VOC.
         root: The dataset's folder in its official layout; not used by scenes.
         options: The dataset's own options, for instance ``classes`` or ``noise``.

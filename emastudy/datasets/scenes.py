@@ -51,6 +51,9 @@ class Scenes(SegmentationDataset):
     """
 
     name = "scenes"
+    title = "Scenes, drawn from a known generative model: 2 to 64 textures, no files needed"
+    licence = "made on the spot"
+    citation = ""
     mean = (0.5, 0.5, 0.5)
     std = (0.25, 0.25, 0.25)
 

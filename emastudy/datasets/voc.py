@@ -1,17 +1,24 @@
-"""PASCAL VOC 2012 segmentation, in its official layout.
+"""PASCAL VOC 2012 segmentation, in its official layout, with the masks of SBD.
 
 Floor: datasets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-import torch
-from torchvision.tv_tensors import Image, Mask
 
-from emastudy.datasets.base import IGNORE, SegmentationDataset
-from emastudy.datasets.files import read_image, read_mask
+from emastudy.datasets.base import IGNORE
+from emastudy.datasets.download import Archive
+from emastudy.datasets.files import (
+    FileDataset,
+    Pair,
+    read_list,
+    read_mask,
+    read_mat,
+    require_folder,
+)
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
@@ -29,126 +36,135 @@ def voc_color(index: int) -> tuple[int, int, int]:
     return rgb[0], rgb[1], rgb[2]
 
 
-class VOC2012(SegmentationDataset):
+class VOC2012(FileDataset):
     """PASCAL VOC 2012: 20 object classes and background (Everingham et al., IJCV 2015).
 
     Layout of ``root`` (or of ``root/VOCdevkit/VOC2012`` or ``root/VOC2012``)::
 
-        ImageSets/Segmentation/{train,val,trainaug}.txt   one image name per line
+        ImageSets/Segmentation/{train,val,trainval,test,trainaug}.txt   one image name per line
         JPEGImages/NAME.jpg
         SegmentationClass/NAME.png      palette PNG, values 0-20, 255 = ignored
         SegmentationClassAug/NAME.png   the same with the masks of SBD (Hariharan et al., 2011)
 
-    ``trainaug`` reads ``SegmentationClassAug``; the other splits read ``SegmentationClass`` where
-    it exists, which marks object borders as ignored.
+    and, instead of ``SegmentationClassAug``, SBD itself as ``benchmark_RELEASE`` in or beside any
+    of these folders::
 
-    Args:
-        root: Where the dataset lies.
-        split: Name of a list in ``ImageSets/Segmentation``.
-        classes: Names of the classes to keep, in the order of their new indices; pixels of all
-            others count as ignored. None keeps the 21.
+        benchmark_RELEASE/dataset/{train,val}.txt
+        benchmark_RELEASE/dataset/cls/NAME.mat    GTcls.Segmentation, values 0-20
 
-    Raises:
-        FileNotFoundError: ``root`` has not this layout, or files named by the split are missing.
-        ValueError: Unknown class, empty split; on reading, a damaged image, a mask that is no
-            palette image, holds other values or has another size than its image.
+    ``trainaug`` is (VOC train ∪ SBD train and val) minus VOC val: the names in ``trainaug.txt``
+    where there is one, else those computed from SBD's lists or from the files of
+    ``SegmentationClassAug``, sorted. Its masks come from ``SegmentationClassAug``; without it, VOC
+    train keeps VOC's own masks and the other images have SBD's. The other splits read
+    ``SegmentationClass`` where it exists, which marks object borders as ignored; SBD does not.
 
-    Photographs are under Flickr's terms; annotations are free for research.
+    ``test`` has no public masks: every pixel of its items is ignored, so that it can be predicted
+    and submitted, but not scored here.
+
+    Any other list in ``ImageSets/Segmentation`` is a split too. For arguments and errors see
+    :class:`~emastudy.datasets.files.FileDataset`.
+
+    Source: VOC 2012's development kit; checksums and the field of SBD's files as in torchvision's
+    ``VOCSegmentation`` and ``SBDataset``.
     """
 
     name = "voc2012"
-
-    def __init__(
-        self, root: str | Path, split: str = "train", *, classes: Sequence[str] | None = None
-    ) -> None:
-        chosen = tuple(classes) if classes is not None else VOC_CLASSES
-        unknown = [name for name in chosen if name not in VOC_CLASSES]
-        if unknown:
-            raise ValueError(
-                f"classes: VOC has no {', '.join(map(repr, unknown))}; it has "
-                + ", ".join(VOC_CLASSES)
-            )
-        folder = _voc_folder(Path(root))
-        self.classes = chosen
-        # VOC index → new index. 254 marks values that VOC does not have.
-        self._lookup = np.full(256, 254, dtype=np.uint8)
-        self._lookup[: len(VOC_CLASSES)] = IGNORE
-        self._lookup[IGNORE] = IGNORE
-        for new, name in enumerate(chosen):
-            self._lookup[VOC_CLASSES.index(name)] = new
-
-        masks = folder / "SegmentationClass"
-        if split == "trainaug" or not masks.is_dir():
-            masks = folder / "SegmentationClassAug"
-        self.names = _read_list(folder / "ImageSets" / "Segmentation", split)
-        self._images, self._masks = folder / "JPEGImages", masks
-        _require(self._images, self.names, ".jpg", split)
-        _require(self._masks, self.names, ".png", split)
+    title = "PASCAL VOC 2012 with SBD: 20 object classes and background"
+    all_classes = VOC_CLASSES
+    colors = tuple(voc_color(c) for c in range(len(VOC_CLASSES)))
+    stored: Mapping[int, int] = {**{c: c for c in range(len(VOC_CLASSES))}, 255: IGNORE}
+    counts: ClassVar[dict[str, int]] = {
+        "train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "test": 1456,
+    }  # fmt: skip
+    optional = frozenset({"trainval", "trainaug", "test"})
+    layout = (
+        "VOCdevkit/VOC2012/{ImageSets/Segmentation/SPLIT.txt, JPEGImages/NAME.jpg, "
+        "SegmentationClass/NAME.png}; for trainaug benchmark_RELEASE/dataset/{train.txt, val.txt, "
+        "cls/NAME.mat} or VOCdevkit/VOC2012/SegmentationClassAug/NAME.png"
+    )
+    licence = "photographs under Flickr's terms; annotation free for research"
+    citation = (
+        "Everingham, Eslami, Van Gool, Williams, Winn, Zisserman: The PASCAL Visual Object Classes "
+        "challenge: a retrospective. IJCV 111, 2015; Hariharan, Arbeláez, Bourdev, Maji, Malik: "
+        "Semantic contours from inverse detectors. ICCV 2011"
+    )
+    archives = (
+        Archive(
+            "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            "6cd6e144f989b92b3379bac3b3de84fd",
+        ),
+        Archive(
+            "https://www2.eecs.berkeley.edu/Research/Projects/CS/grouping/semantic_contours/"
+            "benchmark.tgz",
+            "82b4d87ceb2ed10f6038a1cba92111cb",
+        ),
+    )
+    by_hand = (
+        "the test split (photographs and list) needs an account at "
+        "http://host.robots.ox.ac.uk:8080: unpack VOC2012test.tar over the same VOCdevkit"
+    )
 
     @classmethod
-    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
-        """VOC's own colours."""
-        return [voc_color(VOC_CLASSES.index(name)) for name in classes]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[Image, Mask]:
-        image_path = self._images / f"{self.names[index]}.jpg"
-        mask_path = self._masks / f"{self.names[index]}.png"
-        image = read_image(image_path)
-        mask = Mask(torch.from_numpy(self._lookup[read_mask(mask_path)]))
-        if (mask == 254).any():
-            raise ValueError(
-                f"{mask_path} holds values that are no VOC class (0-20, or 255 for ignored); "
-                "is it a mask of another dataset?"
+    def locate(cls, root: Path) -> Path:
+        """``root``, ``root/VOCdevkit/VOC2012`` or ``root/VOC2012``, whichever has the images."""
+        require_folder(root, "VOC 2012")
+        for folder in (root, root / "VOCdevkit" / "VOC2012", root / "VOC2012"):
+            if (folder / "JPEGImages").is_dir():
+                break
+        else:
+            raise FileNotFoundError(
+                f"data root {root} holds no VOC 2012: neither JPEGImages/ nor "
+                "VOCdevkit/VOC2012/JPEGImages/ is in it. Is the archive unpacked?"
             )
-        if mask.shape != image.shape[1:]:
-            raise ValueError(
-                f"{mask_path} is {mask.shape[1]}×{mask.shape[0]} pixels but {image_path} is "
-                f"{image.shape[2]}×{image.shape[1]}; they must agree"
+        missing = [name for name in ("ImageSets/Segmentation",) if not (folder / name).is_dir()]
+        if not any((folder / f"SegmentationClass{s}").is_dir() for s in ("", "Aug")):
+            missing.append("SegmentationClass or SegmentationClassAug")
+        if missing:
+            raise FileNotFoundError(
+                f"{folder} has JPEGImages/ but lacks {' and '.join(missing)}: it is half unpacked"
             )
-        return image, mask
+        return folder
+
+    def list_pairs(self, root: Path, split: str) -> list[Pair]:
+        """The names of the split's list, or those of trainaug computed."""
+        lists = root / "ImageSets" / "Segmentation"
+        plain, augmented = root / "SegmentationClass", root / "SegmentationClassAug"
+        sbd = _sbd_folder(root)
+        if split == "trainaug" and not (lists / "trainaug.txt").is_file():
+            if sbd is not None:
+                more = {*read_list(sbd / "train.txt", split), *read_list(sbd / "val.txt", split)}
+            elif augmented.is_dir():
+                more = {path.stem for path in augmented.glob("*.png")}
+            else:
+                raise FileNotFoundError(
+                    f"split 'trainaug' needs SBD: {root} holds neither SegmentationClassAug/ nor "
+                    "benchmark_RELEASE/dataset/ in or beside it"
+                )
+            train, val = (read_list(lists / f"{name}.txt", split) for name in ("train", "val"))
+            names = sorted({*train, *more} - {*val})
+        else:
+            names = read_list(lists / f"{split}.txt", split)
+
+        if split == "test":
+            masks: dict[str, Path] = {}
+        elif split == "trainaug" and not augmented.is_dir() and sbd is not None:
+            own = set(read_list(lists / "train.txt", split))
+            masks = {
+                name: plain / f"{name}.png" if name in own else sbd / "cls" / f"{name}.mat"
+                for name in names
+            }
+        else:
+            folder = augmented if split == "trainaug" or not plain.is_dir() else plain
+            masks = {name: folder / f"{name}.png" for name in names}
+        return [Pair(name, root / "JPEGImages" / f"{name}.jpg", masks.get(name)) for name in names]
+
+    def read_values(self, mask: Path) -> np.ndarray:
+        """VOC's palette PNG or SBD's MATLAB file."""
+        return read_mat(mask, "GTcls", "Segmentation") if mask.suffix == ".mat" else read_mask(mask)
 
 
-def _voc_folder(root: Path) -> Path:
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"data root {root} {what}; give the folder that holds VOC 2012")
-    for folder in (root, root / "VOCdevkit" / "VOC2012", root / "VOC2012"):
-        if (folder / "JPEGImages").is_dir():
-            break
-    else:
-        raise FileNotFoundError(
-            f"data root {root} holds no VOC 2012: neither JPEGImages/ nor "
-            "VOCdevkit/VOC2012/JPEGImages/ is in it. Is the archive unpacked?"
-        )
-    missing = [name for name in ("ImageSets/Segmentation",) if not (folder / name).is_dir()]
-    if not any((folder / f"SegmentationClass{s}").is_dir() for s in ("", "Aug")):
-        missing.append("SegmentationClass or SegmentationClassAug")
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} has JPEGImages/ but lacks {' and '.join(missing)}: it is half unpacked"
-        )
-    return folder
-
-
-def _read_list(folder: Path, split: str) -> list[str]:
-    path = folder / f"{split}.txt"
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in folder.glob("*.txt"))) or "none"
-        raise FileNotFoundError(f"split {split!r}: there is no {path}; lists there: {there}")
-    names = path.read_text().split()
-    if not names:
-        raise ValueError(f"split {split!r}: {path} names no image")
-    return names
-
-
-def _require(folder: Path, names: list[str], suffix: str, split: str) -> None:
-    present = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
-    missing = [name for name in names if name + suffix not in present]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} lacks {len(missing)} of the {len(names)} files that split {split!r} "
-            f"names, {missing[0]}{suffix} the first; unpack the dataset again or mend the list"
-        )
+def _sbd_folder(root: Path) -> Path | None:
+    for folder in (root, *root.parents[:2]):
+        if (folder / "benchmark_RELEASE" / "dataset" / "cls").is_dir():
+            return folder / "benchmark_RELEASE" / "dataset"
+    return None

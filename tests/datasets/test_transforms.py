@@ -122,6 +122,26 @@ def test_reading_does_not_disturb_the_global_random_numbers():
     torch.testing.assert_close(torch.rand(3), expected)
 
 
+def test_a_sample_depends_on_its_position_alone():
+    """Neither on the order of reading nor on anybody's random state."""
+    forwards = [*stream(Scenes(), stop=6)]
+    samples = stream(Scenes(), stop=6)
+    for place in (5, 0, 3, 3, 1):
+        torch.manual_seed(place)
+        for a, b in zip(samples[place], forwards[place], strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_an_image_is_augmented_anew_in_every_epoch():
+    class One(Gradient):
+        def __len__(self):
+            return 1
+
+    crops = [image for image, _ in stream(One(), stop=8, crop_size=33)]
+    different = {crop.numpy().tobytes() for crop in crops}
+    assert len(different) >= 7  # 80 columns leave room for chance, not for repetition
+
+
 def test_another_seed_is_another_course():
     a, b = stream(Scenes(), seed=0)[0][0], stream(Scenes(), seed=1)[0][0]
     assert not torch.equal(a, b)

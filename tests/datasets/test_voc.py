@@ -1,9 +1,12 @@
 """PASCAL VOC on a tiny copy of its official layout, and on real photographs where present."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from conftest import save_mask
+from layouts import blocks, make_sbd, photograph
 from PIL import Image
 
 from emastudy.datasets import load
@@ -36,6 +39,72 @@ def test_trainaug_reads_the_augmented_masks(voc_root):
     save_mask(voc_root / "SegmentationClassAug" / "2007_000001.png", np.full((40, 60), 3))
     assert (load("voc2012", "trainaug", root=voc_root)[0][1] == 3).all()
     assert not (load("voc2012", "train", root=voc_root)[0][1] == 3).all()
+
+
+@pytest.fixture
+def voc_with_sbd(voc_root):
+    """VOC and SBD beside each other: SBD holds a train image, a val image and two of its own."""
+    for name in ("2008_000004", "2008_000005"):
+        photograph(voc_root / "JPEGImages" / f"{name}.jpg", 30, 40)
+    shutil.rmtree(voc_root / "SegmentationClassAug")
+    (voc_root / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
+    mask = blocks([0, 7], 30, 40)
+    make_sbd(
+        voc_root.parent,
+        {"2008_000005": mask, "2007_000001": blocks([0, 7], 40, 60)},
+        {"2008_000004": mask, "2008_000003": blocks([0, 7], 64, 64)},
+    )
+    return voc_root
+
+
+def test_trainaug_is_computed_from_sbd(voc_with_sbd):
+    """(VOC train ∪ SBD) minus VOC val; VOC's own masks where there are some."""
+    dataset = load("voc2012", "trainaug", root=voc_with_sbd)
+    assert dataset.names == ["2007_000001", "2007_000002", "2008_000004", "2008_000005"]
+    train = load("voc2012", "train", root=voc_with_sbd)
+    assert torch.equal(dataset[0][1], train[0][1])
+    image, mask = dataset[3]
+    assert image.shape[1:] == mask.shape
+    np.testing.assert_array_equal(mask, blocks([0, 7], 30, 40))
+
+
+def test_a_list_of_trainaug_goes_before_the_computed_one(voc_with_sbd):
+    path = voc_with_sbd / "ImageSets" / "Segmentation" / "trainaug.txt"
+    path.write_text("2008_000005\n2007_000002\n")
+    dataset = load("voc2012", "trainaug", root=voc_with_sbd)
+    assert dataset.names == ["2008_000005", "2007_000002"]
+    assert set(dataset[0][1].unique().tolist()) == {0, 7}
+
+
+def test_trainaug_is_computed_from_a_ready_folder(voc_root):
+    (voc_root / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
+    photograph(voc_root / "JPEGImages" / "2009_000001.jpg", 30, 40)
+    save_mask(voc_root / "SegmentationClassAug" / "2009_000001.png", blocks([0, 3], 30, 40))
+    names = load("voc2012", "trainaug", root=voc_root).names
+    assert names == ["2007_000001", "2007_000002", "2009_000001"]  # and not val's 2008_000003
+
+    shutil.rmtree(voc_root / "SegmentationClassAug")
+    with pytest.raises(FileNotFoundError, match="needs SBD: .*neither SegmentationClassAug"):
+        load("voc2012", "trainaug", root=voc_root)
+
+
+def test_damaged_label_maps_of_sbd_are_named(voc_with_sbd):
+    dataset = load("voc2012", "trainaug", root=voc_with_sbd)
+    path = voc_with_sbd.parent / "benchmark_RELEASE" / "dataset" / "cls" / "2008_000005.mat"
+    whole = path.read_bytes()
+    for content in (b"", b"no MATLAB file", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"2008_000005\.mat cannot be read as a MATLAB"):
+            dataset[3]
+
+
+def test_the_test_split_can_be_seen_but_not_scored(voc_root):
+    photograph(voc_root / "JPEGImages" / "2008_000006.jpg", 30, 40)
+    (voc_root / "ImageSets" / "Segmentation" / "test.txt").write_text("2008_000006\n")
+    (item,) = [*load("voc2012", "test", root=voc_root, classes=ANIMALS)]
+    assert item[0].shape == (3, 30, 40)
+    assert item[1].shape == (30, 40)
+    assert (item[1] == 255).all()
 
 
 @pytest.mark.parametrize("parent", ["VOCdevkit/VOC2012", "VOC2012"])
@@ -108,7 +177,9 @@ def test_damaged_and_wrong_files_are_named(voc_root):
     dataset = load("voc2012", "train", root=voc_root)
 
     save_mask(mask, np.full((40, 60), 200))
-    with pytest.raises(ValueError, match=r"2007_000001\.png holds values that are no VOC class"):
+    with pytest.raises(
+        ValueError, match=r"2007_000001\.png holds values that are no voc2012 class"
+    ):
         dataset[0]
     save_mask(mask, np.zeros((40, 61)))
     with pytest.raises(ValueError, match="61×40 pixels but .* 60×40"):

@@ -1,0 +1,235 @@
+"""COCO-Stuff: things and stuff in COCO's photographs, 171 classes.
+
+Floor: datasets.
+
+Two releases with the same classes: 10,000 images with MATLAB labels, on which the paper reports,
+and all of COCO 2017 with pixel maps, of use for pre-training.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from emastudy.datasets.base import IGNORE
+from emastudy.datasets.download import Archive
+from emastudy.datasets.files import (
+    FileDataset,
+    Pair,
+    pair_files,
+    read_list,
+    read_mat,
+    require_folder,
+)
+from emastudy.datasets.voc import VOC_CLASSES, voc_color
+
+# Names of the ids 1-182, things first; those in _EMPTY occur in COCO's numbering only.
+_IDS = """
+person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
+street sign, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear,
+zebra, giraffe, hat, backpack, umbrella, shoe, eye glasses, handbag, tie, suitcase, frisbee, skis,
+snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket,
+bottle, plate, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
+broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, mirror,
+dining table, window, desk, toilet, door, tv, laptop, mouse, remote, keyboard, cell phone,
+microwave, oven, toaster, sink, refrigerator, blender, book, clock, vase, scissors, teddy bear,
+hair drier, toothbrush, hair brush, banner, blanket, branch, bridge, building-other, bush,
+cabinet, cage, cardboard, carpet, ceiling-other, ceiling-tile, cloth, clothes, clouds, counter,
+cupboard, curtain, desk-stuff, dirt, door-stuff, fence, floor-marble, floor-other, floor-stone,
+floor-tile, floor-wood, flower, fog, food-other, fruit, furniture-other, grass, gravel,
+ground-other, hill, house, leaves, light, mat, metal, mirror-stuff, moss, mountain, mud, napkin,
+net, paper, pavement, pillow, plant-other, plastic, platform, playingfield, railing, railroad,
+river, road, rock, roof, rug, salad, sand, sea, shelf, sky-other, skyscraper, snow, solid-other,
+stairs, stone, straw, structural-other, table, tent, textile-other, towel, tree, vegetable,
+wall-brick, wall-concrete, wall-other, wall-panel, wall-stone, wall-tile, wall-wood, water-other,
+waterdrops, window-blind, window-other, wood
+"""
+_EMPTY = {
+    *("street sign", "hat", "shoe", "eye glasses", "plate", "mirror", "window", "desk", "door"),
+    *("blender", "hair brush"),
+}
+_NAMES_BY_ID = dict(enumerate(" ".join(_IDS.split()).split(", "), start=1))
+COCO_STUFF_CLASSES = tuple(name for name in _NAMES_BY_ID.values() if name not in _EMPTY)
+_INDEX_BY_ID = {
+    number: COCO_STUFF_CLASSES.index(name)
+    for number, name in _NAMES_BY_ID.items()
+    if name not in _EMPTY
+}
+
+# VOC's classes as COCO calls them, in VOC's order.
+_VOC_THINGS = (
+    *("airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("dining table", "dog", "horse", "motorcycle", "person", "potted plant", "sheep", "couch"),
+    *("train", "tv"),
+)
+
+
+class CocoStuff(FileDataset):
+    """COCO-Stuff 10k, version 1.1: 9,000 images to train on, 1,000 to score.
+
+    Layout of ``root`` (or of ``root/dataset``)::
+
+        images/NAME.jpg
+        annotations/NAME.mat         S: 0 = unlabelled (ignored), 1-182 = COCO's ids
+        imageLists/{train,test}.txt  one name a line; "val" is read from test.txt too
+
+    80 of the 91 thing ids have annotation and all 91 stuff ids: 171 classes, in the order of
+    their ids. Version 1.0 numbers the classes otherwise (1 = unlabelled, 2-172) and cannot be
+    told from 1.1 by its layout. For arguments and errors see
+    :class:`~emastudy.datasets.files.FileDataset`.
+
+    Source: README, labels.txt and convertAnnotationsToVersion11.m of
+    github.com/nightrome/cocostuff10k and github.com/nightrome/cocostuff.
+    """
+
+    name = "coco_stuff"
+    title = "COCO-Stuff 10k v1.1: 80 things and 91 kinds of stuff"
+    all_classes = COCO_STUFF_CLASSES
+    # Drawn with VOC's colour map, without its first colour, black.
+    colors = tuple(voc_color(c + 1) for c in range(len(COCO_STUFF_CLASSES)))
+    stored: Mapping[int, int] = {0: IGNORE, **_INDEX_BY_ID}
+    counts: ClassVar[dict[str, int]] = {"train": 9000, "val": 1000}
+    layout = "images/NAME.jpg, annotations/NAME.mat, imageLists/{train,test}.txt"
+    licence = "photographs under Flickr's terms; annotation CC BY 4.0"
+    citation = (
+        "Caesar, Uijlings, Ferrari: COCO-Stuff: thing and stuff classes in context. CVPR 2018"
+    )
+    # No checksum is published.
+    archives = (
+        Archive(
+            "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
+            "cocostuff-10k-v1.1.zip",
+            None,
+        ),
+    )
+
+    @classmethod
+    def locate(cls, root: Path) -> Path:
+        """``root`` or ``root/dataset``, whichever has ``imageLists``."""
+        require_folder(root, "COCO-Stuff 10k")
+        for folder in (root, root / "dataset"):
+            if (folder / "imageLists").is_dir():
+                return folder
+        raise FileNotFoundError(
+            f"data root {root} holds no COCO-Stuff 10k: there is no imageLists/ in it. Expected "
+            f"{cls.layout}"
+        )
+
+    def list_pairs(self, root: Path, split: str) -> list[Pair]:
+        """The names of the split's list."""
+        lists = {"train": "train", "val": "test", "test": "test"}
+        if split not in lists:
+            raise ValueError(f"split is {split!r}; coco_stuff has {', '.join(lists)}")
+        return [
+            Pair(name, root / "images" / f"{name}.jpg", root / "annotations" / f"{name}.mat")
+            for name in read_list(root / "imageLists" / f"{lists[split]}.txt", split)
+        ]
+
+    def read_values(self, mask: Path) -> np.ndarray:
+        """The variable S."""
+        return read_mat(mask, "S")
+
+
+class CocoStuff164k(FileDataset):
+    """COCO-Stuff on all of COCO 2017: 118,287 images to train on, 5,000 to score.
+
+    Layout of ``root`` (or of ``root/dataset``)::
+
+        images/{train2017,val2017}/NAME.jpg
+        annotations/{train2017,val2017}/NAME.png   greyscale, COCO's id minus 1; 255 = unlabelled
+
+    Args:
+        root: Where the dataset lies.
+        split: "train" or "val".
+        voc: Give VOC 2012's 21 classes instead, to pre-train networks for VOC: its 20 objects by
+            COCO's names for them, every other labelled pixel as background, unlabelled pixels
+            ignored. The paper pre-trains on COCO without saying with which labels; this is the
+            choice that leaves the classifier as it is.
+        classes: Names of the classes to keep, see :class:`~emastudy.datasets.files.FileDataset`.
+        complete: See there.
+
+    Raises:
+        FileNotFoundError: As for every file dataset.
+        ValueError: The same.
+
+    Source: README of github.com/nightrome/cocostuff ("Caffe-compatible stuff-thing maps") and its
+    labels.txt; checksums of the photographs as published by several projects that use them.
+    """
+
+    name = "coco_stuff_164k"
+    title = "COCO-Stuff on all of COCO 2017, for pre-training: 171 classes, or VOC's 21"
+    all_classes = COCO_STUFF_CLASSES
+    colors = CocoStuff.colors
+    stored: Mapping[int, int] = {
+        255: IGNORE,
+        **{number - 1: index for number, index in _INDEX_BY_ID.items()},
+    }
+    counts: ClassVar[dict[str, int]] = {"train": 118287, "val": 5000}
+    layout = "images/{train2017,val2017}/NAME.jpg, annotations/{train2017,val2017}/NAME.png"
+    licence = CocoStuff.licence
+    citation = CocoStuff.citation
+    archives = (
+        Archive(
+            "http://images.cocodataset.org/zips/train2017.zip",
+            "cced6f7f71b7629ddf16f17bbcfab6b2",
+            into="images",
+        ),
+        Archive(
+            "http://images.cocodataset.org/zips/val2017.zip",
+            "442b8da7639aecaf257c1dceb8ba8c80",
+            into="images",
+        ),
+        # No checksum is published.
+        Archive(
+            "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
+            "stuffthingmaps_trainval2017.zip",
+            None,
+            into="annotations",
+        ),
+    )
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        voc: bool = False,
+        classes: Sequence[str] | None = None,
+        complete: bool = True,
+    ) -> None:
+        if voc:
+            self.all_classes = VOC_CLASSES
+            self.colors = tuple(voc_color(c) for c in range(len(VOC_CLASSES)))
+            objects = {name: c for c, name in enumerate(_VOC_THINGS, start=1)}
+            self.stored = {
+                value: index if index == IGNORE else objects.get(COCO_STUFF_CLASSES[index], 0)
+                for value, index in type(self).stored.items()
+            }
+        super().__init__(root, split, classes=classes, complete=complete)
+
+    @classmethod
+    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+        """Those of :class:`CocoStuff`, or VOC's where the names are VOC's."""
+        if set(classes) <= set(COCO_STUFF_CLASSES):
+            return super().palette(classes)
+        return [voc_color(VOC_CLASSES.index(name)) for name in classes]
+
+    @classmethod
+    def locate(cls, root: Path) -> Path:
+        """``root`` or ``root/dataset``, whichever has the pixel maps."""
+        require_folder(root, "COCO-Stuff")
+        for folder in (root, root / "dataset"):
+            if any((folder / "annotations" / f"{split}2017").is_dir() for split in cls.counts):
+                return folder
+        raise FileNotFoundError(
+            f"data root {root} holds no COCO-Stuff pixel maps: there is no annotations/train2017/ "
+            f"in it. Expected {cls.layout}"
+        )
+
+    def list_pairs(self, root: Path, split: str) -> list[Pair]:
+        """All files of the split's two folders, by name."""
+        if split not in self.counts:
+            raise ValueError(f"split is {split!r}; coco_stuff_164k has {', '.join(self.counts)}")
+        images, masks = (root / kind / f"{split}2017" for kind in ("images", "annotations"))
+        return pair_files(images, masks, split=split)

@@ -1,0 +1,121 @@
+"""Fetching a dataset's public archives, checked, and unpacking them safely.
+
+Floor: datasets.
+"""
+
+import functools
+import gzip
+import lzma
+import tarfile
+import urllib.error
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchvision.datasets.utils import check_integrity, download_url
+from tqdm.auto import tqdm
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A public archive and where it belongs."""
+
+    url: str
+    #: MD5 of the file; None where none is published: then only the archive's own checksums
+    #: (CRC-32 of zip and gzip) guard it.
+    md5: str | None
+    #: Folder of the data root it is unpacked in.
+    into: str = "."
+
+    @property
+    def file_name(self) -> str:
+        """Name under which it is kept."""
+        return self.url.rpartition("/")[2]
+
+
+def download(archives: Sequence[Archive], root: Path) -> None:
+    """Fetch archives into ``root/archives`` and unpack them in ``root``.
+
+    What has been fetched and unpacked is not touched again, so a stopped download goes on with
+    the archive it was at (that one from its beginning).
+
+    Args:
+        archives: What to fetch.
+        root: The data root; it is made.
+
+    Raises:
+        OSError: The address cannot be reached, or ``root`` cannot be written.
+        ValueError: A bad checksum, a damaged archive, or one with members outside the root.
+    """
+    kept = root / "archives"
+    kept.mkdir(parents=True, exist_ok=True)
+    for archive in archives:
+        path, done = (kept / f"{archive.file_name}{suffix}" for suffix in ("", ".unpacked"))
+        if done.exists():
+            continue
+        fetch(archive, path)
+        unpack(path, root / archive.into)
+        done.touch()
+
+
+def fetch(archive: Archive, path: Path) -> None:
+    """Bring an archive to ``path``, unless it is there and whole.
+
+    Raises:
+        OSError: The address cannot be reached.
+        ValueError: What came has another checksum.
+    """
+    if check_integrity(path, archive.md5):
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    # Without a checksum a stopped download would pass for a whole one.
+    partial.unlink(missing_ok=True)
+    try:
+        download_url(archive.url, path.parent, partial.name, archive.md5)
+    except urllib.error.URLError as error:
+        raise OSError(
+            f"{archive.url} cannot be fetched ({error.reason}); fetch it by other means and put "
+            f"it at {path}"
+        ) from error
+    except RuntimeError as error:
+        partial.unlink(missing_ok=True)
+        raise ValueError(
+            f"what {archive.url} sent has not the MD5 {archive.md5}: it was broken off, or the "
+            "file there has changed; try again"
+        ) from error
+    partial.rename(path)
+
+
+def unpack(path: Path, target: Path) -> None:
+    """Unpack a tar or zip file; nothing is written if any member would lie outside ``target``.
+
+    Raises:
+        ValueError: The archive is damaged, or reaches outside ``target``.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    bar = functools.partial(tqdm, desc=f"unpack {path.name}", unit="file", leave=False)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as zipped:
+                for name in zipped.namelist():
+                    # zipfile would quietly rename such members instead
+                    if not (target / name).resolve().is_relative_to(target.resolve()):
+                        raise ValueError(f"{path}: its member {name!r} lies outside {target}")
+                for name in bar(zipped.namelist()):
+                    zipped.extract(name, target)
+        else:
+            with tarfile.open(path) as tar:
+                members = tar.getmembers()
+                for member in members:
+                    tarfile.data_filter(member, str(target))
+                for member in bar(members):
+                    tar.extract(member, target, filter="data")
+    except tarfile.FilterError as error:
+        raise ValueError(f"{path} is refused, nothing of it is unpacked: {error}") from error
+    except (
+        *(EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and fetch it again") from error
