@@ -1,4 +1,4 @@
-"""The command ``emastudy``: train, evaluate, predict, cost, records, claims, study.
+"""The command ``emastudy``: train, evaluate, predict, cost, records, claims, study, data.
 
 Floor: cli (may import everything). The options of ``train`` are the fields of ``RunConfig`` and
 ``Runtime``; a test freezes their names.
@@ -286,6 +286,56 @@ def _study(
         _say(f"{outcome.name:<32} {time}")
     _say(f"{'all notebooks':<32} {sum(o.seconds for o in outcomes):6.1f} s")
     write_includes(experiments / "records", experiments.parent / "book" / "generated")
+
+
+@app.command(name="data")
+def _data(
+    name: tyro.conf.Positional[str] = "",
+    root: Path | None = None,
+    download: bool = False,
+    dataset_options: Pairs = (),
+) -> None:
+    """List the datasets, describe one, or check its files (which are never changed).
+
+    For example: emastudy data voc2012 --root data --download
+
+    Args:
+        name: Name of the dataset; default: list them all.
+        root: The dataset's folder: check counts, pairs, sizes and mask values, report every
+            problem, and fail if there is one. Without it the dataset is only described.
+        download: First fetch what is public into root and unpack it there.
+        dataset_options: Further options of the dataset, e.g. background=true.
+    """
+    if name and name not in datasets.DATASETS:
+        raise ValueError(f"dataset is {name!r}; there are {', '.join(sorted(datasets.DATASETS))}")
+    if not name:
+        for known, kind in datasets.DATASETS.items():
+            _say(f"{known:<16} {kind.title}")
+        return
+    kind = datasets.DATASETS[name]
+    if root is None:
+        if download:
+            raise ValueError("download needs root: the folder to put the dataset in")
+        _say(datasets.describe(kind))
+        return
+    if not issubclass(kind, datasets.FileDataset):
+        raise ValueError(f"dataset {name!r} is drawn, not read: it has no root")
+    if download:
+        if not kind.archives:
+            raise ValueError(f"{name} has no public address; lay it out by hand: {kind.layout}")
+        datasets.download(kind.archives, root)
+        if kind.by_hand:
+            _say(f"by hand: {kind.by_hand}")
+    report = datasets.check(kind, root, _pairs(dataset_options))
+    for split, count in report.counts.items():
+        expected = kind.counts.get(split)
+        official = f" of {expected:,}" if expected else ""
+        _say(f"{split:<10} {'absent' if count is None else f'{count:,}{official} images'}")
+    for problem in report.problems:
+        _say(f"- {problem}")
+    if report.problems:
+        sys.exit(f"emastudy: {root}: {len(report.problems):,} problems")
+    _say(f"{root}: no problems")
 
 
 def main() -> None:

@@ -4,7 +4,11 @@ torch.compile cannot see through those checks, and they refuse some bad input be
 can; the tests concerned are marked ``unchecked`` and run with SHAPE_CHECKS=0, as make test does.
 """
 
+import functools
 import os
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -70,6 +74,23 @@ def mobilenet_weights() -> Path:
     if not path.is_file():
         pytest.skip(f"ImageNet weights are absent: no {path} (set EMASTUDY_DATA)")
     return path
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Address under which this machine serves the folder tmp_path to itself."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ import functools
 import gzip
 import lzma
 import tarfile
-import urllib.error
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 
 from torchvision.datasets.utils import check_integrity, download_url
 from tqdm.auto import tqdm
@@ -74,10 +75,10 @@ def fetch(archive: Archive, path: Path) -> None:
     partial.unlink(missing_ok=True)
     try:
         download_url(archive.url, path.parent, partial.name, archive.md5)
-    except urllib.error.URLError as error:
+    except (ConnectionError, TimeoutError, URLError, HTTPException) as error:
         raise OSError(
-            f"{archive.url} cannot be fetched ({error.reason}); fetch it by other means and put "
-            f"it at {path}"
+            f"{archive.url} cannot be fetched ({error}); try again, or fetch it by other means "
+            f"and put it at {path}"
         ) from error
     except RuntimeError as error:
         partial.unlink(missing_ok=True)
@@ -118,4 +119,6 @@ def unpack(path: Path, target: Path) -> None:
         *(EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError),
         *(zipfile.BadZipFile, zlib.error),
     ) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and fetch it again") from error
+        raise ValueError(
+            f"{path} is damaged ({' '.join(str(error).split())}): delete it and fetch it again"
+        ) from error
