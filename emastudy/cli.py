@@ -329,8 +329,9 @@ def _data(
     report = datasets.check(kind, root, _pairs(dataset_options))
     for split, count in report.counts.items():
         expected = kind.counts.get(split)
-        official = f" of {expected:,}" if expected else ""
-        _say(f"{split:<10} {'absent' if count is None else f'{count:,}{official} images'}")
+        _say(f"{split:<10} {count:,}{f' of {expected:,}' if expected else ''} images")
+    for split, reason in report.absent.items():
+        _say(f"{split:<10} absent: {reason}")
     for problem in report.problems:
         _say(f"- {problem}")
     if report.problems:

@@ -48,8 +48,8 @@ def test_constraints_are_exact_and_cover_the_dependencies(root):
 
 
 def test_the_readme_code_runs(root):
-    """Every Python block of README and of the book's page for users."""
-    for page in ("README.md", "book/reproduce.md"):
+    """Every Python block of README and of the pages for users."""
+    for page in ("README.md", "book/reproduce.md", "book/data.md"):
         blocks = re.findall(r"```python\n(.*?)```", (root / page).read_text(), re.DOTALL)
         assert blocks, page
         names: dict = {}

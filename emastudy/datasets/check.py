@@ -26,8 +26,10 @@ from emastudy.datasets.files import (
 class Report:
     """What a check found."""
 
-    #: Split → images its list names; None where an optional split is not there.
-    counts: dict[str, int | None] = field(default_factory=dict)
+    #: Split → images its list names.
+    counts: dict[str, int] = field(default_factory=dict)
+    #: Split that is not there → why.
+    absent: dict[str, str] = field(default_factory=dict)
     #: One sentence each, naming the file.
     problems: list[str] = field(default_factory=list)
 
@@ -43,6 +45,9 @@ def check(
         kind: The dataset's class.
         root: Its root, as for ``datasets.load``.
         options: Further options of the dataset.
+
+    Raises:
+        ValueError: An option that the dataset does not have.
     """
     report = Report()
     try:
@@ -57,14 +62,16 @@ def check(
         try:
             opened[split] = kind(root, split, complete=False, **(options or {}))
         except FileNotFoundError as error:
-            report.counts[split] = None
+            report.absent[split] = str(error)
             if split not in kind.optional:
                 report.problems.append(str(error))
             continue
         except (OSError, ValueError) as error:
-            report.counts[split] = 0
+            report.absent[split] = str(error)
             report.problems.append(str(error))
             continue
+        except TypeError as error:
+            raise ValueError(f"dataset {kind.name!r}: {error}") from error
         report.counts[split] = len(opened[split])
         report.problems += _list_problems(opened[split])
     report.problems += _shared_names(opened)

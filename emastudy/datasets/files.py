@@ -3,6 +3,7 @@
 Floor: datasets.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,19 +106,20 @@ class FileDataset(SegmentationDataset):
             self._require_files()
 
     @classmethod
+    @abstractmethod
     def locate(cls, root: Path) -> Path:
         """The folder with the files: ``root`` itself or one inside it.
 
         Raises:
             FileNotFoundError: There is no such dataset in ``root``.
         """
-        raise NotImplementedError
 
     @classmethod
     def splits(cls, root: Path) -> tuple[str, ...]:
         """The splits that a root (what :meth:`locate` found) may have."""
         return tuple(cls.counts)
 
+    @abstractmethod
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The files of a split in their fixed order, whether they exist or not.
 
@@ -129,7 +131,6 @@ class FileDataset(SegmentationDataset):
             FileNotFoundError: The split's list or folder is missing.
             ValueError: The split is empty or unknown.
         """
-        raise NotImplementedError
 
     def read_values(self, mask: Path) -> np.ndarray:
         """A mask file as (H, W) unsigned integers, the values as stored."""

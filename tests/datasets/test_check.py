@@ -124,7 +124,9 @@ def test_counts_are_compared_with_the_release(tmp_path):
 
 def test_optional_splits_may_be_absent(tmp_path):
     report = check(DATASETS["voc2012"], make_voc(tmp_path / "VOC2012"))
-    assert report.counts == {"train": 2, "val": 1, "trainval": None, "trainaug": 2, "test": None}
+    assert report.counts == {"train": 2, "val": 1, "trainaug": 2}
+    assert set(report.absent) == {"trainval", "test"}
+    assert "test.txt" in report.absent["test"]
     assert all("test" not in problem for problem in report.problems)
 
 
@@ -160,6 +162,8 @@ def test_options_reach_the_dataset(tmp_path):
     root = make_coco_stuff_164k(tmp_path)
     assert problems("coco_stuff_164k", root, voc=True) == []
     assert problems("coco_stuff_164k", root, classes=["unicorn"])[0].startswith("classes: ")
+    with pytest.raises(ValueError, match="dataset 'coco_stuff_164k': .*background"):
+        check(DATASETS["coco_stuff_164k"], root, {"background": True})
 
 
 @pytest.mark.parametrize("name", [n for n, k in DATASETS.items() if issubclass(k, FileDataset)])
