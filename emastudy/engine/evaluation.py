@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -20,6 +21,7 @@ from emastudy.datasets import IGNORE, SegmentationDataset, evaluation_transform,
 from emastudy.engine import metrics
 from emastudy.engine.config import RunConfig, Runtime
 from emastudy.engine.feature_cache import CachedFeatures
+from emastudy.engine.resumption import PartialCounts, fingerprint
 from emastudy.networks import SegmentationNetwork
 
 #: The scales that multi-scale scores are averaged over.
@@ -120,18 +122,21 @@ def evaluate(
 
     The network's output stride is set to ``config.eval_output_stride`` and left there. Where
     torch.distributed is initialised every process calls this alike: each scores its share of the
-    images, none twice, and all return the counts over the whole set.
+    images, none twice, and all return the counts over the whole set. Where the run has a folder, a
+    long evaluation that was stopped goes on when the same one is started again.
 
     Args:
         network: Network to score; it is left in evaluation mode.
         dataset: What to score it on: images, or features that its backbone gave for them.
         config: Gives precision and evaluation stride.
-        runtime: Gives the number of loading processes.
+        runtime: Gives the number of loading processes, the run's folder, and the seconds between
+            two times that counts are kept in it.
         scales: As ``flip`` and ``window``, see :func:`classify`.
         flip: Average over the image and its mirror image.
         window: Side of the sliding window, pixels; 0 = none.
         boundary: Score borders too, :attr:`Scores.boundary_f`.
-        keep: Called with the index of every image and its predicted classes, on the CPU.
+        keep: Called with the index of every image and its predicted classes, on the CPU; not for
+            images that were scored before a stop.
         description: Label of the progress bar.
 
     Raises:
@@ -152,13 +157,34 @@ def evaluate(
     if boundary:
         counts.add_metrics({"border": metrics.BoundaryF(classes)})
     counts.to(device)
-    rank, processes = _place()
-    share = range(rank, len(dataset), processes)
-    loader = DataLoader(
-        Subset(_Prepared(dataset), share), batch_size=1, num_workers=runtime.workers
+    prepared, (rank, processes) = _Prepared(dataset), _place()
+
+    def identity() -> str:
+        views = (tuple(scales), flip, window, boundary, keep is not None)
+        what = (config.canonical_json(), dataset.classes, len(dataset), views)
+        return fingerprint(network, *tree_leaves(prepared[0]), options=repr(what))
+
+    partial = PartialCounts(
+        counts,
+        runtime.run_dir(config),
+        identity,
+        f"{rank}of{processes}",
+        runtime.checkpoint_seconds,
     )
-    bar = tqdm(total=len(share), desc=description, unit="image", leave=False, disable=rank > 0)
-    for done, (index, (inputs, mask)) in enumerate(zip(share, loader, strict=True), 1):
+    share = range(rank, len(dataset), processes)
+    start = partial.load(device)
+    loader = DataLoader(Subset(prepared, share[start:]), batch_size=1, num_workers=runtime.workers)
+    bar = tqdm(
+        total=len(share),
+        initial=start,
+        desc=description,
+        unit="image",
+        leave=False,
+        disable=rank > 0,
+    )
+    for done, (index, (inputs, mask)) in enumerate(
+        zip(share[start:], loader, strict=True), start + 1
+    ):
         if isinstance(inputs, Tensor):
             predicted = classify(
                 network, inputs.to(device), config, runtime, scales=scales, flip=flip, window=window
@@ -174,8 +200,11 @@ def evaluate(
         if done % _LOOK_EVERY == 0 and not bar.disable:
             so_far = metrics.miou(confusion.confmat.cpu())
             bar.set_postfix(mIoU=f"{so_far:.2f}", refresh=False)
+        if done < len(share):
+            partial.save(done)
     bar.close()
     total = counts.compute()  # over all processes
+    partial.remove()
     border = total["border"].cpu() if boundary else None
     return Scores(total["confusion"].cpu().long(), dataset.classes, border)
 

@@ -257,3 +257,62 @@ def test_two_processes_count_an_odd_set_once(tmp_path):
         assert kept == share
         torch.testing.assert_close(confusion, alone.confusion, rtol=0, atol=0)
         torch.testing.assert_close(border, alone.border)
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping_after(images):
+    def keep(index, _):
+        if index == images:
+            raise Stop
+
+    return keep
+
+
+def test_a_stopped_evaluation_goes_on(tmp_path):
+    scenes, seen = Scenes("val", num_images=6), []
+    place = Runtime(runs_dir=str(tmp_path), checkpoint_seconds=0.0)
+    place.run_dir(CONFIG).mkdir()
+
+    def stopped(net, **options):
+        with pytest.raises(Stop):
+            evaluate(net, scenes, CONFIG, place, keep=stopping_after(3), **options)
+        (file,) = place.run_dir(CONFIG).iterdir()
+        return file
+
+    def indices(net, **options):
+        seen.clear()
+        keep = lambda index, _: seen.append(index)  # noqa: E731
+        scores = evaluate(net, scenes, CONFIG, place, keep=keep, **options)
+        whole = evaluate(net, scenes, CONFIG, **options)
+        torch.testing.assert_close(scores.confusion, whole.confusion, rtol=0, atol=0)
+        if scores.border is not None:
+            torch.testing.assert_close(scores.border, whole.border, rtol=0, atol=0)
+        return list(seen)
+
+    stopped(network(), boundary=True)
+    assert indices(network(), boundary=True) == [3, 4, 5]
+    assert not list(place.run_dir(CONFIG).iterdir())  # removed when finished
+    assert indices(network()) == [0, 1, 2, 3, 4, 5]
+
+    # Another evaluation does not take those counts up: other views, weights, or network options.
+    file = stopped(network())
+    assert indices(network(), flip=True) == [0, 1, 2, 3, 4, 5]
+    other = network()
+    other.head.classifier[1].bias.data += 0.1
+    assert indices(other) == [0, 1, 2, 3, 4, 5]
+    assert file.is_file()
+    assert indices(network()) == [3, 4, 5]
+
+
+def test_short_evaluations_and_networks_without_a_run_leave_no_file(tmp_path):
+    place = Runtime(runs_dir=str(tmp_path), checkpoint_seconds=0.0)
+    evaluate(network(), Scenes("val", num_images=2), CONFIG, place)
+    assert not list(tmp_path.iterdir())
+    place = dataclasses.replace(place, checkpoint_seconds=60.0)
+    place.run_dir(CONFIG).mkdir()
+    with pytest.raises(Stop):
+        evaluate(network(), Scenes("val", num_images=2), CONFIG, place, keep=stopping_after(1))
+    assert not list(place.run_dir(CONFIG).iterdir())
