@@ -95,20 +95,60 @@ def _train(order: Order) -> None:
 def _evaluate(
     checkpoint: tyro.conf.Positional[str],
     split: str = "",
+    scales: tuple[float, ...] = (1.0,),
+    multi_scale: bool = False,
+    flip: bool = False,
+    window: int = 0,
+    boundary: bool = False,
+    submit: Path | None = None,
     runtime: Runtime = Runtime(),  # noqa: B008 - frozen
 ) -> None:
     """Score a trained network on a split of the dataset it was trained for.
 
+    For example: emastudy evaluate runs/ID --multi-scale --flip --data-root VOC2012
+
     Args:
         checkpoint: Folder runs/ID or runs/ID/checkpoint-NNNNNN.
         split: Split to score on; default the run's own.
+        scales: Scales of the image to average over.
+        multi_scale: Average over the scales 0.5, 0.75, 1, 1.25, 1.5 and 1.75.
+        flip: Average over the image and its mirror image, at every scale.
+        window: Side of a window that slides over larger images, pixels; 0 = none.
+        boundary: Score the classes' borders too.
+        submit: Folder for the files of PASCAL VOC's test server: PNGs and a tar to upload.
         runtime: Where to compute.
     """
+    from emastudy.engine import MULTI_SCALE
+    from emastudy.engine.submission import VOCSubmission
+
+    if multi_scale and scales != (1.0,):
+        raise ValueError("scales and multi_scale are both given; choose one")
     network, manifest = load_network(checkpoint)
     config = manifest.config
+    run = Path(checkpoint).absolute()
+    run = run if run.name == config.id else run.parent
+    runtime = dataclasses.replace(runtime, runs_dir=str(run.parent))  # it may have been moved
     dataset = config.load_dataset(split or config.eval_split, runtime)
-    scores = evaluate(network.to(_device(runtime)), dataset, config, runtime)
-    _say(_scores_table(scores.iou, {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy}))
+    submission = VOCSubmission(dataset, submit) if submit else None
+    scores = evaluate(
+        network.to(_device(runtime)),
+        dataset,
+        config,
+        runtime,
+        scales=MULTI_SCALE if multi_scale else scales,
+        flip=flip,
+        window=window,
+        boundary=boundary,
+        keep=submission,
+    )
+    if scores.confusion.any():
+        _say(_scores_table(scores.iou, scores.means))
+        further = {k: v for k, v in scores.means.items() if k not in ("miou", "pixel_accuracy")}
+        _say(", ".join(f"{k.replace('_', ' ')} {v:.2f} %" for k, v in further.items()))
+    else:
+        _say("no pixel of this split is labelled: nothing to score")
+    if submission:
+        _say(f"to upload   {submission.finish()}")
 
 
 @app.command(name="predict")

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -40,6 +41,16 @@ def test_train_evaluate_predict_records(monkeypatch, capsys, tmp_path, voc_root)
 
     again = command(monkeypatch, capsys, "evaluate", run, "--data-root", voc_root)
     assert re.findall(r"mIoU.*", again) == re.findall(r"mIoU.*", out)
+
+    averaged = command(
+        monkeypatch, capsys, "evaluate", run / "checkpoint-000002", "--data-root", voc_root,
+        "--scales", "1", "1.5", "--flip", "--window", "65", "--boundary", "--submit", "files",
+    )  # fmt: skip
+    assert re.search(r"mean accuracy \d.*frequency weighted iou \d.*boundary f \d", averaged)
+    with tarfile.open(tmp_path / "files" / "comp6_val_cls.tar") as tar:
+        assert tar.getnames() == ["results/VOC2012/Segmentation/comp6_val_cls/2008_000003.png"]
+    error = failure(monkeypatch, capsys, "evaluate", run, "--scales", "2", "--multi-scale")
+    assert "scales and multi_scale are both given" in error
 
     photograph = voc_root / "JPEGImages" / "2007_000001.jpg"
     out = command(

@@ -1,0 +1,140 @@
+"""Files for PASCAL VOC's evaluation server, which alone has the masks of the test split.
+
+Floor: engine.
+"""
+
+import io
+import logging
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from emastudy.datasets import SegmentationDataset
+from emastudy.datasets.voc import VOC2012, VOC_CLASSES, voc_color
+
+logger = logging.getLogger(__name__)
+
+_PALETTE = [value for index in range(256) for value in voc_color(index)]
+_SHOWN = 8  # problems in one message
+
+
+class SubmissionError(ValueError):
+    """What was written is not what the server takes; the message lists the problems."""
+
+
+class VOCSubmission:
+    """Class maps in the server's layout, and the archive to upload.
+
+    ``folder/results/VOC2012/Segmentation/comp6_SPLIT_cls/NAME.png`` are palette PNGs of VOC's
+    indices (0 = background … 20 = tvmonitor) and colours, one per photograph and of its size;
+    competition 6 is segmentation with any training data. Hand the object to ``evaluate`` as
+    ``keep``, then call :meth:`finish`, in one process.
+
+    A network that knows fewer classes is mapped back to VOC's indices by their names; the others
+    then score 0, and a warning says so.
+
+    Args:
+        dataset: The split that is predicted, of VOC 2012.
+        folder: Where to write.
+
+    Raises:
+        ValueError: The dataset is not VOC 2012.
+
+    Source: the development kit of VOC 2012, Section "Submission of results".
+    """
+
+    def __init__(self, dataset: SegmentationDataset, folder: Path) -> None:
+        if not isinstance(dataset, VOC2012):
+            raise ValueError(
+                f"dataset is {dataset.name!r}; only voc2012 has a server that takes submissions"
+            )
+        self._dataset, self._folder = dataset, folder
+        self._indices = np.array([VOC_CLASSES.index(c) for c in dataset.classes], dtype=np.uint8)
+        never = [name for name in VOC_CLASSES if name not in dataset.classes]
+        if never:
+            logger.warning("the network does not know %s: they will score 0", ", ".join(never))
+        self._inside = Path("results", "VOC2012", "Segmentation", f"comp6_{dataset.split}_cls")
+        (folder / self._inside).mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, index: int, classes: Int[Tensor, "h w"]) -> None:
+        """Write one image's PNG.
+
+        Args:
+            index: Of the image in the dataset.
+            classes: (H, W) indices of the dataset's classes.
+        """
+        picture = Image.fromarray(self._indices[classes.numpy()], mode="P")
+        picture.putpalette(_PALETTE)
+        picture.save(self._folder / self._inside / f"{self._dataset.pairs[index].name}.png")
+
+    def finish(self) -> Path:
+        """Make the archive of all PNGs there are, and validate it.
+
+        Returns:
+            The archive ``folder/comp6_SPLIT_cls.tar``; the same predictions give the same bytes.
+
+        Raises:
+            SubmissionError: See :meth:`validate`.
+        """
+        archive = self._folder / f"{self._inside.name}.tar"
+        with tarfile.open(archive, "w") as tar:
+            for path in sorted((self._folder / self._inside).glob("*.png")):
+                content = path.read_bytes()
+                member = tarfile.TarInfo((self._inside / path.name).as_posix())
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        self.validate(archive)
+        return archive
+
+    def validate(self, archive: Path) -> None:
+        """Check an archive: names against the split, sizes, mode P, values 0 to 20.
+
+        Raises:
+            SubmissionError: Something is wrong; every kind of problem is named.
+        """
+        photographs = {
+            (self._inside / f"{pair.name}.png").as_posix(): pair.image
+            for pair in self._dataset.pairs
+        }
+        problems, found = [], set()
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                found.add(member.name)
+                if member.name not in photographs:
+                    problems.append(f"{member.name} is not in split {self._dataset.split!r}")
+                    continue
+                with Image.open(photographs[member.name]) as photograph:
+                    size = photograph.size
+                problems += _problems(tar, member, size)
+        missing = [name for name in photographs if name not in found]
+        problems += [f"{name} is missing" for name in missing]
+        if problems:
+            more = len(problems) - _SHOWN
+            shown = problems[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+            raise SubmissionError(
+                f"{archive} would be refused or score wrongly; empty the folder and predict "
+                "again:\n" + "\n".join(shown)
+            )
+
+
+def _problems(tar: tarfile.TarFile, member: tarfile.TarInfo, size: tuple[int, int]) -> list[str]:
+    file = tar.extractfile(member)
+    if file is None:
+        return [f"{member.name} is no file"]
+    try:
+        with Image.open(io.BytesIO(file.read())) as picture:
+            if picture.format != "PNG" or picture.mode != "P":
+                return [f"{member.name} is {picture.format} in mode {picture.mode}, not PNG in P"]
+            if picture.size != size:
+                seen, expected = ("×".join(map(str, s)) for s in (picture.size, size))
+                return [f"{member.name} is {seen} pixels, its photograph {expected}"]
+            highest = int(np.asarray(picture).max())
+    except (OSError, SyntaxError) as error:
+        return [f"{member.name} cannot be read ({error})"]
+    if highest >= len(VOC_CLASSES):
+        return [f"{member.name} has the value {highest}; expected 0-{len(VOC_CLASSES) - 1}"]
+    return []
