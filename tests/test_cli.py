@@ -76,7 +76,8 @@ def test_the_options_of_train_are_frozen():
     )  # fmt: skip
     assert set(re.findall(r"(?<=│ )--([a-z-]+)", done.stdout)) == {
         "dataset", "train-split", "eval-split", "eval-images", "head", "backbone", "pretrained",
-        "output-stride", "eval-output-stride", "bn-momentum", "scales", "crop-size", "batch-size",
+        "output-stride", "eval-output-stride", "bn-momentum", "start-from",
+        "loss-over", "scales", "crop-size", "batch-size",
         "iterations", "learning-rate", "momentum", "weight-decay", "poly-power", "precision",
         "seed", "frozen-backbone", "data-root", "weights-path", "runs-dir", "device", "threads",
         "workers", "checkpoint-seconds", "head-options", "backbone-options", "dataset-options",

@@ -124,6 +124,37 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
     return network.eval(), manifest
 
 
+def start_from(network: SegmentationNetwork, run_dir: Path) -> None:
+    """Fill a network with the weights of a finished run.
+
+    Args:
+        network: Built like that run's.
+        run_dir: That run's folder.
+
+    Raises:
+        CheckpointError: The run has no checkpoint, is not finished, or its network is another.
+    """
+    found = newest(run_dir)
+    if found is None:
+        raise CheckpointError(
+            f"start_from: {run_dir} holds no whole checkpoint; train that run first, or give "
+            "the folder it is in (runs_dir)"
+        )
+    folder, manifest = found
+    if manifest.iteration < manifest.config.iterations:
+        raise CheckpointError(
+            f"start_from: run {manifest.config.id} stopped at iteration {manifest.iteration} of "
+            f"{manifest.config.iterations}; finish it first"
+        )
+    try:
+        network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"start_from: the network of {folder} ({len(manifest.classes)} classes) is not built "
+            f"like this one: {error}"
+        ) from error
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a checkpoint's manifest and verify every file it names.
 

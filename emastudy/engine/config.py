@@ -59,6 +59,8 @@ class RunConfig:
     backbone_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     #: Start the backbone from ImageNet weights.
     pretrained: bool = False
+    #: Id of a finished run, of as many classes, from whose weights this one starts; "" = none.
+    start_from: str = ""
     #: Leave the backbone as it starts, in evaluation mode, and train the head on features that
     #: are computed once: of whole images, shrunk or padded to crop_size, and of mirror images.
     frozen_backbone: bool = False
@@ -84,6 +86,9 @@ class RunConfig:
     momentum: float = 0.9
     #: Weight decay, on the weights of convolutions only.
     weight_decay: float = 1e-4
+    #: Pixels that the loss is averaged over: "labelled", or "all" of the crops, ignored and padded
+    #: ones counting as 0, as the released code has it.
+    loss_over: Literal["labelled", "all"] = "labelled"
     #: Exponent of the poly schedule, lr · (1 - iteration / iterations) ** power.
     poly_power: float = 0.9
     #: "auto" uses bfloat16 autocast where the device has it in hardware, else float32.
@@ -120,6 +125,13 @@ class RunConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a number > 0")
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"scales are {self.scales}; expected positive factors, at least one")
+        if self.start_from and self.pretrained:
+            raise ValueError(
+                f"start_from is {self.start_from!r} with pretrained=True: a run starts from one or "
+                "the other; set pretrained=False"
+            )
+        if self.loss_over not in ("labelled", "all"):
+            raise ValueError(f"loss_over is {self.loss_over!r}; expected 'labelled' or 'all'")
         if self.frozen_backbone and not self.pretrained:
             raise ValueError(
                 "frozen_backbone is True with pretrained=False: features of random weights are "

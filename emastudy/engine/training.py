@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from tqdm.auto import tqdm
 from emastudy.datasets import IGNORE, TrainingStream, training_transform
 from emastudy.engine import checkpoints, feature_cache
 from emastudy.engine.config import RunConfig, Runtime
+from emastudy.engine.throughput import Timed
 from emastudy.networks import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,8 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
     network = config.build_network(
         len(dataset.classes), (runtime.weights_path or "imagenet") if pretrained else None
     ).to(memory_format=torch.channels_last)
+    if config.start_from and checkpoint is None:
+        checkpoints.start_from(network, Path(runtime.runs_dir) / config.start_from)
     bare = network
     optimizer = torch.optim.SGD(
         parameter_groups(network, config.learning_rate, config.weight_decay),
@@ -141,9 +145,10 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
             unit="it",
             disable=not accelerator.is_main_process,
         )
-        for iteration, (image, mask) in enumerate(loader, start + 1):
+        batches = Timed(loader)
+        for iteration, (image, mask) in enumerate(batches, start + 1):
             image = _channels_last(image)
-            loss = segmentation_loss(network(image), mask)  # prepare() put it under autocast
+            loss = segmentation_loss(network(image), mask, config.loss_over)  # under autocast
             accelerator.backward(loss)
             optimizer.step()
             schedule.step()
@@ -169,21 +174,23 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
                 )
                 saved = time.monotonic()
         bar.close()
+        logger.info("%s: %s", config.id, batches.summary(config.batch_size))
         before += time.monotonic() - began
         accelerator.end_training()
     network = accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # autocast off again
     return Training(network, dataset.classes, curves, before, start)
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, mask: Tensor, over: Literal["labelled", "all"] = "labelled"
+) -> Tensor:
     """Cross-entropy averaged over the pixels that are not ignored; 0 where all are.
 
     Args:
         logits: (B, C, H, W); if smaller than the mask they are upsampled bilinearly with aligned
             corners, as the network does.
         mask: (B, H, W) int64, 255 = ignored.
-
-    Differs from the released code, which divides by the number of all pixels.
+        over: "all" divides by the number of all pixels instead, as the released code does.
     """
     if logits.shape[-2:] == mask.shape[-2:]:
         total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
@@ -200,7 +207,7 @@ def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
             total = total + F.cross_entropy(
                 large, labels[None], ignore_index=IGNORE, reduction="sum"
             )
-    return total / (mask != IGNORE).sum().clamp_min(1)
+    return total / (mask.numel() if over == "all" else (mask != IGNORE).sum().clamp_min(1))
 
 
 def _enlargement(n: int, m: int, like: Tensor) -> Tensor:

@@ -16,6 +16,17 @@ def test_ids_are_frozen():
     assert protocols.animals("fcn").id == "voc2012-fcn-6105ca97a1"
     assert protocols.camvid("fcn").id == "camvid-fcn-aa86e66de5"
     assert protocols.animals_frozen("fcn").id == "voc2012-fcn-5edb1ab99a"
+    for recipe, identity in {
+        "voc_ablation": "voc2012-ema-657cc0a3e5",
+        "voc_val": "voc2012-ema-4da78cee79",
+        "voc_val_released": "voc2012-emanet_released-6374b7506b",
+        "voc_test_coco": "coco_stuff_164k-ema-3776d86bda",
+        "voc_test_trainaug": "voc2012-ema-661468f20f",
+        "voc_test": "voc2012-ema-761f1be745",
+        "pascal_context": "pascal_context-ema-57cca74664",
+        "coco_stuff": "coco_stuff-ema-cb557344e6",
+    }.items():
+        assert protocols.PROTOCOLS[recipe]().id == identity
 
 
 def test_stating_a_default_makes_no_other_run():
@@ -32,7 +43,8 @@ def test_every_field_counts_in_the_id():
         "backbone": "resnet18", "pretrained": True, "output_stride": 8, "eval_output_stride": 8,
         "bn_momentum": 0.2, "scales": (2.0,), "crop_size": 65, "batch_size": 3, "iterations": 7,
         "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.0, "poly_power": 1.0,
-        "precision": "float32", "seed": 5,
+        "precision": "float32", "seed": 5, "start_from": "scenes-ema-44136fa355",
+        "loss_over": "all",
     }  # fmt: skip
     ids = {dataclasses.replace(RunConfig(), **{k: v}).id for k, v in changed.items()}
     # The small backbone has no options of its own.
@@ -66,6 +78,12 @@ def test_scale_shrinks_iterations_and_scored_scenes():
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"scales": ()}, r"scales are \(\)"),
         ({"scales": (0.5, -1.0)}, "scales are"),
+        pytest.param(
+            {"loss_over": "none"},
+            "loss_over is 'none'; expected 'labelled' or 'all'",
+            marks=pytest.mark.unchecked,
+        ),
+        ({"start_from": "x", "pretrained": True}, "start_from is 'x' with pretrained=True"),
         ({"head": "crf"}, "there are .*ema, .*fcn, .*non_local"),
         ({"head_options": {"num_base": 3}}, "no option 'num_base'; it has channels"),
     ],

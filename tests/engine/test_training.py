@@ -22,6 +22,7 @@ from emastudy.engine import (
     train,
 )
 from emastudy.engine import training as module
+from emastudy.engine.throughput import Timed
 from emastudy.engine.training import parameter_groups, segmentation_loss
 
 # Float32: resuming must be exact to the last bit. Dropout is on, so random states matter too.
@@ -70,11 +71,11 @@ def test_a_stopped_run_goes_on_bitwise(tmp_path, monkeypatch):
 
     losses = []
 
-    def stopping(logits, mask):
+    def stopping(*inputs):
         losses.append(1)
         if len(losses) == 15:
             raise Stop
-        return segmentation_loss(logits, mask)
+        return segmentation_loss(*inputs)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "segmentation_loss", stopping)
@@ -154,9 +155,9 @@ def test_a_nan_loss_stops_and_keeps_what_was_saved(tmp_path, monkeypatch):
     place = runtime(tmp_path, checkpoint_seconds=0.0)
     calls = []
 
-    def poisoned(logits, mask):
+    def poisoned(*inputs):
         calls.append(1)
-        return segmentation_loss(logits, mask) * (float("nan") if len(calls) == 17 else 1)
+        return segmentation_loss(*inputs) * (float("nan") if len(calls) == 17 else 1)
 
     monkeypatch.setattr(module, "segmentation_loss", poisoned)
     with pytest.raises(NonFiniteLossError, match=r"nan at iteration 17 of run scenes-ema-.*Config"):
@@ -222,6 +223,68 @@ def test_the_loss_ignores_255_and_survives_a_crop_without_labels():
     nothing.backward()
     assert nothing == 0
     assert (logits.grad == 0).all()
+
+
+def test_the_loss_over_all_pixels_is_the_released_codes():
+    logits = torch.randn(2, 3, 4, 4)
+    mask = torch.randint(3, (2, 4, 4))
+    mask[0, :3] = 255
+    expected = torch.nn.functional.cross_entropy(
+        logits, mask, ignore_index=255, reduction="none"
+    ).mean()
+    torch.testing.assert_close(segmentation_loss(logits, mask, "all"), expected)
+
+
+def test_training_averages_the_loss_as_the_config_says(tmp_path):
+    """Crops larger than the scenes are padded: a known share of their pixels is ignored."""
+    config = dataclasses.replace(TINY, crop_size=80, scales=(1.0,), iterations=1)
+    labelled, everything = (
+        train(dataclasses.replace(config, loss_over=over), runtime(tmp_path)).curves["loss"][0][1]
+        for over in ("labelled", "all")
+    )
+    assert everything == pytest.approx(labelled * (64 / 80) ** 2, rel=1e-6)
+
+
+def test_a_run_starts_from_anothers_weights(tmp_path):
+    place = runtime(tmp_path)
+    first = train(TINY, place)
+    # So slow that parameters stay; bases and batch norm's statistics move.
+    still = dataclasses.replace(
+        TINY, start_from=TINY.id, learning_rate=1e-30, weight_decay=0.0, iterations=1, seed=1
+    )
+    second = train(still, place)
+    assert_same(dict(second.network.named_parameters()), dict(first.network.named_parameters()))
+    assert train(still, place).resumed_from == 1  # its own checkpoint comes first
+
+
+def test_a_start_that_is_not_there_unfinished_or_another_network_is_named(tmp_path, monkeypatch):
+    place = runtime(tmp_path, checkpoint_seconds=0.0)
+    follower = dataclasses.replace(TINY, start_from=TINY.id, seed=1)
+    with pytest.raises(CheckpointError, match="holds no whole checkpoint; train that run first"):
+        train(follower, place)
+    train(TINY, place)
+    with pytest.raises(CheckpointError, match=r"8 classes\) is not built like this one"):
+        train(dataclasses.replace(follower, dataset_options={"num_classes": 4}), place)
+    (place.run_dir(TINY) / "checkpoint-000024").rename(tmp_path / "away")
+    with pytest.raises(CheckpointError, match="stopped at iteration 20 of 24; finish it first"):
+        train(follower, place)
+
+
+def test_time_spent_waiting_for_data_is_told_from_the_rest(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def loader():
+        for batch in range(5):
+            now[0] += 1.0
+            yield batch
+
+    timed = Timed(loader())
+    for _ in timed:
+        now[0] += 3.0
+    assert (timed.count, timed.waiting, timed.working) == (5, 5.0, 15.0)
+    assert timed.summary(8).startswith("2.0 images/s, 25% of the time waiting for data; more")
+    assert Timed([]).summary(8) == "no batch was loaded"
 
 
 def test_bad_data_in_mid_run_names_the_file(voc_root, tmp_path):

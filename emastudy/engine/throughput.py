@@ -1,0 +1,47 @@
+"""Whether training waits for its data.
+
+Floor: engine.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+Batch = TypeVar("Batch")
+
+
+class Timed(Generic[Batch]):
+    """Iterates over batches and measures how long each makes its user wait.
+
+    Args:
+        batches: A loader.
+
+    Attributes:
+        count: Batches handed out.
+        waiting: Seconds spent in waiting for them.
+        working: Seconds that the user spent between them. A GPU may go on computing while its
+            process waits, so that waiting costs no more than this, and perhaps less.
+    """
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self.count, self.waiting, self.working = 0, 0.0, 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        asked = time.monotonic()
+        for batch in self._batches:
+            got = time.monotonic()
+            self.waiting += got - asked
+            self.count += 1
+            yield batch
+            asked = time.monotonic()
+            self.working += asked - got
+
+    def summary(self, batch_size: int) -> str:
+        """Images per second, and the share of the time spent waiting, as a sentence."""
+        total = self.waiting + self.working
+        if not self.count or total <= 0:
+            return "no batch was loaded"
+        rate, share = self.count * batch_size / total, self.waiting / total
+        advice = "; more workers would help" if share > 0.1 else ""
+        return f"{rate:.1f} images/s, {share:.0%} of the time waiting for data{advice}"
