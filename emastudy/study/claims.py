@@ -913,7 +913,9 @@ def answer(*ids: str, evidence: Sequence[Evidence] | None = None) -> str:
 
 
 def decided_here(page: str) -> str:
-    """The claims that a page decides, with their rules, as a Markdown table.
+    """The claims that a page decides, with their rules, as a Markdown list.
+
+    (What a notebook prints as Markdown cannot hold a table in the book.)
 
     Args:
         page: Stem of its notebook.
@@ -924,10 +926,13 @@ def decided_here(page: str) -> str:
     ids = of_page(page)
     if not ids:
         raise ValueError(f"no claim is decided on page {page!r}; see claims.CLAIMS")
-    lines = ["| claim decided here | measure | supported if |", "|---|---|---|"]
+    lines = ["Claims decided here, by rules fixed before any run:", ""]
     for id in ids:
         claim = CLAIMS[id]
-        lines.append(f"| **{id}** {claim.statement} | {claim.measure} | {claim.rule} |")
+        lines.append(
+            f"- **{id}**: {claim.statement}. *Measure*: {claim.measure}. "
+            f"*Supported if*: {claim.rule}."
+        )
     return "\n".join(lines)
 
 
@@ -946,8 +951,8 @@ def sentence(finding: Finding, *, bootstrap: bool = False) -> str:
     part, deciding = finding.decisive, [p for p in finding.parts if p.decides]
     words = [f"{finding.where}:"] if finding.where else []
     words.append(f"{part.what}: {part.number}")
-    if bootstrap and not np.isnan(part.bootstrap[0]):
-        words.append(f"(bootstrap [{part.bootstrap[0]:+.3g}, {part.bootstrap[1]:+.3g}])")
+    if bootstrap and part.resampled:
+        words.append(f"({part.resampled})")
     text = " ".join(words) + (f", {part.seeds} seeds" if part.seeds else "")
     same = sum(p.verdict == finding.verdict for p in deciding)
     if len(deciding) > 1 and same == len(deciding) and finding.verdict == "supported":

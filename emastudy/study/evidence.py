@@ -76,9 +76,15 @@ class Part:
         if pd.isna(self.effect):
             return self.missing
         text = f"{self._format(self.effect)} {self.unit}".rstrip()
-        if pd.isna(self.interval[0]):
-            return text
-        return f"{text} [{', '.join(map(self._format, self.interval))}]"
+        return text if pd.isna(self.interval[0]) else f"{text} {self._brackets(self.interval)}"
+
+    @property
+    def resampled(self) -> str:
+        """The bootstrap's interval in the same form; "" if there is none."""
+        return "" if pd.isna(self.bootstrap[0]) else f"bootstrap {self._brackets(self.bootstrap)}"
+
+    def _brackets(self, interval: tuple[float, float]) -> str:
+        return f"[{', '.join(map(self._format, interval))}]"
 
     def _format(self, value: float) -> str:
         if not self.signed and float(value).is_integer():
@@ -171,10 +177,11 @@ class Evidence:
             options: Of the head.
         """
         found = self.measurements.get("scores", pd.DataFrame())
-        for option, value in {**_PLAIN, **(at or {})}.items() if len(found) else ():
-            found = found[found[f"at.{option}"] == value]
         if len(found):
-            found = found[found["at.split"] == found["eval_split"]]
+            fits = found["at.split"] == found["eval_split"]
+            for option, value in {**_PLAIN, **(at or {})}.items():
+                fits &= found[f"at.{option}"] == value
+            found = found[fits]
         chosen = self._select(found, head, options)
         values = chosen["miou"] if len(chosen) else pd.Series(dtype=float)
         how = [f"{key}={value}" for key, value in (at or {}).items()]

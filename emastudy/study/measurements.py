@@ -27,8 +27,14 @@ from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, View, corrupt
 from emastudy.em import expectation_maximization, reconstruct
-from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, evaluate, predict, train
-from emastudy.engine.diagnostics import effective_rank, em_inputs, responsibility_maps, unit_of
+from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, cost, evaluate, predict, train
+from emastudy.engine.diagnostics import (
+    effective_rank,
+    em_inputs,
+    responsibility_maps,
+    unit_input,
+    unit_of,
+)
 from emastudy.engine.feature_cache import CachedFeatures, evaluation_features
 from emastudy.networks import SegmentationNetwork
 from emastudy.study.records import RecordError, circumstances, config_columns, write_json
@@ -68,6 +74,7 @@ def scores(
         "at.multi_scale", "miou", "pixel_accuracy", "iou" and "confusion".
     """
     rows = []
+    trained = unit_of(network).num_iterations if any(iterations) else 0
     for split in splits:
         split = split or config.eval_split
         whole = config.load_dataset(split, runtime)
@@ -80,8 +87,8 @@ def scores(
             data: SegmentationDataset | CachedFeatures = View(whole, chosen, change)
             if config.frozen_backbone and not (kind or many or images):
                 data = evaluation_features(network, config, runtime, split)
-            if count:
-                unit_of(network).num_iterations = count
+            if any(iterations):
+                unit_of(network).num_iterations = count or trained
             found = evaluate(
                 network,
                 data,
@@ -324,6 +331,50 @@ def maps(
     return rows
 
 
+def time(
+    network: SegmentationNetwork,
+    config: RunConfig,
+    runtime: Runtime,
+    *,
+    sides: Sequence[int] = (33, 49, 65, 97, 129),
+    size: int = 513,
+    repeats: int = 5,
+) -> list[Row]:
+    """How long the EMA unit takes, alone and as a share of its network; inference, one image.
+
+    Args:
+        network: A network with an EMA unit; its weights do not matter.
+        config: Its run.
+        runtime: Where to compute.
+        sides: Heights and widths of random feature maps for the unit alone; N = side².
+        size: Height and width of the random image for the network.
+        repeats: Timed passes of each, after one that is not counted; the median counts.
+
+    Returns:
+        One row: "pixels" (N of each map), "seconds" (of the unit on each), "network_seconds" (of
+        the network on the image), "unit_seconds" (of the unit on that image's features).
+    """
+    unit = unit_of(network)
+    where = next(network.parameters()).device
+
+    def seconds(module: torch.nn.Module, x: Tensor) -> float:
+        x = x.to(where).contiguous(memory_format=torch.channels_last)
+        return cost.seconds(lambda: module(x), repeats=repeats)
+
+    with torch.inference_mode():
+        image = torch.randn(1, 3, size, size)
+        maps = [torch.randn(1, unit.conv1.in_channels, side, side) for side in sides]
+        return [
+            {
+                "at.size": size,
+                "pixels": [side**2 for side in sides],
+                "seconds": [seconds(unit, x) for x in maps],
+                "network_seconds": seconds(network, image),
+                "unit_seconds": seconds(unit, unit_input(network, image.to(where))),
+            }
+        ]
+
+
 def mutual_information(counts: Float[Tensor, "k c"]) -> float:
     """Mutual information of two discrete variables from their joint counts, in nats."""
     joint = counts / counts.sum()
@@ -338,6 +389,7 @@ MEASURES: dict[str, Callable[..., list[Row]]] = {
     "objective": objective,
     "rank": rank,
     "scores": scores,
+    "time": time,
 }
 
 

@@ -339,6 +339,23 @@ def coco_stuff(
     )
 
 
+def table1_network() -> RunConfig:
+    """The EMANet (512) of Table 1, whose time is measured: "trained" for one step on scenes.
+
+    ResNet-101 with deep stem at output stride 8. Time does not depend on the weights.
+    """
+    return RunConfig(
+        head="ema",
+        backbone="resnet101",
+        backbone_options={"deep_stem": True},
+        output_stride=8,
+        eval_output_stride=8,
+        eval_images=4,
+        batch_size=2,
+        iterations=1,
+    )
+
+
 #: The recipes by the name that notebooks and commands use.
 PROTOCOLS: dict[str, Callable[..., RunConfig]] = {
     "scenes": scenes,

@@ -119,8 +119,7 @@ def ledger_text(findings: Iterable[claims.Finding], *, verbose: bool = False) ->
             seeds = f", {part.seeds} seeds" if part.seeds else ""
             lines.append(head if verbose else f"{head}  {part.what}: {part.number}{seeds}")
             for part in finding.parts if verbose else ():
-                low, high = part.bootstrap
-                boot = "" if pd.isna(low) else f", bootstrap [{low:+.3g}, {high:+.3g}]"
+                boot = f", {part.resampled}" if part.resampled else ""
                 seeds = f", {part.seeds} seeds" if part.seeds and not part.missing else ""
                 note = "" if part.decides else " (shown beside)"
                 lines.append(

@@ -415,9 +415,9 @@ def test_robustness_is_the_smaller_fall(ema_falls, verdict):
     assert found.verdict == verdict  # non-local falls least and does not decide
     assert found.parts[1].verdict == "contradicted"
     assert found.parts[0].effect == pytest.approx(10.0 - ema_falls - 2 * NOISE.mean())
-    assert find("C6", evidence(scores=scores(table[:-21] + table[-20:]))).parts[1].verdict == (
-        "not run"
-    )
+    if verdict == "supported":
+        part = evidence(scores=scores(table[:-21] + table[-20:]))  # non-local's clean score
+        assert [p.verdict for p in find("C6", part).parts] == ["supported", "not run"]
 
 
 def test_both_ways_of_scoring_must_agree():
@@ -552,7 +552,7 @@ def test_the_answer_has_number_interval_seeds_data_set_and_verdict(mixed):
 
 def test_pages_name_their_claims():
     assert claims.of_page("21_bases_normalization") == ("C11", "C12", "C13")
-    assert claims.decided_here("33_comparisons").count("| rule, each |") == 2
+    assert claims.decided_here("33_comparisons").count("*Supported if*: rule, each.") == 2
     with pytest.raises(ValueError, match="decided on page '99_none'"):
         claims.decided_here("99_none")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import mutual_info_score
@@ -11,6 +12,8 @@ from emastudy.engine import RunConfig, train
 from emastudy.engine.diagnostics import responsibility_maps, unit_of
 from emastudy.study import RecordError, SweepError
 from emastudy.study import measurements as module
+from emastudy.study.claims import CLAIMS
+from emastudy.study.evidence import Evidence
 from emastudy.study.measurements import (
     MEASURES,
     Measurement,
@@ -175,3 +178,15 @@ def test_unknown_measures_and_options_are_named(unit_run, runtime, tmp_path):
 def test_evenly_spaced():
     assert evenly_spaced(10, 3) == [0, 3, 6]
     assert evenly_spaced(4, 0) == evenly_spaced(4, 9) == [0, 1, 2, 3]
+
+
+def test_time_is_what_the_claim_of_little_overhead_reads(unit_run, network, runtime):
+    (row,) = MEASURES["time"](network, unit_run, runtime, sides=[8, 12, 16], size=32, repeats=1)
+    assert row["pixels"] == [64, 144, 256]
+    assert all(value > 0 for value in (*row["seconds"], row["unit_seconds"]))
+    table = module.to_frame([Measurement(unit_run, "time", {}, [row], {})]).set_index("id")
+    evidence = Evidence("scenes", None, 5, pd.DataFrame(), {"time": table})
+    (found,) = CLAIMS["C8"].findings([evidence])
+    share = found.parts[2].effect
+    assert share == pytest.approx(row["unit_seconds"] / row["network_seconds"])
+    assert found.parts[1].verdict != "not run"
