@@ -181,7 +181,8 @@ class Evidence:
             fits = found["at.split"] == found["eval_split"]
             for option, value in {**_PLAIN, **(at or {})}.items():
                 fits &= found[f"at.{option}"] == value
-            found = found[fits]
+            # Scored on all images and on some, all count.
+            found = found[fits].sort_values("images", kind="stable")
         chosen = self._select(found, head, options)
         values = chosen["miou"] if len(chosen) else pd.Series(dtype=float)
         how = [f"{key}={value}" for key, value in (at or {}).items()]

@@ -71,7 +71,7 @@ def scores(
 
     Returns:
         Rows with "at.num_iterations", "at.corruption", "at.severity", "at.split",
-        "at.multi_scale", "miou", "pixel_accuracy", "iou" and "confusion".
+        "at.multi_scale", "images" (how many), "miou", "pixel_accuracy", "iou", "confusion".
     """
     rows = []
     trained = unit_of(network).num_iterations if any(iterations) else 0
@@ -105,6 +105,7 @@ def scores(
                     "at.severity": severity,
                     "at.split": split,
                     "at.multi_scale": many,
+                    "images": len(chosen),
                     "miou": found.miou,
                     "pixel_accuracy": found.pixel_accuracy,
                     "iou": found.iou,

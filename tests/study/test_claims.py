@@ -308,7 +308,7 @@ def test_the_peak_over_training_iterations(best, verdict):
     assert short.parts[0].verdict == "not run"
 
 
-def scores(rows):
+def scores(rows, images=200):
     """[(head, options, at, mIoU a seed)] as a table of scores."""
     usual = {"num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False}
     usual["split"] = "val"
@@ -316,7 +316,11 @@ def scores(rows):
         [
             (
                 scenes(head, seed=seed, **options),
-                {**{f"at.{k}": v for k, v in {**usual, **at}.items()}, "miou": float(value)},
+                {
+                    **{f"at.{k}": v for k, v in {**usual, **at}.items()},
+                    "images": images,
+                    "miou": float(value),
+                },
             )
             for head, options, at, column in rows
             for seed, value in enumerate(column)
@@ -418,6 +422,13 @@ def test_robustness_is_the_smaller_fall(ema_falls, verdict):
     if verdict == "supported":
         part = evidence(scores=scores(table[:-21] + table[-20:]))  # non-local's clean score
         assert [p.verdict for p in find("C6", part).parts] == ["supported", "not run"]
+
+
+def test_scores_on_all_images_count_before_scores_on_some():
+    some, every = ([("fcn", {}, {}, [miou])] for miou in (40.0, 50.0))
+    for order in (1, -1):
+        table = pd.concat([scores(every), scores(some, images=20)][::order])
+        assert evidence(scores=table).scores("fcn").to_dict() == {0: 50.0}
 
 
 def test_both_ways_of_scoring_must_agree():
