@@ -70,6 +70,9 @@ class RunConfig:
     eval_output_stride: int = 4
     #: Weight of the new statistics in batch norm.
     bn_momentum: float = 0.1
+    #: Normalise with batch norm's running statistics in training too and leave them as they are;
+    #: its scale and shift still learn. Numbers then do not depend on how a batch is divided.
+    freeze_bn: bool = False
 
     #: Factors by which training images are scaled, one drawn at random per image.
     scales: tuple[float, ...] = (1.0,)
@@ -91,8 +94,9 @@ class RunConfig:
     loss_over: Literal["labelled", "all"] = "labelled"
     #: Exponent of the poly schedule, lr · (1 - iteration / iterations) ** power.
     poly_power: float = 0.9
-    #: "auto" uses bfloat16 autocast where the device has it in hardware, else float32.
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    #: "auto" uses bfloat16 autocast where the device has it in hardware, else float32; "fp16"
+    #: autocasts to float16 with a scaled loss and wants a GPU.
+    precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
     #: Seed of initial weights, data order, augmentation and dropout.
     seed: int = 0
 
@@ -205,7 +209,16 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a run happens. Nothing here changes its numbers beyond rounding."""
+    """Where a run happens. Nothing here changes its numbers beyond rounding.
+
+    With two exceptions, both of dividing a batch: where batch norm is not frozen, it takes its
+    statistics from the part of the batch that is computed at once (``images_per_step``; the share
+    of one process on CPUs, while GPUs share theirs by SyncBatchNorm); and every process draws its
+    own dropout masks. See :func:`emastudy.engine.training.train`.
+
+    Raises:
+        ValueError: A field out of its range.
+    """
 
     #: Folder of the dataset, in its official layout; not needed by scenes.
     data_root: str = ""
@@ -221,16 +234,48 @@ class Runtime:
     workers: int = 0
     #: Seconds between checkpoints of a run; it ends with one in any case.
     checkpoint_seconds: float = 60.0
+    #: How many of a run's newest checkpoints are kept, beside the best one.
+    keep_checkpoints: int = 2
+    #: Iterations between validations on the split that the run is scored on; 0 = never. Their mIoU
+    #: joins the curves and says which checkpoint is the best.
+    validate_every: int = 0
+    #: Images that a process computes at once; fewer need less memory, gradients are accumulated
+    #: over the parts. 0 = the process' whole share of the batch.
+    images_per_step: int = 0
+    #: Compile the network with torch.compile: a slow start, then faster steps on GPUs.
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("threads", 0),
+            ("workers", 0),
+            ("checkpoint_seconds", 0),
+            ("keep_checkpoints", 1),
+            ("validate_every", 0),
+            ("images_per_step", 0),
+        ):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
 
     def run_dir(self, config: RunConfig) -> Path:
         """Where the run keeps its checkpoints and its TensorBoard log."""
         return Path(self.runs_dir) / config.id
 
+    def precision(self, config: RunConfig) -> Literal["bf16", "fp16", "float32"]:
+        """What the run computes in on this machine: "auto" resolved."""
+        if config.precision != "auto":
+            return config.precision
+        if self.device == "auto" and torch.cuda.is_available():
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            capabilities = torch.cpu.get_capabilities()
+            native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+        return "bf16" if native else "float32"
+
+    def autocast_dtype(self, config: RunConfig) -> torch.dtype | None:
+        """The type that matrix products are computed in; None = float32, no autocast."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision(config))
+
     def use_bf16(self, config: RunConfig) -> bool:
         """Whether the run computes under bfloat16 autocast on this machine."""
-        if config.precision != "auto":
-            return config.precision == "bf16"
-        if self.device == "auto" and torch.cuda.is_available():
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        return self.precision(config) == "bf16"

@@ -315,7 +315,8 @@ def forward(
     """Logits of normalised images, padded to 8k+1 a side for the pass, see ``pad_to_grid``."""
     height, width = image.shape[-2:]
     padded = pad_to_grid(image).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=runtime.use_bf16(config)):
+    dtype = runtime.autocast_dtype(config)
+    with torch.autocast(image.device.type, dtype, enabled=dtype is not None):
         logits: Tensor = network(padded)
     return logits[..., :height, :width]
 
@@ -337,7 +338,8 @@ def forward_features(
         config: Gives the precision.
         runtime: Gives the precision.
     """
-    with torch.autocast(maps[0].device.type, torch.bfloat16, enabled=runtime.use_bf16(config)):
+    dtype = runtime.autocast_dtype(config)
+    with torch.autocast(maps[0].device.type, dtype, enabled=dtype is not None):
         small: Tensor = network(maps)
     height, width = size
     padded = (height + -(height - 1) % 8, width + -(width - 1) % 8)

@@ -37,11 +37,11 @@ class Timed(Generic[Batch]):
             asked = time.monotonic()
             self.working += asked - got
 
-    def summary(self, batch_size: int) -> str:
-        """Images per second, and the share of the time spent waiting, as a sentence."""
+    def summary(self, images: float) -> str:
+        """Images per second, ``images`` being in a batch, and the share of time spent waiting."""
         total = self.waiting + self.working
         if not self.count or total <= 0:
             return "no batch was loaded"
-        rate, share = self.count * batch_size / total, self.waiting / total
+        rate, share = self.count * images / total, self.waiting / total
         advice = "; more workers would help" if share > 0.1 else ""
         return f"{rate:.1f} images/s, {share:.0%} of the time waiting for data{advice}"

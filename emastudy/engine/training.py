@@ -1,34 +1,44 @@
 """Training: SGD with the paper's groups and schedule, on Accelerate, with exact resume.
 
 Floor: engine.
+
+One iteration is one batch, however ``division`` divides it. What stops a run from outside is
+``interruption``'s.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from signal import SIGINT, SIGTERM, Signals
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import GradientAccumulationPlugin, set_seed
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from emastudy.datasets import IGNORE, TrainingStream, training_transform
-from emastudy.engine import checkpoints, feature_cache
+from emastudy.datasets import SegmentationDataset, TrainingStream, training_transform
+from emastudy.engine import checkpoints, division, feature_cache
 from emastudy.engine.config import RunConfig, Runtime
+from emastudy.engine.evaluation import evaluate
+from emastudy.engine.interruption import Interruption, explained, ignore_signals, leave
 from emastudy.engine.throughput import Timed
-from emastudy.networks import SegmentationNetwork
+from emastudy.networks import EMAU, SegmentationNetwork
 
 logger = logging.getLogger(__name__)
 
 # Iterations between two looks at the loss: finite? TensorBoard, curve, progress bar.
 _LOOK_EVERY = 10
+# Name of the curve that says which checkpoint is the best.
+_VALIDATION = "validation_miou"
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -42,8 +52,10 @@ class Training:
     Attributes:
         network: The trained network, on its device.
         classes: Class names, in the order of the logits.
-        curves: "loss" and "learning_rate" as lists of (iteration, value); the loss is the mean
-            over the iterations since the entry before.
+        curves: Lists of (iteration, value). "loss", "learning_rate" and, where EMA's bases or the
+            first conv of its unit get gradients, "bases_gradient" and "conv1_gradient", their
+            Euclidean norms: each but the rate is the mean over the iterations since the entry
+            before. "validation_miou", percent, where the runtime asks for it.
         seconds: Time spent training, interrupted stretches added up.
         resumed_from: Iteration at which this call took over, 0 for a run from scratch.
     """
@@ -58,6 +70,17 @@ class Training:
 def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa: B008 - frozen
     """Train a network, going on from the run's newest checkpoint where there is one.
 
+    Started in several processes (``torchrun``, ``accelerate launch``, ``notebook_launcher``), all
+    of them share the one run, with the numbers of one process up to rounding and two exceptions:
+    batch norm that is not frozen, on CPUs (``division.for_several_processes``) or with
+    ``images_per_step`` (``division.OneUpdate``); and dropout, of which each process draws its own
+    masks. Data order and augmentation are the same at any division. A run may be resumed by another
+    number of processes.
+
+    On SIGTERM or SIGINT the iteration is finished (by several processes: at most ten more, until
+    all have agreed), a checkpoint written, and the process left with status 143 or by a
+    KeyboardInterrupt. A second SIGINT ends one process at once, without a checkpoint.
+
     Args:
         config: The run.
         runtime: Where it happens.
@@ -67,20 +90,41 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite. Checkpoints from before remain.
+        CheckpointError: The run's folder cannot be written. Checkpoints from before remain.
         ValueError, FileNotFoundError: Config or data are at fault; the message says how.
+        RuntimeError: A process that loads data died.
     """
+    AcceleratorState._reset_state()  # it keeps a process' first precision; runs here may differ
+    accelerator = _accelerator(config, runtime)
+    try:
+        return _train(config, runtime, accelerator)
+    finally:
+        # notebook_launcher refuses to start, or starts strangers to each other, where a run of one
+        # process has left its state. Several processes keep theirs: it has their connection.
+        AcceleratorState._reset_state(reset_partial_state=accelerator.num_processes == 1)
+
+
+def _accelerator(config: RunConfig, runtime: Runtime) -> Accelerator:
+    precision = runtime.precision(config)
+    if precision == "fp16" and (runtime.device == "cpu" or not torch.accelerator.is_available()):
+        raise ValueError("precision is 'fp16', which wants a GPU; use 'bf16' or 'float32' on a CPU")
+    return Accelerator(
+        cpu=runtime.device == "cpu",
+        mixed_precision="no" if precision == "float32" else precision,
+        dynamo_backend="inductor" if runtime.compile else "no",
+        # Without these two a launcher's settings would divide the loss once more, and several
+        # processes would step the schedule several times.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        log_with="tensorboard",
+        project_dir=runtime.run_dir(config),
+    )
+
+
+def _train(config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> Training:
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     run_dir = runtime.run_dir(config)
-    # Accelerate keeps the precision of the process's first run for ever; runs here may differ.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        cpu=runtime.device == "cpu",
-        mixed_precision="bf16" if runtime.use_bf16(config) else "no",
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        log_with="tensorboard",
-        project_dir=run_dir,
-    )
     dataset = config.load_dataset(config.train_split, runtime)
     set_seed(config.seed)
     checkpoint = checkpoints.newest(run_dir)
@@ -90,7 +134,8 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
     ).to(memory_format=torch.channels_last)
     if config.start_from and checkpoint is None:
         checkpoints.start_from(network, Path(runtime.runs_dir) / config.start_from)
-    bare = network
+    if accelerator.num_processes > 1:
+        division.for_several_processes(network, config, accelerator)
     optimizer = torch.optim.SGD(
         parameter_groups(network, config.learning_rate, config.weight_decay),
         lr=config.learning_rate,
@@ -99,121 +144,171 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda it: (1 - it / config.iterations) ** config.poly_power
     )
+    bare = network
     network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
+    checkpoints.save_bare(accelerator, bare)
 
     start, before = 0, 0.0
-    curves: dict[str, list[tuple[int, float]]] = {"loss": [], "learning_rate": []}
+    course = _Course(config)
     if checkpoint:
         folder, manifest = checkpoint
         accelerator.load_state(str(folder))
-        start, before, curves = manifest.iteration, manifest.seconds, manifest.curves
-        logger.info("%s: goes on from iteration %d", config.id, start)
+        start, before = manifest.iteration, manifest.seconds
+        course = _Course(config, manifest, accelerator.device)
+        if accelerator.is_main_process:
+            logger.info("%s: goes on from iteration %d", config.id, start)
 
     if start < config.iterations:
-        source: Dataset[Any] = dataset
-        transform: Callable[..., Any] = training_transform(
-            dataset, scales=config.scales, crop_size=config.crop_size
-        )
-        if config.frozen_backbone:
-            source = feature_cache.training_features(bare, config, runtime)
-            transform = feature_cache.either_view
-        stream = TrainingStream(
-            source,
-            transform,
-            seed=config.seed,
-            start=start * config.batch_size,
-            stop=config.iterations * config.batch_size,
-        )
-        loader = accelerator.prepare(
-            DataLoader(
-                stream,
-                batch_size=config.batch_size,
-                num_workers=runtime.workers,
-                # A loader draws a seed when its iteration begins. Not from the global stream:
-                # a resumed run would then meet other dropout masks than an uninterrupted one.
-                generator=torch.Generator().manual_seed(config.seed),
-            )
-        )
-        accelerator.init_trackers("tensorboard")
+        if accelerator.is_main_process:
+            checkpoints.check_writable(run_dir)
+        loader, sizes = _loader(bare, dataset, config, runtime, accelerator, start)
+        watched = _watched(bare)
         began = saved = time.monotonic()
-        recent: list[Tensor] = []
-        network.train()
-        bar = tqdm(
-            total=config.iterations,
-            initial=start,
-            desc=config.id,
-            unit="it",
-            disable=not accelerator.is_main_process,
-        )
-        batches = Timed(loader)
-        for iteration, (image, mask) in enumerate(batches, start + 1):
-            image = _channels_last(image)
-            loss = segmentation_loss(network(image), mask, config.loss_over)  # under autocast
-            accelerator.backward(loss)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            recent.append(loss.detach())
-            bar.update()
-            done = iteration == config.iterations
-            if iteration % _LOOK_EVERY and not done:
-                continue
-            mean = _checked_mean(accelerator, recent, iteration, config)
-            recent = []
-            values = {"loss": mean, "learning_rate": schedule.get_last_lr()[0]}
-            for name, value in values.items():
-                curves[name].append((iteration, value))
-            accelerator.log(values, step=iteration)
-            bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
-            if done or time.monotonic() - saved >= runtime.checkpoint_seconds:
-                seconds = before + time.monotonic() - began
-                checkpoints.save(
-                    accelerator,
-                    run_dir,
-                    checkpoints.Manifest(config, dataset.classes, iteration, curves, seconds, {}),
+        _training_mode(network, config)
+        alone = accelerator.num_processes == 1
+        stop, folder = None, run_dir
+        # A launcher hands on a Ctrl-C that its processes have already got from the terminal.
+        with (
+            explained(config, runtime),
+            _tensorboard(accelerator),
+            Interruption(patient=not alone) as interruption,
+            tqdm(
+                total=config.iterations,
+                initial=start,
+                desc=config.id,
+                unit="it",
+                disable=not accelerator.is_main_process,
+            ) as bar,
+        ):
+            timed = Timed(loader)
+            batches = iter(timed)
+            for iteration in range(start + 1, config.iterations + 1):
+                parts = [next(batches) for _ in sizes]
+                loss = division.backward(
+                    accelerator, network, parts, sizes, over=config.loss_over
                 )
-                saved = time.monotonic()
-        bar.close()
-        logger.info("%s: %s", config.id, batches.summary(config.batch_size))
+                course.note("loss", loss)
+                accelerator.unscale_gradients()  # does something under fp16 alone
+                norms = {name: _gradient_norm(weights) for name, weights in watched.items()}
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                if not accelerator.optimizer_step_was_skipped:  # fp16 had overflowed
+                    for name, norm in norms.items():
+                        course.note(name, norm)
+                bar.update()
+
+                done = iteration == config.iterations
+                look = done or iteration % _LOOK_EVERY == 0
+                validate = runtime.validate_every > 0 and (
+                    done or iteration % runtime.validate_every == 0
+                )
+                # One process heeds a signal at once, several do when they look.
+                if not (look or validate or (alone and interruption.signal)):
+                    continue
+                course.check(iteration)
+                values = {}
+                if look:
+                    values = {**course.means(), "learning_rate": schedule.get_last_lr()[0]}
+                    bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+                best = False
+                if validate:
+                    values[_VALIDATION] = _validate(accelerator, network, bare, config, runtime)
+                    best = values[_VALIDATION] > course.highest(_VALIDATION)
+                course.add(iteration, values)
+                accelerator.log(values, step=iteration)
+                due = look and time.monotonic() - saved >= runtime.checkpoint_seconds
+                stop, due = _agree(accelerator, interruption.signal, due)
+                if done or due or best or stop:
+                    _check_weights(bare, iteration, config)
+                    folder = checkpoints.save(
+                        accelerator,
+                        run_dir,
+                        checkpoints.Manifest(
+                            config,
+                            dataset.classes,
+                            iteration,
+                            course.curves,
+                            before + time.monotonic() - began,
+                            course.pending(),
+                        ),
+                        keep=runtime.keep_checkpoints,
+                        best=best,
+                    )
+                    saved = time.monotonic()
+                if stop:
+                    break
         before += time.monotonic() - began
-        accelerator.end_training()
-    network = accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # autocast off again
-    return Training(network, dataset.classes, curves, before, start)
-
-
-def segmentation_loss(
-    logits: Tensor, mask: Tensor, over: Literal["labelled", "all"] = "labelled"
-) -> Tensor:
-    """Cross-entropy averaged over the pixels that are not ignored; 0 where all are.
-
-    Args:
-        logits: (B, C, H, W); if smaller than the mask they are upsampled bilinearly with aligned
-            corners, as the network does.
-        mask: (B, H, W) int64, 255 = ignored.
-        over: "all" divides by the number of all pixels instead, as the released code does.
-    """
-    if logits.shape[-2:] == mask.shape[-2:]:
-        total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
-    else:
-        # Image by image, so that the large maps stay in the processor's caches, and with bilinear
-        # interpolation as the two small matrix products that it is: three times as fast.
-        rows, columns = (
-            _enlargement(n, m, logits)
-            for n, m in zip(logits.shape[2:], mask.shape[1:], strict=True)
-        )
-        total = logits.new_zeros(())
-        for small, labels in zip(logits.contiguous(), mask, strict=True):
-            large = (rows @ small @ columns.mT)[None]
-            total = total + F.cross_entropy(
-                large, labels[None], ignore_index=IGNORE, reduction="sum"
+        if accelerator.is_main_process:
+            logger.info("%s: %s", config.id, timed.summary(config.batch_size / len(sizes)))
+        stop = stop or interruption.signal
+        if stop:
+            message = (
+                f"run {config.id} was stopped by {stop.name} after iteration {iteration} of "
+                f"{config.iterations}; start it again and it goes on from {folder}"
             )
-    return total / (mask.numel() if over == "all" else (mask != IGNORE).sum().clamp_min(1))
+            logger.warning(message)
+            leave(stop, message)
+    network = accelerator.unwrap_model(bare, keep_fp32_wrapper=False)  # autocast off again
+    return Training(network, dataset.classes, course.curves, before, start)
 
 
-def _enlargement(n: int, m: int, like: Tensor) -> Tensor:
-    """(m, n): linear interpolation with aligned corners from n samples to m, as a matrix."""
-    unit = torch.eye(n, dtype=like.dtype, device=like.device)
-    return F.interpolate(unit[None], size=m, mode="linear", align_corners=True)[0].mT
+@contextmanager
+def _tensorboard(accelerator: Accelerator) -> Iterator[None]:
+    """Keep the log open; after an error close it without a further one."""
+    accelerator.init_trackers("tensorboard")
+    try:
+        yield
+    except BaseException:
+        for tracker in accelerator.trackers:
+            with suppress(OSError):
+                tracker.finish()
+        raise
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
+def _loader(
+    network: SegmentationNetwork,
+    dataset: SegmentationDataset,
+    config: RunConfig,
+    runtime: Runtime,
+    accelerator: Accelerator,
+    start: int,
+) -> tuple[DataLoader[Any], list[int]]:
+    """This process' parts of all batches to come, and how many images a batch's parts have."""
+    share = division.Share(
+        config.iterations - start,
+        config.batch_size,
+        runtime.images_per_step,
+        accelerator.num_processes,
+        accelerator.process_index,
+    )
+    source: Dataset[Any] = dataset
+    transform: Callable[..., Any] = training_transform(
+        dataset, scales=config.scales, crop_size=config.crop_size
+    )
+    if config.frozen_backbone:
+        source = feature_cache.training_features(network, config, runtime)
+        transform = feature_cache.either_view
+    stream = TrainingStream(
+        source,
+        transform,
+        seed=config.seed,
+        start=start * config.batch_size,
+        stop=config.iterations * config.batch_size,
+    )
+    loader = DataLoader(
+        stream,
+        batch_sampler=share,
+        num_workers=runtime.workers,
+        worker_init_fn=ignore_signals,
+        pin_memory=accelerator.device.type == "cuda",
+        # A loader draws a seed when its iteration begins. Not from the global stream:
+        # a resumed run would then meet other dropout masks than an uninterrupted one.
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+    return loader, share.sizes
 
 
 def parameter_groups(
@@ -243,23 +338,123 @@ def parameter_groups(
     ]
 
 
-def _channels_last(x: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    """Images, or lists of feature maps, in the memory format that convolutions are fastest in."""
-    if isinstance(x, Tensor):
-        return x.contiguous(memory_format=torch.channels_last)
-    return [maps.contiguous(memory_format=torch.channels_last) for maps in x]
+class _Course:
+    """The course of a training so far: what its curves and its checkpoints say.
+
+    Attributes:
+        curves: Name → list of (iteration, value).
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        manifest: checkpoints.Manifest | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.config = config
+        self.curves: dict[str, list[tuple[int, float]]] = {"loss": [], "learning_rate": []}
+        self._recent: dict[str, list[Tensor]] = defaultdict(list)
+        if manifest:
+            self.curves = manifest.curves
+            for name, values in manifest.pending.items():
+                self._recent[name] = list(torch.tensor(values, device=device))
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Keep one iteration's value (a scalar tensor on its device) for the next mean."""
+        self._recent[name].append(value)
+
+    def means(self) -> dict[str, float]:
+        """Mean of every name's values since the last call."""
+        values = {name: float(torch.stack(values).mean()) for name, values in self._recent.items()}
+        self._recent.clear()
+        return values
+
+    def pending(self) -> dict[str, list[float]]:
+        """The values since the last call of :meth:`means`, for a checkpoint."""
+        return {name: torch.stack(values).tolist() for name, values in self._recent.items()}
+
+    def add(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Append to the curves."""
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append((iteration, value))
+
+    def highest(self, name: str) -> float:
+        """Highest value of a curve, -∞ where it has none."""
+        return max((value for _, value in self.curves.get(name, [])), default=float("-inf"))
+
+    def check(self, iteration: int) -> None:
+        """Raise NonFiniteLossError where one of the recent values is not finite."""
+        for name, recent in self._recent.items():
+            values = torch.stack(recent)
+            wrong = ~values.isfinite()
+            if wrong.any():
+                first = iteration - len(recent) + 1 + int(wrong.int().argmax())
+                raise _non_finite(f"{name} became {values[wrong][0].item()}", first, self.config)
 
 
-def _checked_mean(
-    accelerator: Accelerator, losses: list[Tensor], iteration: int, config: RunConfig
+def _non_finite(what: str, iteration: int, config: RunConfig) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f"the {what} at iteration {iteration} of run {config.id}; checkpoints from before are "
+        f"kept. Lower the learning rate ({config.learning_rate}) or look at the data. Config: "
+        f"{config.canonical_json()}"
+    )
+
+
+def _check_weights(network: nn.Module, iteration: int, config: RunConfig) -> None:
+    """A loss tells of broken weights one iteration late: too late for the checkpoint."""
+    for name, tensor in network.state_dict().items():
+        if not tensor.isfinite().all():
+            raise _non_finite(f"tensor {name} has become NaN or infinite", iteration, config)
+
+
+def _watched(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Curve → the parameters of EMA units whose gradient's norm it shows."""
+    units = [module for module in network.modules() if isinstance(module, EMAU)]
+    found: dict[str, list[Tensor | None]] = {
+        "bases_gradient": [unit.bases for unit in units],
+        "conv1_gradient": [weight for unit in units for weight in unit.conv1.parameters()],
+    }
+    learning = {
+        name: [w for w in weights if isinstance(w, nn.Parameter) and w.requires_grad]
+        for name, weights in found.items()
+    }
+    return {name: weights for name, weights in learning.items() if weights}
+
+
+def _gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def _training_mode(network: nn.Module, config: RunConfig) -> None:
+    network.train()
+    if config.freeze_bn:
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+
+def _validate(
+    accelerator: Accelerator,
+    network: nn.Module,
+    bare: SegmentationNetwork,
+    config: RunConfig,
+    runtime: Runtime,
 ) -> float:
-    """Mean of the recent losses over all processes; raises where one is not finite."""
-    values = accelerator.gather(torch.stack(losses)).view(-1, len(losses)).mean(dim=0)
-    if not values.isfinite().all():
-        first = iteration - len(losses) + 1 + int((~values.isfinite()).int().argmax())
-        raise NonFiniteLossError(
-            f"the loss became {values[~values.isfinite()][0].item()} at iteration {first} of run "
-            f"{config.id}; checkpoints from before are kept. Lower the learning rate "
-            f"({config.learning_rate}) or look at the data. Config: {config.canonical_json()}"
-        )
-    return float(values.mean())
+    """MIoU, percent, on the split that the run is scored on; training does not notice."""
+    dataset = feature_cache.evaluation_data(bare, config, runtime)
+    cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):  # a loader draws a seed, and dropout must not see it
+        scores = evaluate(bare, dataset, config, runtime, description="validate")
+    bare.set_output_stride(config.output_stride)
+    _training_mode(network, config)
+    return scores.miou
+
+
+def _agree(
+    accelerator: Accelerator, received: Signals | None, due: bool
+) -> tuple[Signals | None, bool]:
+    """What all processes do next: the signal that one of them got, and what the main one says."""
+    flags = [received == SIGINT, received == SIGTERM, due and accelerator.is_main_process]
+    total: Tensor = accelerator.reduce(torch.tensor(flags, device=accelerator.device).long())
+    sigint, sigterm, save = total.tolist()
+    return SIGINT if sigint else SIGTERM if sigterm else None, bool(save)

@@ -41,10 +41,10 @@ def test_every_field_counts_in_the_id():
         "dataset": "voc2012", "dataset_options": {"noise": 0.2}, "train_split": "val",
         "eval_split": "test", "eval_images": 7, "head": "fcn", "head_options": {"num_bases": 3},
         "backbone": "resnet18", "pretrained": True, "output_stride": 8, "eval_output_stride": 8,
-        "bn_momentum": 0.2, "scales": (2.0,), "crop_size": 65, "batch_size": 3, "iterations": 7,
-        "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.0, "poly_power": 1.0,
-        "precision": "float32", "seed": 5, "start_from": "scenes-ema-44136fa355",
-        "loss_over": "all",
+        "bn_momentum": 0.2, "freeze_bn": True, "scales": (2.0,), "crop_size": 65, "batch_size": 3,
+        "iterations": 7, "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.0,
+        "poly_power": 1.0, "precision": "float32", "seed": 5,
+        "start_from": "scenes-ema-44136fa355", "loss_over": "all",
     }  # fmt: skip
     ids = {dataclasses.replace(RunConfig(), **{k: v}).id for k, v in changed.items()}
     # The small backbone has no options of its own.

@@ -17,11 +17,12 @@ from emastudy.datasets import (
     whole_image_transform,
 )
 from emastudy.engine import RunConfig, Runtime, evaluate, evaluation_data, load_network, train
+from emastudy.engine import division as division_module
 from emastudy.engine import feature_cache as module
-from emastudy.engine import training as training_module
+from emastudy.engine.division import segmentation_loss
 from emastudy.engine.evaluation import forward, forward_features
 from emastudy.engine.feature_cache import either_view, evaluation_features, training_features
-from emastudy.engine.training import parameter_groups, segmentation_loss
+from emastudy.engine.training import parameter_groups
 from emastudy.study import run_one
 
 CONFIG = RunConfig(
@@ -168,7 +169,7 @@ def test_a_stopped_run_goes_on_bitwise(runtime, tmp_path, monkeypatch):
         return segmentation_loss(*inputs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_module, "segmentation_loss", stopping)
+        patch.setattr(division_module, "segmentation_loss", stopping)
         with pytest.raises(Stop):
             train(config, place)
     resumed = train(config, place)

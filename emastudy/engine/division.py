@@ -1,0 +1,213 @@
+"""One batch, however it is divided: over processes, and into parts computed one after another.
+
+Floor: engine.
+
+The loss is a mean over the valid pixels of the whole batch and the moving average of EMA's bases
+takes one step a batch, with the mean over all of its images. So any division gives the numbers of
+the undivided batch up to rounding, where nothing else in the network looks across images. Batch
+norm does, unless it is frozen (``RunConfig.freeze_bn``): see :func:`for_several_processes` and
+:class:`OneUpdate`.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+
+from emastudy.datasets import IGNORE
+from emastudy.engine.config import RunConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Share(Sampler[list[int]]):
+    """The parts of every batch that one process computes, as lists of offsets.
+
+    Args:
+        batches: Number of batches.
+        batch_size: Images per batch, over all processes.
+        images_per_step: Largest part; 0 = a process' whole share.
+        processes: Number of processes.
+        process: Index of this one.
+
+    Attributes:
+        sizes: Images of each part, over all processes. They differ by at most one per process.
+
+    Raises:
+        ValueError: The batch is too small to give every process and part an image.
+    """
+
+    def __init__(
+        self, batches: int, batch_size: int, images_per_step: int, processes: int, process: int
+    ) -> None:
+        parts = math.ceil(batch_size / (processes * images_per_step)) if images_per_step else 1
+        if batch_size < processes * parts:
+            raise ValueError(
+                f"batch_size is {batch_size}, too small for {processes} processes with {parts} "
+                f"part(s) each (images_per_step {images_per_step}): one would be empty. Start at "
+                f"most {batch_size // parts} processes or raise images_per_step"
+            )
+        self.batches, self.batch_size = batches, batch_size
+        self.process, self.parts = process, parts
+        self._cuts = np.array_split(np.arange(batch_size), processes * parts)
+        self.sizes = [sum(map(len, self._cuts[part::parts])) for part in range(parts)]
+
+    def __len__(self) -> int:
+        return self.batches * self.parts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        own = self._cuts[self.process * self.parts : (self.process + 1) * self.parts]
+        for batch in range(self.batches):
+            for part in own:
+                yield (batch * self.batch_size + part).tolist()
+
+
+class OneUpdate:
+    r"""Makes one update of the running averages out of those of several parts.
+
+    EMA's bases and batch norm's statistics move as :math:`b \leftarrow \alpha b + (1-\alpha) m`
+    with m a mean over images. That is affine in m: if every part starts from the same b, the mean
+    of the parts' results, weighted by their numbers of images, is the result for the mean over all
+    images. For EMA the common start matters twice, since b is also where its EM starts from.
+
+    For batch norm it means that running statistics move once a batch at any division. Their mean is
+    then that of the whole batch, their variance only the one within parts.
+
+    Args:
+        network: Its floating-point buffers are meant.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._buffers = [b for b in network.buffers() if b.is_floating_point()]
+        self._start = [b.clone() for b in self._buffers]
+        self._mean = [b.clone() for b in self._buffers]
+        self._images = 0
+
+    def add(self, images: int) -> None:
+        """Take in the result of a part of so many images, and go back to the start."""
+        self._images += images
+        for buffer, start, mean in zip(self._buffers, self._start, self._mean, strict=True):
+            # As an increment: what no part changed stays as it is to the last bit.
+            mean.add_(buffer - mean, alpha=images / self._images)
+            buffer.copy_(start)
+
+    def finish(self) -> None:
+        """Let the buffers have the combined result."""
+        for buffer, mean in zip(self._buffers, self._mean, strict=True):
+            buffer.copy_(mean)
+
+
+def for_several_processes(network: nn.Module, config: RunConfig, accelerator: Accelerator) -> None:
+    """Prepare a network, in place, for being trained by several processes.
+
+    Dropout: the first process draws its masks as if it were alone, the others from streams of their
+    own. Batch norm that is not frozen becomes SyncBatchNorm on GPUs, as in the released code: its
+    statistics are the whole batch's. Torch has none for CPUs, where each process takes its share's.
+    """
+    if accelerator.process_index:
+        stream = np.random.SeedSequence((config.seed, accelerator.process_index))
+        torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]))
+    if config.freeze_bn:
+        return
+    if accelerator.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    elif accelerator.is_main_process:
+        logger.warning(
+            "%s: on CPUs batch norm takes its statistics from each process' share of the batch; "
+            "for the numbers of one process use freeze_bn or GPUs",
+            config.id,
+        )
+
+
+def backward(
+    accelerator: Accelerator,
+    network: nn.Module,
+    parts: Sequence[Sequence[Any]],
+    sizes: Sequence[int],
+    *,
+    over: Literal["labelled", "all"] = "labelled",
+) -> Tensor:
+    """Leave the gradient of the whole batch's loss in the parameters.
+
+    Args:
+        accelerator: Knows the other processes.
+        network: As the accelerator has prepared it.
+        parts: (image, mask) of each part of this process' share, on any device; or, where the
+            backbone is frozen, (feature maps, mask).
+        sizes: Images of each part over all processes.
+        over: Divide the loss by the number of labelled pixels, or of all, as the released code
+            does.
+
+    Returns:
+        The loss of the whole batch, over all processes.
+    """
+    device = accelerator.device
+    counts = [torch.ones_like(m).sum() if over == "all" else (m != IGNORE).sum() for _, m in parts]
+    valid = torch.stack(counts).sum()
+    valid = accelerator.reduce(valid.to(device, non_blocking=True))
+    update = OneUpdate(network) if len(parts) > 1 else None
+    losses = []
+    for number, ((image, mask), size) in enumerate(zip(parts, sizes, strict=True), 1):
+        image = _placed(image, device)
+        mask = mask.to(device, non_blocking=True)
+        # Gradients travel between processes with the last part, for all.
+        with nullcontext() if number == len(parts) else accelerator.no_sync(network):
+            loss = segmentation_loss(network(image), mask, valid)  # prepare() added autocast
+            # Times the processes, because DistributedDataParallel takes the mean over them.
+            accelerator.backward(loss * accelerator.num_processes)
+        losses.append(loss.detach())
+        if update:
+            update.add(size)
+    if update:
+        update.finish()
+    total: Tensor = accelerator.reduce(torch.stack(losses).sum())
+    return total
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Cross-entropy averaged over the pixels that are not ignored; 0 where all are.
+
+    Args:
+        logits: (B, C, H, W); if smaller than the mask they are upsampled bilinearly with aligned
+            corners, as the network does.
+        mask: (B, H, W) int64, 255 = ignored.
+        valid: What to divide by instead, for instance where this is a part of a batch: the pixels
+            that are not ignored in the whole batch.
+    """
+    if logits.shape[-2:] == mask.shape[-2:]:
+        total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
+    else:
+        # Image by image, so that the large maps stay in the processor's caches, and with bilinear
+        # interpolation as the two small matrix products that it is: three times as fast.
+        rows, columns = (
+            _enlargement(n, m, logits)
+            for n, m in zip(logits.shape[2:], mask.shape[1:], strict=True)
+        )
+        total = logits.new_zeros(())
+        for small, labels in zip(logits.contiguous(), mask, strict=True):
+            large = (rows @ small @ columns.mT)[None]
+            total = total + F.cross_entropy(
+                large, labels[None], ignore_index=IGNORE, reduction="sum"
+            )
+    return total / ((mask != IGNORE).sum() if valid is None else valid).clamp_min(1)
+
+
+def _enlargement(n: int, m: int, like: Tensor) -> Tensor:
+    """(m, n): linear interpolation with aligned corners from n samples to m, as a matrix."""
+    unit = torch.eye(n, dtype=like.dtype, device=like.device)
+    return F.interpolate(unit[None], size=m, mode="linear", align_corners=True)[0].mT
+
+
+def _placed(x: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    """Images, or feature maps, on a device in the format that convolutions are fastest in."""
+    if isinstance(x, Tensor):
+        return x.to(device, non_blocking=True, memory_format=torch.channels_last)
+    return [maps.to(device, non_blocking=True, memory_format=torch.channels_last) for maps in x]
