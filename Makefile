@@ -20,7 +20,7 @@ help:
 	@echo "make book    build the book from what is recorded (PROFILE=scenes in a fresh clone)"
 	@echo "make test    set up, lint, types, all tests"
 	@echo "make lint    formatting, lint, types, import order of the floors"
-	@echo "make bench   time the EMA unit against its relatives, and what checkpoints cost"
+	@echo "make bench   time the EMA unit, a training step, what checkpoints cost, a sweep"
 	@echo "make clean   remove what was built (runs and records stay)"
 
 study: .venv/study
@@ -47,6 +47,7 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.units
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.safety
+	$(BIN)/python -m benchmarks.sweeping
 
 clean:
 	rm -rf book/_build book/notebooks book/generated build dist .pytest_cache .mypy_cache .ruff_cache

@@ -7,12 +7,14 @@ Floor: cli (may import everything). The options of ``train`` are the fields of `
 import dataclasses
 import inspect
 import logging
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
+import pandas as pd
 import tyro
 import yaml
 from PIL import Image
@@ -29,14 +31,17 @@ from emastudy.engine import (
     predict,
 )
 from emastudy.study import (
+    STATES,
     RecordError,
     SweepError,
-    load_records,
+    parse_executor,
     records_folder,
     run_one,
     runs_folder,
+    survey,
 )
 from emastudy.study.protocols import PROTOCOLS
+from emastudy.study.status import State
 
 app = tyro.extras.SubcommandApp()
 
@@ -245,22 +250,34 @@ def _cost(
 
 
 @app.command(name="records")
-def _records(profile: tyro.conf.Positional[str] = "") -> None:
-    """List finished runs: what was run, how it scored, when and with which source.
+def _records(
+    profile: tyro.conf.Positional[str] = "",
+    state: tuple[State, ...] = (),
+    verbose: bool = False,
+    runs_dir: str = "",
+) -> None:
+    """Show how the runs of every profile stand: finished, stale, running, interrupted, failed.
+
+    For example: emastudy records scenes --state failed
 
     Args:
-        profile: Folder of experiments/records to list; default all.
+        profile: Folder of experiments/records; default all.
+        state: List the runs that are in one of these states.
+        verbose: List all runs.
+        runs_dir: Folder of checkpoints and logs; default runs of this checkout.
     """
-    root = records_folder("")
-    folders = [root / profile] if profile else sorted(p for p in root.glob("*") if p.is_dir())
-    for folder in folders:
-        frame = load_records(folder)
-        _say(f"{folder}: {len(frame)} records")
-        if len(frame):
-            options = [c for c in frame.columns if c.startswith("head.")]
-            table = frame[["head", *options, "seed", "iterations", "miou", "seconds"]].copy()
-            table["commit"] = [record.commit for record in frame["record"]]
-            _say(table.round(2).fillna("").to_string())
+    runs = survey(records_folder(""), Path(runs_dir) if runs_dir else runs_folder())
+    runs = runs[runs["profile"] == profile] if profile else runs
+    if runs.empty:
+        raise ValueError(f"no run is known in {records_folder(profile)}; train one: make study")
+    counts = pd.crosstab(runs["profile"], runs["state"])
+    _say(counts[[s for s in STATES if s in counts]].rename_axis(columns="").to_string())
+    _say("\n" + "\n".join(f"{s}: {what}" for s, what in STATES.items() if s in counts))
+    for name in STATES:
+        listed = runs[runs["state"] == name].drop(columns="state")
+        if len(listed) and (verbose or name in state):
+            shown = listed.dropna(axis="columns", how="all").round(2).fillna("")
+            _say(f"\n{name}\n{shown.to_string(index=False)}")
 
 
 @app.command(name="claims")
@@ -288,7 +305,7 @@ def _study(
     profile: str = "quick",
     data_root: str = "",
     weights_path: str = "",
-    executor: Literal["", "local", "slurm", "none"] = "",
+    executor: str = "",
     set: Pairs = (),
     output: Path | None = None,
 ) -> None:
@@ -299,7 +316,8 @@ def _study(
         profile: File of experiments/profiles.
         data_root: Folder of the dataset, for notebooks that read one.
         weights_path: File with the backbone's ImageNet weights.
-        executor: Where runs are trained; "none" uses only what is recorded.
+        executor: Where runs are trained: local, slurm, or none, which uses only what is recorded.
+            "slurm partition=gpu gpus_per_node=1" tells Slurm what a run needs.
         set: Further parameters of the notebooks.
         output: Folder for the executed notebooks; default book/notebooks of this checkout.
     """
@@ -307,6 +325,7 @@ def _study(
     from emastudy.study.notebooks import run_notebooks
     from emastudy.study.report import write_includes
 
+    parse_executor(executor or "local")  # a slip shows now, not in the first notebook
     experiments = records_folder("").parent
     places = {"data_root": data_root, "weights_path": weights_path}
     parameters = {
@@ -405,6 +424,9 @@ def main() -> None:
         ) as error:
             logging.getLogger("emastudy").debug("traceback", exc_info=True)
             sys.exit(f"emastudy: {error}")
+        except KeyboardInterrupt:
+            sys.stderr.write("emastudy: stopped; what is finished is kept, the same goes on\n")
+            sys.exit(128 + signal.SIGINT)
 
 
 def _pairs(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -275,7 +275,3 @@ class Runtime:
     def autocast_dtype(self, config: RunConfig) -> torch.dtype | None:
         """The type that matrix products are computed in; None = float32, no autocast."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision(config))
-
-    def use_bf16(self, config: RunConfig) -> bool:
-        """Whether the run computes under bfloat16 autocast on this machine."""
-        return self.precision(config) == "bf16"

@@ -207,7 +207,7 @@ def _cached(
     config: RunConfig,
     runtime: Runtime,
 ) -> CachedFeatures:
-    bf16 = runtime.use_bf16(config)
+    dtype = runtime.autocast_dtype(config) or torch.float32
     prepared = _Prepared(dataset, crop_size)
     common = {
         "format": _FORMAT,
@@ -222,7 +222,7 @@ def _cached(
         "backbone_options": networks.backbone_defaults(config.backbone, config.head)
         | config.backbone_options,
         "weights": _weights_digest(network),
-        "dtype": "bfloat16" if bf16 else "float32",
+        "dtype": str(dtype).removeprefix("torch."),
     }
     folders = []
     for level in getattr(network.head, "levels", (-1,)):
@@ -290,7 +290,7 @@ def _build(
         bar = tqdm(loader, desc=folder.name, total=len(prepared), initial=len(done), unit="image")
         for number, (views, mask) in enumerate(bar, len(done) + 1):
             x = views.to(device).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 for stage in network.backbone.stages[: description["stage"] + 1]:
                     x = stage(x)
             maps = x.to("cpu", dtype).permute(0, 2, 3, 1).contiguous()

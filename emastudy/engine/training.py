@@ -184,9 +184,7 @@ def _train(config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> Tra
             batches = iter(timed)
             for iteration in range(start + 1, config.iterations + 1):
                 parts = [next(batches) for _ in sizes]
-                loss = division.backward(
-                    accelerator, network, parts, sizes, over=config.loss_over
-                )
+                loss = division.backward(accelerator, network, parts, sizes, over=config.loss_over)
                 course.note("loss", loss)
                 accelerator.unscale_gradients()  # does something under fp16 alone
                 norms = {name: _gradient_norm(weights) for name, weights in watched.items()}

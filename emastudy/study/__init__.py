@@ -12,17 +12,21 @@ from emastudy.study.records import (
     records_folder,
     runs_folder,
 )
-from emastudy.study.sweep import SweepError, run, run_one
+from emastudy.study.status import STATES, survey
+from emastudy.study.sweep import SweepError, parse_executor, run, run_one
 
 __all__ = [
+    "STATES",
     "Record",
     "RecordError",
     "SweepError",
     "load_measurements",
     "load_records",
     "measure",
+    "parse_executor",
     "records_folder",
     "run",
     "run_one",
     "runs_folder",
+    "survey",
 ]

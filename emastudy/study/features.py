@@ -15,6 +15,7 @@ from emastudy.datasets import Scenes, evaluation_transform
 from emastudy.engine import Runtime, load_network, train
 from emastudy.networks import SegmentationNetwork
 from emastudy.study.protocols import scenes
+from emastudy.study.status import hold
 
 
 def photograph(name: str = "astronaut", *, height: int = 128) -> Float[Tensor, "3 h w"]:
@@ -53,7 +54,8 @@ def scene_network(scale: float, runtime: Runtime, **options: Any) -> Segmentatio
         options: Of ``protocols.scenes``: seed, and options of the head.
     """
     config = scenes("ema", scale=scale, **options)
-    train(config, runtime)
+    with hold(config, None, runtime):
+        train(config, runtime)
     # Loaded rather than taken from the training, which may compute in bfloat16.
     return load_network(runtime.run_dir(config))[0]
 

@@ -38,7 +38,8 @@ from emastudy.engine.diagnostics import (
 from emastudy.engine.feature_cache import CachedFeatures, evaluation_features
 from emastudy.networks import SegmentationNetwork
 from emastudy.study.records import RecordError, circumstances, config_columns, write_json
-from emastudy.study.sweep import Executor, complete
+from emastudy.study.status import hold
+from emastudy.study.sweep import complete
 
 SCHEMA = 1
 Row = dict[str, Any]
@@ -445,7 +446,7 @@ def measure(
     records: str | Path,
     runtime: Runtime = Runtime(),  # noqa: B008 - frozen
     *,
-    executor: Executor = "local",
+    executor: str = "local",
     **options: Any,
 ) -> pd.DataFrame:
     """Make sure that every run has been measured, and return the numbers as a tidy table.
@@ -486,11 +487,12 @@ def measure_one(
     options: Mapping[str, Any],
 ) -> Path:
     """Measure one run, training it if there is no checkpoint, and write what was found."""
-    training = train(config, runtime)
+    with hold(config, Path(records), runtime):
+        training = train(config, runtime)
     network = training.network.eval()
     network.set_output_stride(config.eval_output_stride)
     rows = MEASURES[name](network, config, runtime, **options)
-    found = Measurement(config, name, dict(options), rows, circumstances(runtime.use_bf16(config)))
+    found = Measurement(config, name, dict(options), rows, circumstances(runtime.precision(config)))
     return found.write(Path(records))
 
 

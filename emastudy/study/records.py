@@ -31,7 +31,7 @@ _PACKAGES = ("accelerate", "numpy", "torch", "torchmetrics", "torchvision")
 
 
 class RecordError(ValueError):
-    """A record file cannot be trusted; the message names the file and the fix."""
+    """A record cannot be trusted, or not be written; the message names the file and the fix."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Record:
 
     Attributes:
         config: The run.
-        metrics: "miou" and "pixel_accuracy", percent.
+        metrics: Means by name, percent: "miou", "pixel_accuracy", and since they exist
+            "mean_accuracy" and "frequency_weighted_iou".
         iou: IoU per class, 0-1; None for a class neither present nor predicted.
         confusion: Pixel counts, [true class][predicted class].
         curves: Name → list of (iteration, value).
@@ -67,7 +68,11 @@ class Record:
     created: str
 
     def write(self, folder: Path) -> Path:
-        """Write ``folder/ID.json`` atomically: it is whole or it is not there."""
+        """Write ``folder/ID.json`` atomically: it is whole or it is not there.
+
+        Raises:
+            RecordError: The disk is full or read-only; a record from before stays as it was.
+        """
         values = {"schema": SCHEMA, "id": self.config.id, **dataclasses.asdict(self)}
         values["config"] = self.config.to_dict()
         return write_json(folder / f"{self.config.id}.json", values)
@@ -158,29 +163,58 @@ def write_json(path: Path, values: dict[str, Any]) -> Path:
     """Write a JSON file atomically: it is whole or it is not there.
 
     Raises:
+        RecordError: The disk is full or read-only; a file from before stays as it was.
         ValueError: A number that JSON does not have (NaN, infinity).
     """
     text = _compact_lists(json.dumps(values, indent=1, allow_nan=False))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(partial).chmod(0o644)
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RecordError(
+            f"{path} cannot be written ({error}). Free space there or make the folder writable, "
+            "then run again: the trained network is kept, nothing is trained twice"
+        ) from error
     return path
 
 
-def circumstances(bf16: bool) -> dict[str, Any]:
+def check_writable(folder: Path, choice: str = "another folder of records") -> None:
+    """Make a folder and try to write in it, before hours of work for it.
+
+    Args:
+        folder: The folder.
+        choice: What may be given instead, for the message.
+
+    Raises:
+        RecordError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+            file.flush()
+    except OSError as error:
+        raise RecordError(
+            f"folder {folder} cannot be written ({error}). Free space there, make it writable, or "
+            f"choose {choice}; then run again"
+        ) from error
+
+
+def circumstances(precision: str) -> dict[str, Any]:
     """The fields of a record that say where and with what it was made.
 
     Args:
-        bf16: Whether the run computed under bfloat16 autocast.
+        precision: What the run computed in, see ``Runtime.precision``.
     """
     package = Path(emastudy.__file__).parent
     return {
@@ -189,7 +223,8 @@ def circumstances(bf16: bool) -> dict[str, Any]:
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "precision": "bf16" if bf16 else "float32",
+            "precision": precision,
+            "processes": int(os.environ.get("WORLD_SIZE", "1")),
             "system": f"{platform.system()} {platform.machine()}",
         },
         "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},

@@ -13,7 +13,9 @@ import pandas as pd
 import yaml
 
 from emastudy.study import claims
+from emastudy.study.estimates import estimates_table
 from emastudy.study.evidence import Verdict
+from emastudy.study.protocols import PROTOCOLS
 from emastudy.study.records import load_records
 from emastudy.study.statistics import paired_differences, summarize
 
@@ -166,7 +168,7 @@ def book_pages(toc: Path) -> list[str]:
 
 
 def write_includes(records: Path, folder: Path) -> None:
-    """Write the ledger that the front page includes, from the committed records.
+    """Write what pages include: the ledger, from the committed records, and estimates of cost.
 
     Args:
         records: ``experiments/records``, beside whose parent lies ``book/_toc.yml``.
@@ -177,3 +179,4 @@ def write_includes(records: Path, folder: Path) -> None:
     pages = book_pages(experiments.parent / "book" / "_toc.yml")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ledger.md").write_text(ledger_table(findings, pages) + "\n")
+    (folder / "estimates.md").write_text(estimates_table(PROTOCOLS) + "\n")

@@ -99,5 +99,5 @@ def test_unknown_fields_are_errors():
 
 
 def test_precision_may_be_forced():
-    assert Runtime().use_bf16(RunConfig(precision="bf16"))
-    assert not Runtime().use_bf16(RunConfig(precision="float32"))
+    assert Runtime().precision(RunConfig(precision="bf16")) == "bf16"
+    assert Runtime().precision(RunConfig(precision="float32")) == "float32"

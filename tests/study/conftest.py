@@ -35,5 +35,5 @@ def make_record(config, miou=50.0):
         curves={"loss": [(10, 1.5), (20, 0.5)]},
         seconds={"train": 12.0, "evaluate": 1.0},
         parameters=10,
-        **circumstances(False),
+        **circumstances("float32"),
     )

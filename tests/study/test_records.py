@@ -88,7 +88,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tiny, tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RecordError, match="No space.*Free space there"):
         make_record(tiny, miou=2.0).write(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert Record.read(path).metrics["miou"] == 1.0
