@@ -4,7 +4,7 @@ Floor: study (imports matplotlib and seaborn).
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,6 +15,7 @@ import seaborn as sns
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from scipy.stats import gmean
 
 from emastudy.study.scaling import fit_exponent
@@ -175,3 +176,231 @@ def animate(
 def _t_interval(values: pd.Series) -> tuple[float, float]:
     _, low, high = mean_interval(values)
     return low, high
+
+
+def leads(
+    frame: pd.DataFrame,
+    *,
+    ax: Axes,
+    xlabel: str,
+    marks: pd.DataFrame | None = None,
+    mark_label: str = "published",
+) -> None:
+    """Differences to rivals with their intervals: a block a rival, a line a method, zero drawn.
+
+    Args:
+        frame: Columns "rival", "method", "difference", "low", "high".
+        ax: Where to draw; about 0.2 inches of height a line are readable.
+        xlabel: Name and unit of the difference.
+        marks: Columns "rival", "difference": values from elsewhere, without intervals.
+        mark_label: What they are.
+    """
+    methods, rivals = list(frame["method"].unique()), list(frame["rival"].unique())
+    step = 0.8 / (len(methods) + (marks is not None))
+    for number, method in enumerate(methods):
+        part = frame[frame["method"] == method].set_index("rival").reindex(rivals)
+        heights = [-(row - 0.4 + (number + 0.5) * step) for row in range(len(rivals))]
+        ax.hlines(heights, part["low"], part["high"], color=f"C{number}", alpha=0.5)
+        ax.plot(part["difference"], heights, "o", color=f"C{number}", label=method)
+    if marks is not None:
+        marks = marks[marks["rival"].isin(rivals)]
+        heights = [-(rivals.index(rival) + 0.4 - step / 2) for rival in marks["rival"]]
+        ax.plot(marks["difference"], heights, "D", color="0.35", mfc="none", label=mark_label)
+    for row in range(1, len(rivals)):
+        ax.axhline(0.5 - row, color="0.9", lw=0.7)
+    ax.axvline(0, color="0.3", lw=1)
+    ax.set(xlabel=xlabel, yticks=[-row for row in range(len(rivals))], yticklabels=rivals)
+    ax.set_ylim(0.5 - len(rivals), 0.5)
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def tradeoff(
+    frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family: Callable[[str], bool]
+) -> None:
+    """Score against cost, one point a method with its interval, the legend best first.
+
+    Args:
+        frame: Index = method; columns "cost" (positive), "mean", "low", "high".
+        ax: Where to draw; the legend stands to its right.
+        xlabel: Name and unit of the cost, drawn on a logarithmic axis.
+        ylabel: Name and unit of the score.
+        family: Methods that are variants of one another: they share a colour, not a marker.
+    """
+    shapes, colours = iter("osD^vP"), iter(f"C{number}" for number in range(1, 8))
+    style = {m: ("C0", next(shapes)) if family(m) else (next(colours), "o") for m in frame.index}
+    for method, row in frame.sort_values("mean", ascending=False).iterrows():
+        colour, shape = style[method]
+        ax.vlines(row["cost"], row["low"], row["high"], color=colour, alpha=0.5)
+        label = f"{method}: {row['mean']:.1f}"
+        ax.plot(
+            row["cost"], row["mean"], shape, color=colour, ms=7, mec="0.2", mew=0.5, label=label
+        )
+    ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.xaxis.set_major_formatter("{x:,g}")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def matrix(
+    frame: pd.DataFrame,
+    *,
+    ax: Axes,
+    label: str,
+    around_zero: bool = False,
+    decimals: int = 0,
+) -> None:
+    """A table of numbers as colours, with the numbers in it.
+
+    Args:
+        frame: Index and columns name the rows and columns.
+        ax: Where to draw.
+        label: Name and unit of the numbers.
+        around_zero: Differences: two colours that meet at zero, and signs.
+        decimals: Of the numbers.
+    """
+    sign = "+" if around_zero else ""
+    colours = {"cmap": "RdBu", "center": 0} if around_zero else {"cmap": "Blues"}
+    sns.heatmap(
+        frame,
+        annot=True,
+        fmt=f"{sign}.{decimals}f",
+        annot_kws={"fontsize": 8},
+        cbar_kws={"label": label},
+        linewidths=0.5,
+        ax=ax,
+        **colours,
+    )
+    ax.set(xlabel=frame.columns.name or "", ylabel=frame.index.name or "")
+    ax.tick_params(axis="x", rotation=45, length=0)
+    ax.tick_params(axis="y", rotation=0, length=0)
+    for tick in ax.get_xticklabels():
+        tick.set(ha="right", rotation_mode="anchor")
+    ax.grid(visible=False)
+
+
+def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, ax: Axes, ylabel: str) -> None:
+    """Mean over seeds as a bar, every seed as a dot: for seeds too few for an interval.
+
+    Args:
+        frame: One row a run and group.
+        x: Column that names the groups along the axis.
+        y: Column of the values.
+        hue: Column that tells the bars of a group apart.
+        ax: Where to draw.
+        ylabel: Name and unit of y.
+    """
+    sns.barplot(frame, x=x, y=y, hue=hue, errorbar=None, ax=ax, alpha=0.75, saturation=1)
+    sns.stripplot(
+        frame, x=x, y=y, hue=hue, dodge=True, jitter=False, size=3.5, ax=ax,
+        legend=False, palette=["0.15"] * frame[hue].nunique(),
+    )  # fmt: skip
+    ax.set(xlabel="", ylabel=ylabel)
+    ax.grid(axis="x", visible=False)
+    for tick in ax.get_xticklabels():
+        tick.set(rotation=45, ha="right", rotation_mode="anchor")
+    ax.legend(title=None, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def ranking(
+    values: pd.Series,
+    *,
+    ax: Axes,
+    xlabel: str,
+    own: Sequence[bool],
+    sure: Sequence[bool],
+) -> None:
+    """A published table as dots, best on top, each with its number.
+
+    Args:
+        values: Index = label.
+        ax: Where to draw.
+        xlabel: Name and unit of the values.
+        own: Which rows are the paper's own method: drawn in colour.
+        sure: Which numbers are confirmed: filled dots; the others are open.
+    """
+    order = values.to_numpy().argsort(kind="stable")
+    low = float(values.min())
+    for place, row in enumerate(order):
+        colour = "C1" if own[row] else "0.35"
+        value = float(values.iloc[row])
+        ax.plot(value, place, "o", color=colour, mfc=colour if sure[row] else "white", ms=6)
+        ax.annotate(
+            f"{value:.1f}", (value, place), xytext=(7, 0), textcoords="offset points",
+            va="center", fontsize=8, color=colour,
+        )  # fmt: skip
+    span = float(values.max()) - low
+    ax.set_xlim(low - 0.06 * span, low + 1.14 * span)
+    ax.set(xlabel=xlabel, yticks=range(len(order)), yticklabels=values.index[order])
+    ax.set_ylim(-0.6, len(order) - 0.4)
+    ax.tick_params(axis="y", length=0)
+    if not all(sure):
+        ax.plot([], "o", color="0.35", mfc="white", ms=6, label="recalled, unverified")
+        ax.legend(loc="lower right")
+
+
+def error_map(mask: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Where a prediction is wrong: RGB (H, W, 3), wrong orange, right white, ignored (255) grey."""
+    picture = np.full((*mask.shape, 3), 255, dtype=np.uint8)
+    picture[mask != predicted] = (213, 94, 0)
+    picture[mask == 255] = 200
+    return picture
+
+
+def keep_in_view(ax: Axes, values: pd.Series) -> None:
+    """Frame the horizontal axis on single runs: the t-interval of two seeds, many times their
+    spread, is cut at the axes instead of flattening everything else.
+    """
+    low, high = float(values.min()), float(values.max())
+    margin = 0.25 * max(high - low, 1)
+    ax.set_xlim(low - margin, high + margin)
+
+
+def prediction_rows(
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    guesses: Mapping[str, Sequence[np.ndarray]],
+    *,
+    classes: Sequence[str],
+    colors: Sequence[tuple[int, int, int]],
+    labels: Sequence[str],
+    title: str,
+) -> Figure:
+    """A row an image: photograph, truth, and for each method its prediction and its errors.
+
+    Args:
+        images: (H, W, 3) uint8.
+        masks: (H, W) class indices, 255 = ignored.
+        guesses: Method → predicted classes, one (H, W) an image.
+        classes: Class names, for the legend of colours.
+        colors: RGB per class.
+        labels: What stands beside each row.
+        title: Of the figure.
+    """
+    height, width = images[0].shape[:2]
+    columns = 2 + 2 * len(guesses)
+    size = 10 / columns
+    rows_tall = len(images) * (size * height / width + 0.04)
+    figure, axes = plt.subplots(
+        len(images), columns, figsize=(10.3, rows_tall + 1.1), squeeze=False
+    )
+    for number, (row, image, mask) in enumerate(zip(axes, images, masks, strict=True)):
+        pictures = [("photograph", image), ("truth", colorize(mask, colors))]
+        for method, predicted in guesses.items():
+            pictures.append((method, colorize(predicted[number], colors)))
+            pictures.append((f"errors of {method}", error_map(mask, predicted[number])))
+        for ax, (name, picture) in zip(row, pictures, strict=True):
+            ax.imshow(picture)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if number == 0:
+                ax.set_title(name, fontsize=9)
+        row[0].set_ylabel(labels[number], fontsize=8)
+    handles = [
+        Patch(color=f"#{red:02x}{green:02x}{blue:02x}", label=name)
+        for name, (red, green, blue) in zip(classes, colors, strict=True)
+    ]
+    handles.append(Patch(color="C1", label="wrong"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8)
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,101 @@
+"""What the figures draw is what the numbers say."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from emastudy.study import plotting
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+def test_every_lead_stands_in_its_rivals_block(ax):
+    frame = pd.DataFrame(
+        [
+            ("FCN", "EMA, detached", 1.0, 0.5, 1.5),
+            ("PSANet", "EMA, detached", -2.0, -2.5, -1.5),
+            ("PSANet", "EMA, unrolled", 3.0, 2.0, 4.0),
+        ],
+        columns=["rival", "method", "difference", "low", "high"],
+    )
+    marks = pd.DataFrame({"rival": ["PSANet", "not run"], "difference": [1.5, 9.0]})
+    plotting.leads(frame, ax=ax, xlabel="mIoU", marks=marks)
+    drawn = {
+        line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        for line in ax.lines
+    }
+    rows = [tick.get_text() for tick in ax.get_yticklabels()]
+
+    def block(value, height):
+        return rows[round(-height)], value
+
+    detached = {block(v, h) for v, h in drawn["EMA, detached"] if not np.isnan(v)}
+    assert detached == {("FCN", 1.0), ("PSANet", -2.0)}
+    assert {block(v, h) for v, h in drawn["EMA, unrolled"] if not np.isnan(v)} == {("PSANet", 3)}
+    assert {block(v, h) for v, h in drawn["published"]} == {("PSANet", 1.5)}
+    heights = [h for points in drawn.values() for v, h in points if rows[round(-h)] == "PSANet"]
+    assert len(set(heights[:3])) == 3, "no two stand on one line"
+
+
+def test_a_ranking_has_the_best_on_top_and_recalled_numbers_open(ax):
+    values = pd.Series({"B": 2.0, "A": 3.0, "C": 1.0})
+    plotting.ranking(
+        values, ax=ax, xlabel="mIoU", own=[False, True, False], sure=[True, True, False]
+    )
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["C", "B", "A"]
+    dots = [line for line in ax.lines if len(line.get_xdata())]
+    assert [line.get_markerfacecolor() != "white" for line in dots] == [False, True, True]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["recalled, unverified"]
+    assert [line.get_color() == "C1" for line in dots] == [False, False, True]
+    assert [text.get_text() for text in ax.texts] == ["1.0", "2.0", "3.0"]
+
+
+def test_variants_share_a_colour_and_no_two_points_look_alike(ax):
+    names = ["FCN", "A²", "EMA, detached", "EMA, unrolled"]
+    frame = pd.DataFrame({"cost": [1.0, 2, 3, 3], "mean": [1.0, 2, 3, 4]}, index=names)
+    frame = frame.assign(low=frame["mean"] - 1, high=frame["mean"] + 1)
+    plotting.tradeoff(
+        frame, ax=ax, xlabel="cost", ylabel="mIoU", family=lambda name: name.startswith("EMA")
+    )
+    looks = {
+        line.get_label().split(":")[0]: (line.get_color(), line.get_marker()) for line in ax.lines
+    }
+    assert len(set(looks.values())) == 4
+    assert looks["EMA, detached"][0] == looks["EMA, unrolled"][0]
+    assert ax.get_legend().get_texts()[0].get_text() == "EMA, unrolled: 4.0"
+
+
+def test_errors_are_orange_right_is_white_and_ignored_is_grey():
+    mask = np.array([[0, 1, 255]], dtype=np.uint8)
+    drawn = plotting.error_map(mask, np.array([[0, 0, 0]], dtype=np.uint8))
+    assert drawn[0, 0].tolist() == [255, 255, 255]
+    assert drawn[0, 1].tolist() == [213, 94, 0]
+    assert len(set(drawn[0, 2])) == 1
+    assert drawn[0, 2, 0] < 255
+
+
+def test_rows_of_predictions_name_their_pictures_and_colours():
+    image, mask = np.zeros((6, 8, 3), np.uint8), np.zeros((6, 8), np.uint8)
+    figure = plotting.prediction_rows(
+        [image] * 2,
+        [mask] * 2,
+        {"FCN": [mask, mask], "EMA": [mask, mask + 1]},
+        classes=("sky", "road"),
+        colors=[(1, 2, 3), (4, 5, 6)],
+        labels=["image 3", "image 9"],
+        title="Predictions",
+    )
+    axes = np.array(figure.axes).reshape(2, 6)
+    titles = [ax.get_title() for ax in axes[0]]
+    assert titles == ["photograph", "truth", "FCN", "errors of FCN", "EMA", "errors of EMA"]
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["image 3", "image 9"]
+    drawn = axes[1, 4].images[0].get_array()
+    assert (drawn == (4, 5, 6)).all()
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["sky", "road", "wrong"]
+    plt.close(figure)
