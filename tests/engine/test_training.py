@@ -285,8 +285,8 @@ def test_time_spent_waiting_for_data_is_told_from_the_rest(monkeypatch):
     for _ in timed:
         now[0] += 3.0
     assert (timed.count, timed.waiting, timed.working) == (5, 5.0, 15.0)
-    assert timed.summary(8).startswith("2.0 images/s, 25% of the time waiting for data; more")
-    assert Timed([]).summary(8) == "no batch was loaded"
+    assert timed.summary(8.0).startswith("2.0 images/s, 25% of the time waiting for data; more")
+    assert Timed([]).summary(8.0) == "no batch was loaded"
 
 
 def test_bad_data_in_mid_run_names_the_file(voc_root, tmp_path):
