@@ -138,9 +138,10 @@ def _digest(notebook: Path, values: Mapping[str, Any], experiments: Path, profil
     shown = {name: value for name, value in values.items() if name not in _HOW}
     digest.update(notebook.read_bytes() + repr(sorted(shown.items())).encode())
     digest.update(source_digest(("em", "networks", "datasets", "engine", "study")).encode())
-    for record in sorted((experiments / "records").glob("*/*.json")):
+    records = experiments / "records"
+    for record in sorted(records.rglob("*.json")):
         # Records of its own profile a notebook makes itself; smoke and quick are nobody's evidence.
-        if record.parent.name not in (profile, "smoke", "quick"):
+        if record.relative_to(records).parts[0] not in (profile, "smoke", "quick"):
             digest.update(record.read_bytes())
     return digest.hexdigest()
 
