@@ -6,6 +6,7 @@ can; the tests concerned are marked ``unchecked`` and run with SHAPE_CHECKS=0, a
 
 import functools
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
+
+# Started in the background, a shell has processes ignore Ctrl-C; tests of Ctrl-C must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("emastudy", deadline=None, max_examples=30, print_blob=True)
 settings.load_profile("emastudy")
