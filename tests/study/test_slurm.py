@@ -56,10 +56,10 @@ def test_a_notebook_sends_its_sweep_through_a_restart_of_the_controller(node, ro
         assert sweep.communicate()[1].count("Error") == 0
     assert sweep.returncode == 0
     made = [Record.read(path) for path in records.glob("*.json")]
-    assert len(made) == 6
+    assert len(made) == 8
     logs = [path.read_text() for path in (tmp_path / "runs").glob("scenes-ema-*/log")]
-    assert len(logs) == 6
-    assert all("is done" in log for log in logs)
+    assert len(logs) == 8
+    assert sum("is done" in log for log in logs) >= 4  # the others' newest job has measured them
 
 
 def test_requeued_runs_end_as_undisturbed_ones_and_a_cancelled_one_is_reported(
