@@ -127,6 +127,14 @@ def resume_now(job, run_dir):
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
 
 
+def within_minutes(condition):
+    """Wait for a condition, but not for ever: a test that hangs says nothing."""
+    end = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < end, "still waiting after five minutes"
+        time.sleep(0.1)
+
+
 def test_ctrl_c_cancels_the_jobs(node, tiny, runtime, tmp_path):
     script = (
         "import dataclasses, sys; sys.path.insert(0, sys.argv[1]);"
@@ -136,15 +144,16 @@ def test_ctrl_c_cancels_the_jobs(node, tiny, runtime, tmp_path):
         "Runtime(runs_dir=sys.argv[3], device='cpu'), executor='slurm')"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), tmp_path / "records"]
+
+    def states():
+        return set(survey(tmp_path, Path(runtime.runs_dir))["state"])
+
     with subprocess.Popen(
         [*command, runtime.runs_dir], stderr=subprocess.DEVNULL, env=os.environ
     ) as process:
-        while "running" not in set(survey(tmp_path, Path(runtime.runs_dir))["state"]):
-            assert process.poll() is None
-            time.sleep(0.1)
+        within_minutes(lambda: "running" in states() or process.poll() is not None)
         process.send_signal(2)
-    while "running" in set(survey(tmp_path, Path(runtime.runs_dir))["state"]):
-        time.sleep(0.1)
+    within_minutes(lambda: "running" not in states())
     assert survey(tmp_path, Path(runtime.runs_dir))["state"].tolist() == ["interrupted"]
 
 
