@@ -48,7 +48,7 @@ def test_only_runs_of_the_protocol_count_as_ours(tmp_path):
         "miou": 52.0,
     }
     for config in (ours, dataclasses.replace(ours, batch_size=3)):
-        Measurement(config, "scores", {}, [row], circumstances(False)).write(tmp_path)
+        Measurement(config, "scores", {}, [row], circumstances("float32")).write(tmp_path)
     found = tables.paper_scores(tmp_path)
     assert found[["table", "seed", "miou", "published"]].values.tolist() == [
         ["Table 3", 1, 52.0, 53.1]
