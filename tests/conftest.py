@@ -48,37 +48,34 @@ def root() -> Path:
     return ROOT
 
 
+def shared(*parts: str) -> Path:
+    """Something real that lies beside the project; the test that wants it skips where it is not."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"absent: {path} (EMASTUDY_DATA says where to look)")
+    return path
+
+
 @pytest.fixture(scope="session")
 def paper_claims() -> list[str]:
     """The rows of the list of claims that was written before any run."""
-    path = SHARED / "paper" / "CLAIMS.md"
-    if not path.is_file():
-        pytest.skip(f"the list of claims is absent: no {path} (set EMASTUDY_DATA)")
-    return [line for line in path.read_text().splitlines() if line.startswith("| C")]
+    lines = shared("paper", "CLAIMS.md").read_text().splitlines()
+    return [line for line in lines if line.startswith("| C")]
 
 
 @pytest.fixture(scope="session")
 def animals_root() -> Path:
-    folder = SHARED / "data" / "voc2012-animals"
-    if not folder.is_dir():
-        pytest.skip(f"real photographs are absent: no {folder} (set EMASTUDY_DATA)")
-    return folder
+    return shared("data", "voc2012-animals")
 
 
 @pytest.fixture(scope="session")
 def camvid_root() -> Path:
-    folder = SHARED / "data" / "camvid"
-    if not folder.is_dir():
-        pytest.skip(f"CamVid is absent: no {folder} (set EMASTUDY_DATA)")
-    return folder
+    return shared("data", "camvid")
 
 
 @pytest.fixture(scope="session")
 def mobilenet_weights() -> Path:
-    path = SHARED / "weights" / "mobilenet_v2_imagenet_features.pth"
-    if not path.is_file():
-        pytest.skip(f"ImageNet weights are absent: no {path} (set EMASTUDY_DATA)")
-    return path
+    return shared("weights", "mobilenet_v2_imagenet_features.pth")
 
 
 @pytest.fixture

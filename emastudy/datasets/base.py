@@ -14,6 +14,15 @@ from torchvision.tv_tensors import Image, Mask
 IGNORE = 255
 
 
+def voc_color(index: int) -> tuple[int, int, int]:
+    """Colour of a class in VOC's palette: the bits of the index, dealt to R, G and B in turn."""
+    rgb = [0, 0, 0]
+    for bit in range(8):
+        for channel in range(3):
+            rgb[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
+    return rgb[0], rgb[1], rgb[2]
+
+
 class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     """Images with a class index per pixel.
 
@@ -37,9 +46,9 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     citation: ClassVar[str]
 
     @classmethod
-    @abstractmethod
     def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
-        """One RGB triple (0-255) per class, for drawing masks."""
+        """One RGB triple (0-255) per class, for drawing masks; VOC's colour map by default."""
+        return [voc_color(index) for index in range(len(classes))]
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -69,11 +78,7 @@ class View(SegmentationDataset):
         self.change = change
         self.name, self.classes = dataset.name, dataset.classes
         self.mean, self.std = dataset.mean, dataset.std
-
-    @classmethod
-    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
-        """A view alone has no colours: ask the dataset's class."""
-        raise NotImplementedError("ask view.dataset.palette")
+        self.palette = dataset.palette  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from emastudy.datasets.base import IGNORE
+from emastudy.datasets.base import IGNORE, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import (
     FileDataset,
@@ -22,7 +22,7 @@ from emastudy.datasets.files import (
     read_mat,
     require_folder,
 )
-from emastudy.datasets.voc import VOC_CLASSES, voc_color
+from emastudy.datasets.voc import VOC_CLASSES
 
 # Names of the ids 1-182, things first; those in _EMPTY occur in COCO's numbering only.
 _IDS = """

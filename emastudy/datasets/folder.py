@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from emastudy.datasets.base import IGNORE
+from emastudy.datasets.base import IGNORE, voc_color
 from emastudy.datasets.files import (
     SUFFIXES,
     FileDataset,
@@ -19,7 +19,6 @@ from emastudy.datasets.files import (
     read_list,
     require_folder,
 )
-from emastudy.datasets.voc import voc_color
 
 #: The file that describes a root.
 DESCRIPTION = "dataset.yaml"
@@ -78,7 +77,7 @@ class Folder(FileDataset):
     @classmethod
     def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
         """VOC's colour map: without the root nobody knows better (see ``colors``)."""
-        return [voc_color(c) for c in range(len(classes))]
+        return super(FileDataset, cls).palette(classes)
 
     @classmethod
     def locate(cls, root: Path) -> Path:

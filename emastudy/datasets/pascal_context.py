@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from emastudy.datasets.base import voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, Pair, read_list, read_mat, require_folder
-from emastudy.datasets.voc import voc_color
 
 # Label in the original files (1-459, alphabetical) → class.
 _LABELS = {

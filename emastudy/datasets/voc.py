@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from emastudy.datasets.base import IGNORE
+from emastudy.datasets.base import IGNORE, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import (
     FileDataset,
@@ -25,15 +25,6 @@ VOC_CLASSES = (
     *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
     *("sheep", "sofa", "train", "tvmonitor"),
 )
-
-
-def voc_color(index: int) -> tuple[int, int, int]:
-    """Colour of a class in VOC's palette: the bits of the index, dealt to R, G and B in turn."""
-    rgb = [0, 0, 0]
-    for bit in range(8):
-        for channel in range(3):
-            rgb[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
-    return rgb[0], rgb[1], rgb[2]
 
 
 class VOC2012(FileDataset):

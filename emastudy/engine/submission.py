@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset
-from emastudy.datasets.voc import VOC2012, VOC_CLASSES, voc_color
+from emastudy.datasets.base import voc_color
+from emastudy.datasets.voc import VOC2012, VOC_CLASSES
 
 logger = logging.getLogger(__name__)
 

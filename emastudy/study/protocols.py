@@ -51,6 +51,26 @@ def scenes(
     )
 
 
+def _photographs(
+    head: str, seed: int, scale: float, head_options: dict[str, Any], **fields: Any
+) -> RunConfig:
+    """What the recipes for photographs share that two CPU cores can train."""
+    return RunConfig(
+        head=head,
+        head_options={"channels": 256, **head_options},
+        backbone="mobilenet_v2",
+        pretrained=True,
+        output_stride=16,
+        eval_output_stride=8,
+        bn_momentum=0.03,
+        scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
+        crop_size=257,
+        iterations=max(2, round(500 * scale)),
+        seed=seed,
+        **fields,
+    )
+
+
 def animals(
     head: str = "ema", *, seed: int = 0, scale: float = 1.0, **head_options: Any
 ) -> RunConfig:
@@ -63,21 +83,14 @@ def animals(
 
     Cost: about 12 minutes on one CPU core with bfloat16.
     """
-    return RunConfig(
+    return _photographs(
+        head,
+        seed,
+        scale,
+        head_options,
         dataset="voc2012",
         dataset_options={"classes": list(ANIMALS)},
         train_split="trainaug",
-        head=head,
-        head_options={"channels": 256, **head_options},
-        backbone="mobilenet_v2",
-        pretrained=True,
-        output_stride=16,
-        eval_output_stride=8,
-        bn_momentum=0.03,
-        scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
-        crop_size=257,
-        iterations=max(2, round(500 * scale)),
-        seed=seed,
     )
 
 
@@ -92,20 +105,7 @@ def camvid(
 
     Cost: about 12 minutes on one CPU core with bfloat16.
     """
-    return RunConfig(
-        dataset="camvid",
-        head=head,
-        head_options={"channels": 256, **head_options},
-        backbone="mobilenet_v2",
-        pretrained=True,
-        output_stride=16,
-        eval_output_stride=8,
-        bn_momentum=0.03,
-        scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
-        crop_size=257,
-        iterations=max(2, round(500 * scale)),
-        seed=seed,
-    )
+    return _photographs(head, seed, scale, head_options, dataset="camvid")
 
 
 def animals_frozen(

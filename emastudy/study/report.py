@@ -42,6 +42,26 @@ def method_names(runs: pd.DataFrame) -> pd.Series:
     )
 
 
+def best_other(runs: pd.DataFrame, by: str, *, baseline: float) -> str:
+    """Which other value of an option scored best, against the usual one, as a sentence.
+
+    Args:
+        runs: See ``records.load_records``; one run per value and seed.
+        by: The option's column.
+        baseline: Its usual value.
+    """
+    if baseline not in set(runs[by]) or runs[by].nunique() < 2:
+        return "nothing to compare yet."
+    found = paired_differences(runs, by, "miou", baseline=baseline)
+    best = found.sort_values("difference", ascending=False).iloc[0]
+    difference, low, high, seeds, decided = best
+    verdict = "decided" if decided else "not decided"
+    return (
+        f"the best of the others is {best.name:g}, {difference:+.2f} mIoU "
+        f"[{low:+.2f}, {high:+.2f}] against {baseline:g} ({seeds:.0f} seeds), {verdict}."
+    )
+
+
 def circumstances_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Machine, versions, commit and cost of runs, one row per kind of circumstance.
 

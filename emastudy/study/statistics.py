@@ -3,7 +3,7 @@
 Floor: study (imports scipy and pandas).
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,9 @@ def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "seeds"])
 
 
-def paired_differences(frame: pd.DataFrame, by: str, value: str, *, baseline: str) -> pd.DataFrame:
+def paired_differences(
+    frame: pd.DataFrame, by: str, value: str, *, baseline: Hashable
+) -> pd.DataFrame:
     """Difference of every group to a baseline, paired by seed.
 
     Args:

@@ -10,7 +10,8 @@ from layouts import blocks, make_sbd, photograph
 from PIL import Image
 
 from emastudy.datasets import load
-from emastudy.datasets.voc import VOC_CLASSES, voc_color
+from emastudy.datasets.base import voc_color
+from emastudy.datasets.voc import VOC_CLASSES
 
 ANIMALS = ["background", "cat", "dog", "person"]
 

@@ -10,19 +10,12 @@ from sklearn.metrics import mutual_info_score
 
 from emastudy.engine import RunConfig, train
 from emastudy.engine.diagnostics import responsibility_maps, unit_of
-from emastudy.study import RecordError, SweepError
+from emastudy.study import RecordError, SweepError, measures
 from emastudy.study import measurements as module
 from emastudy.study.claims import CLAIMS
 from emastudy.study.evidence import Evidence
-from emastudy.study.measurements import (
-    MEASURES,
-    Measurement,
-    evenly_spaced,
-    load_measurements,
-    measure,
-    measure_one,
-    mutual_information,
-)
+from emastudy.study.measurements import Measurement, load_measurements, measure, measure_one
+from emastudy.study.measures import MEASURES, evenly_spaced, mutual_information
 
 
 @pytest.fixture
@@ -107,7 +100,7 @@ def test_concepts_know_what_a_basis_per_class_would_know(unit_run, network, runt
         for _ in indices:
             yield 9 * torch.eye(8)[labels], torch.eye(8)[:4], labels
 
-    monkeypatch.setattr(module, "em_inputs", perfect)
+    monkeypatch.setattr(measures, "em_inputs", perfect)
     (row,) = MEASURES["concepts"](network, unit_run, runtime, images=4)
     assert row["matched"] == row["information"][-1] == pytest.approx(row["entropy"])
     assert row["shuffled"] < 0.8 * row["entropy"]

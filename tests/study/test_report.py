@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pandas as pd
 from study.conftest import make_record
 
 from emastudy.study import report
@@ -21,3 +22,15 @@ def test_the_headline_is_best_first_and_paired(tiny, tmp_path):
 def test_the_readme_shows_the_table_of_the_committed_records(root):
     table = report.headline(root / "experiments" / "records" / "animals")
     assert table in (root / "README.md").read_text(), f"paste into README.md:\n{table}"
+
+
+def test_the_best_other_value_of_an_option_and_whether_it_is_decided():
+    rows = [
+        {"seed": seed, "K": k, "miou": 50.0 + gain + 0.1 * seed * (k == 4)}
+        for seed in range(3)
+        for k, gain in ((4, 2.0), (8, 1.0), (16, 0.0))
+    ]
+    said = report.best_other(pd.DataFrame(rows), "K", baseline=16.0)
+    assert said.startswith("the best of the others is 4, +2.10 mIoU [+1.85, +2.35] against 16 (3 ")
+    assert said.endswith(", decided.")
+    assert "nothing to compare" in report.best_other(pd.DataFrame(rows[:1]), "K", baseline=4.0)
