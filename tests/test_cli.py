@@ -76,11 +76,12 @@ def test_the_options_of_train_are_frozen():
     )  # fmt: skip
     assert set(re.findall(r"(?<=│ )--([a-z-]+)", done.stdout)) == {
         "dataset", "train-split", "eval-split", "eval-images", "head", "backbone", "pretrained",
-        "output-stride", "eval-output-stride", "bn-momentum", "start-from",
+        "output-stride", "eval-output-stride", "bn-momentum", "freeze-bn", "start-from",
         "loss-over", "scales", "crop-size", "batch-size",
         "iterations", "learning-rate", "momentum", "weight-decay", "poly-power", "precision",
         "seed", "frozen-backbone", "data-root", "weights-path", "runs-dir", "device", "threads",
-        "workers", "checkpoint-seconds", "head-options", "backbone-options", "dataset-options",
+        "workers", "checkpoint-seconds", "keep-checkpoints", "validate-every", "images-per-step",
+        "compile", "head-options", "backbone-options", "dataset-options",
         "records",
     }  # fmt: skip
 

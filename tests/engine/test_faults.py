@@ -340,10 +340,6 @@ def test_a_dataset_that_vanishes_in_mid_run(workers, voc_root, tmp_path, monkeyp
     assert len(train(config, place).curves["loss"]) == 2
 
 
-@pytest.mark.skip(
-    reason="not settled: killed while it hands over a batch, the process shows as several errors, "
-    "of which not all are explained yet"
-)
 def test_a_loading_process_that_is_killed(undisturbed, tmp_path, monkeypatch):
     def kill_worker():
         for worker in multiprocessing.active_children():

@@ -1,13 +1,7 @@
 """Training: the paper's optimiser, exact resume, and what happens when things go wrong."""
 
 import dataclasses
-import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -89,33 +83,6 @@ def test_a_stopped_run_goes_on_bitwise(tmp_path, monkeypatch):
     again = train(TINY, place)  # complete: nothing is trained, nothing downloaded
     assert again.resumed_from == TINY.iterations
     assert_same(weights(again.network), weights(whole.network))
-
-
-def test_kill_9_in_mid_training_loses_at_most_one_interval(tmp_path):
-    """Killed at several moments; every restart goes on, and the end is as if never killed."""
-    config = dataclasses.replace(TINY, iterations=60)
-    script = (
-        "import json, sys; from emastudy.engine import RunConfig, Runtime, train;"
-        "c = RunConfig.from_dict(json.loads(sys.argv[1]));"
-        "train(c, Runtime(runs_dir=sys.argv[2], device='cpu', threads=1, checkpoint_seconds=0.0))"
-    )
-    folder = tmp_path / "runs"
-    command = [sys.executable, "-c", script, json.dumps(config.to_dict()), str(folder)]
-    for wanted in (20, 40):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        pattern = f"checkpoint-{wanted:06d}*"
-        # Killed as soon as the checkpoint begins to appear: often in the middle of its writing.
-        while not list((folder / config.id).glob(pattern)) and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    resumed = train(config, runtime(tmp_path))
-    assert resumed.resumed_from >= 20
-    whole = train(config, runtime(tmp_path / "whole"))
-    assert resumed.curves == whole.curves
-    assert_same(weights(resumed.network), weights(whole.network))
 
 
 def test_a_damaged_checkpoint_falls_back_loudly(tmp_path, caplog):
