@@ -23,7 +23,7 @@ import torch
 import yaml
 from tqdm.auto import tqdm
 
-from emastudy.engine import RunConfig, Runtime, evaluate, evaluation_data, train
+from emastudy.engine import NonFiniteLossError, RunConfig, Runtime, evaluate, evaluation_data, train
 from emastudy.study.records import (
     Record,
     RecordError,
@@ -87,8 +87,9 @@ def run(
     """Make sure that every run has its record, and return them as a tidy table.
 
     Each run is a process of its own with a log of its own, ``runs/ID/log``. A run that fails does
-    not stop the others. Ctrl-C stops those at work, which keep a checkpoint, and leaves all that is
-    recorded; the same call goes on. What another sweep works on is waited for, not run twice.
+    not stop the others; one whose loss becomes NaN or infinite is reported, and in no table. Ctrl-C
+    stops those at work, which keep a checkpoint, and leaves all that is recorded; the same call
+    goes on. What another sweep works on is waited for, not run twice.
 
     Args:
         configs: The runs; the same one twice counts once.
@@ -106,8 +107,8 @@ def run(
 
     Raises:
         ValueError: Unknown executor or parameter of it.
-        SweepError: Runs failed: all others have finished and are recorded, run again to retry.
-            Or, with "none", not one of the runs is recorded.
+        SweepError: Runs failed for another reason than a loss that is not finite: all others have
+            finished and are recorded, run again to retry. Or not one of the runs is recorded.
     """
     folder = Path(records)
     configs = list({config.id: config for config in configs}.values())
@@ -116,8 +117,10 @@ def run(
         return _recorded(config, folder) is not None
 
     complete(configs, done, run_one, folder, runtime, executor)
-    recorded = (_recorded(config, folder) for config in configs)
-    return to_frame(record for record in recorded if record)
+    recorded = [record for config in configs if (record := _recorded(config, folder))]
+    if configs and not recorded:
+        raise SweepError(f"all {len(configs)} runs diverged; lower the learning rate")
+    return to_frame(recorded)
 
 
 def complete(
@@ -431,7 +434,16 @@ def _run_all(
         if active:  # interrupted: checkpoints and finished records stay
             pool.stop([one for _, one in active.values()])
         bar.close()
-    if failures:
+    diverged = [name for name, text in failures.items() if NonFiniteLossError.__name__ in text]
+    if diverged:
+        logger.warning(
+            "%d of %d runs diverged, which is their result: they have no record, and tables are "
+            "without them: %s",
+            len(diverged),
+            len(waiting),
+            ", ".join(diverged),
+        )
+    if len(failures) > len(diverged):
         raise SweepError(
             f"{len(failures)} of {len(waiting)} runs failed; the others are recorded, run again "
             "to retry.\n\n" + "\n\n".join(f"{name}: {text}" for name, text in failures.items())

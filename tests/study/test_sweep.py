@@ -13,6 +13,16 @@ from emastudy.study import Record, SweepError, run, run_one
 from emastudy.study import sweep as module
 
 
+def test_a_run_that_diverges_is_left_out_and_reported(tiny, runtime, tmp_path, caplog):
+    wild = dataclasses.replace(tiny, learning_rate=1e30, iterations=5)
+    with caplog.at_level(logging.WARNING):
+        assert run([tiny, wild], tmp_path, runtime).index.tolist() == [tiny.id]
+    assert "1 of 2 runs diverged, which is their result" in caplog.text
+    assert f"without them: {wild.id}" in caplog.text
+    with pytest.raises(SweepError, match="all 1 runs diverged; lower the learning rate"):
+        run([wild], tmp_path, runtime)
+
+
 def test_a_recorded_run_is_loaded_not_trained(tiny, runtime, tmp_path, monkeypatch):
     make_record(tiny, miou=12.5).write(tmp_path)
     monkeypatch.setattr(module, "train", None)  # calling it would fail
