@@ -1,13 +1,19 @@
-"""How fast the EMA unit is: ``python -m benchmarks.units`` prints one table, in some minutes.
+"""How fast EM attention is: ``python -m benchmarks.units`` prints two tables, in some minutes.
 
-The unit, once with channels_last maps and once with ordinary ones, beside
+The first is of EM alone (T iterations and the re-estimate, no convs), in float32 and bfloat16:
 
-* *transcription*: the same unit with Eqs 12-14 written down as bmm and softmax on (B, C, N), and
+* *em*: ``expectation_maximization`` and ``reconstruct`` on pixel-major features, and
+* *transcription*: Eqs 12-14 written down as bmm and softmax on (B, C, N).
+
+The second is of the whole unit, once with channels_last maps and once with ordinary ones, beside
+
+* *unfolded*: the unit with its first conv applied to all pixels instead of the bases,
+* *transcription*: the unit around the same transcription, and
 * *non-local*: the non-local block with the embedded Gaussian, C/2 channels inside.
 
 Times are medians of runs that take turns, so that another load on the machine hits all alike.
-"limit" is the time of the unit's multiply-adds alone, at the rate of this machine's best large
-matrix product; "of limit" is the share of it that is reached.
+"limit" is the time of the multiply-adds alone, at the rate of this machine's best large matrix
+product in that precision; "of limit" is the share of it that is reached.
 """
 
 import statistics
@@ -19,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emastudy import em
 from emastudy.engine import cost
 from emastudy.networks import EMAU, NonLocal
 
@@ -33,65 +40,121 @@ class Transcription(EMAU):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        x = self.conv1(features).flatten(2)
-        mu = self.bases.T.expand(len(x), -1, -1)
         with torch.no_grad():
-            for _ in range(self.num_iterations):
-                z = torch.bmm(x.transpose(1, 2), mu).softmax(dim=2)
-                mu = torch.bmm(x, z / (1e-6 + z.sum(dim=1, keepdim=True)))
-                mu = mu / (1e-6 + mu.norm(dim=1, keepdim=True))
+            x = self.conv1(features).flatten(2)
+            assert self.bases is not None
+            mu, z = transcribed(x, self.bases.T.expand(len(x), -1, -1), self.num_iterations)
             estimate = torch.bmm(mu, z.transpose(1, 2)).view_as(features)
         if self.training:
             self._maintain(mu.transpose(1, 2))
         return F.relu(features + self.norm(self.conv2(F.relu(estimate))))
 
 
+def transcribed(x: Tensor, mu: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
+    """μ (B, C, K) and Z (B, N, K) from X (B, C, N)."""
+    for _ in range(num_iterations):
+        z = torch.bmm(x.transpose(1, 2), mu).softmax(dim=2)
+        mu = torch.bmm(x, z / (1e-6 + z.sum(dim=1, keepdim=True)))
+        mu = mu / (1e-6 + mu.norm(dim=1, keepdim=True))
+    return mu, z
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     torch.manual_seed(0)
-    rate = matmul_rate()
-    _say(
-        f"{torch.get_num_threads()} threads, C={CHANNELS}, K={BASES}, T={ITERATIONS}, float32; "
-        f"matrix products reach {rate / 1e9:.0f} G multiply-adds/s"
+    rates = {dtype: matmul_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    reached = ", ".join(
+        f"{rate / 1e9:.0f} G multiply-adds/s in {str(dtype)[6:]}" for dtype, rate in rates.items()
     )
-    head = f"{'maps':<12}{'pass':<10}{'module':<22}"
-    _say(f"{head}{'ms':>9}{'ratio':>8}{'MiB':>8}{'limit ms':>10}{'of limit':>10}")
+    _say(
+        f"{torch.get_num_threads()} threads, C={CHANNELS}, K={BASES}, T={ITERATIONS}; "
+        f"matrix products reach {reached}"
+    )
+    _say(f"\nEM alone\n{_head(['ms', 'ratio', 'limit ms', 'of limit'])}")
+    for batch, side in ((1, 65), (4, 65), (1, 129)):
+        em_alone(batch, side, rates)
+    _say(f"\nThe unit, float32\n{_head(['ms', 'ratio', 'MiB', 'limit ms', 'of limit'])}")
     for batch, side, trains in CASES:
         for training in (False, True) if trains else (False,):
-            compare(batch, side, training, rate)
+            compare(batch, side, training, rates[torch.float32])
+
+
+def em_alone(batch: int, side: int, rates: dict[torch.dtype, float]) -> None:
+    """Print one row a way of computing the iterations and X̃ for maps of side² pixels."""
+    x = torch.randn(batch, side**2, CHANNELS)
+    start = F.normalize(torch.randn(BASES, CHANNELS), dim=-1)
+    channels_first, half = x.transpose(1, 2).contiguous(), x.bfloat16()
+
+    def steps(x: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, x.dtype == torch.bfloat16):
+            found = em.expectation_maximization(x, start, ITERATIONS, trace=False)
+            return em.reconstruct(found.responsibilities, found.bases)
+
+    def transcription() -> Tensor:
+        with torch.no_grad():
+            mu, z = transcribed(channels_first, start.T.expand(batch, -1, -1), ITERATIONS)
+            return torch.bmm(mu, z.transpose(1, 2))
+
+    times = medians(
+        {
+            "em": lambda: steps(x),
+            "em, bfloat16": lambda: steps(half),
+            "transcription": transcription,
+        },
+        repeats=5 * REPEATS,
+    )
+    macs = (2 * ITERATIONS + 1) * x[..., 0].numel() * BASES * CHANNELS
+    for name, seconds in times.items():
+        limit = macs / rates[torch.bfloat16 if "bfloat16" in name else torch.float32]
+        _say(
+            f"{f'{batch}×{side}×{side}':<12}{'inference':<10}{name:<22}{1000 * seconds:>10.1f}"
+            f"{seconds / times['em']:>10.2f}{1000 * limit:>10.1f}{limit / seconds:>10.0%}"
+        )
 
 
 def compare(batch: int, side: int, training: bool, rate: float) -> None:
     """Print one row a module for maps of side² pixels."""
-    unit = EMAU(CHANNELS, BASES, ITERATIONS)
-    macs = batch * cost.measure(unit, (side, side), channels=CHANNELS).macs
     ordinary, channels_last = torch.contiguous_format, torch.channels_last
     modules: dict[str, tuple[nn.Module, torch.memory_format]] = {
         "EMAU": (EMAU(CHANNELS, BASES, ITERATIONS), channels_last),
-        "EMAU, NCHW": (unit, ordinary),
+        "EMAU, NCHW": (EMAU(CHANNELS, BASES, ITERATIONS), ordinary),
+        "EMAU, unfolded": (EMAU(CHANNELS, BASES, ITERATIONS), channels_last),
         "transcription, NCHW": (Transcription(CHANNELS, BASES, ITERATIONS), ordinary),
         "non-local": (NonLocal(CHANNELS), channels_last),
     }
-    runs = {}
+    modules["EMAU, unfolded"][0].fold = False
+    runs, macs, inputs = {}, {}, {}
     for name, (module, layout) in modules.items():
+        folds = "unfolded" not in name
+        macs[name] = cost.measure(module, (side, side), channels=CHANNELS, folded=folds).macs
         module.train(training).to(memory_format=layout)
         x = torch.randn(batch, CHANNELS, side, side).to(memory_format=layout)
         runs[name] = _step(module, x) if training else _inference(module, x)
-    times = {name: statistics.median(values) for name, values in take_turns(runs).items()}
+        inputs[name] = [x, *module.parameters(), *module.buffers()]
+    times = medians(runs)
     for name, run in runs.items():
-        limit = f"{1000 * macs / rate:>10.1f}{macs / rate / times[name]:>10.0%}"
+        limit = batch * macs[name] / rate
+        share = f"{1000 * limit:>10.1f}{limit / times[name]:>10.0%}"
         _say(
             f"{f'{batch}×{side}×{side}':<12}{'training' if training else 'inference':<10}{name:<22}"
-            f"{1000 * times[name]:>9.1f}{times[name] / times['EMAU']:>8.2f}"
-            f"{cost.peak_bytes(run) / 2**20:>8.0f}"
-            + (limit if name.startswith("EMAU") and not training else "")
+            f"{1000 * times[name]:>10.1f}{times[name] / times['EMAU']:>10.2f}"
+            f"{cost.peak_bytes(run, *inputs[name]) / 2**20:>10.0f}"
+            + (share if name.startswith("EMAU") and not training else "")
         )
 
 
-def take_turns(runs: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def medians(runs: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
+    """Median seconds of every call that :func:`take_turns` timed."""
+    times = take_turns(runs, repeats)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def take_turns(
+    runs: dict[str, Callable[[], object]], repeats: int = REPEATS
+) -> dict[str, list[float]]:
     """Seconds of every call, in rounds; the first round warms up and is not counted."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(REPEATS + 1):
+    for _ in range(repeats + 1):
         for name, run in runs.items():
             began = time.perf_counter()
             run()
@@ -99,9 +162,9 @@ def take_turns(runs: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
     return {name: values[1:] for name, values in times.items()}
 
 
-def matmul_rate(side: int = 1536) -> float:
+def matmul_rate(dtype: torch.dtype, side: int = 1536) -> float:
     """Multiply-adds per second of the fastest of some large square products."""
-    a, b = torch.randn(2, side, side)
+    a, b = torch.randn(2, side, side, dtype=dtype)
     times = take_turns({"mm": lambda: a @ b})["mm"]
     return float(side**3 / min(times))
 
@@ -124,6 +187,10 @@ def _step(module: nn.Module, x: Tensor) -> Callable[[], object]:
         module(x).sum().backward()
 
     return run
+
+
+def _head(columns: list[str]) -> str:
+    return f"{'maps':<12}{'pass':<10}{'way':<22}" + "".join(f"{name:>10}" for name in columns)
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from emastudy.em import gradients, mixtures, relatives
 from emastudy.em.steps import (
     EMResult,
     Normalization,
+    Projected,
     expectation_maximization,
     normalize,
     objective,
@@ -20,6 +21,7 @@ from emastudy.em.steps import (
 __all__ = [
     "EMResult",
     "Normalization",
+    "Projected",
     "expectation_maximization",
     "gradients",
     "mixtures",

@@ -28,6 +28,29 @@ from torch import Tensor
 Normalization = Literal["l2", "layer", "none", "gaussian"]
 
 
+class Projected(NamedTuple):
+    r"""Features :math:`x_n = W y_n + b` that are given by others and never computed.
+
+    EM asks features for two things only: inner products with K bases, which are
+    :math:`x_n^\top\mu_k = y_n^\top (W^\top\mu_k) + b^\top\mu_k`, and weighted sums, which are
+    :math:`\sum_n z_{nk} x_n = W \sum_n z_{nk} y_n + b \sum_n z_{nk}`. So W can be applied to K
+    bases, twice an iteration, instead of to N pixels once: 2TKCD multiply-adds instead of NCD.
+
+    The functions below take one wherever they take X.
+
+    Attributes:
+        features: Y, (…, N, D).
+        weight: W, (C, D).
+        bias: b, (C).
+
+    Source: derived; not in the paper.
+    """
+
+    features: Float[Tensor, "*b n d"]
+    weight: Float[Tensor, "c d"]
+    bias: Float[Tensor, " c"]
+
+
 class EMResult(NamedTuple):
     """What T iterations of EM leave behind.
 
@@ -43,7 +66,7 @@ class EMResult(NamedTuple):
 
 
 def responsibilities(
-    x: Float[Tensor, "*b n c"],
+    x: Float[Tensor, "*b n c"] | Projected,
     bases: Float[Tensor, "*d k c"],
     *,
     concentration: float = 1.0,
@@ -73,7 +96,7 @@ def responsibilities(
 
 
 def update_bases(
-    x: Float[Tensor, "*b n c"],
+    x: Float[Tensor, "*b n c"] | Projected,
     z: Float[Tensor, "*b n k"],
     *,
     normalization: Normalization = "l2",
@@ -98,7 +121,7 @@ def update_bases(
 
     Source: Eq. 13 (whose print lacks the numerator's sum) and Section 5.3.
     """
-    totals = _wide(z.transpose(-2, -1).to(x.dtype) @ x)
+    totals = _weighted_sums(x, z)
     if normalization != "l2":
         mass = z.sum(dim=-2).unsqueeze(-1)
         totals = totals / mass.clamp_min(torch.finfo(mass.dtype).tiny)
@@ -143,7 +166,7 @@ def reconstruct(
 
 
 def objective(
-    x: Float[Tensor, "*b n c"],
+    x: Float[Tensor, "*b n c"] | Projected,
     bases: Float[Tensor, "*d k c"],
     *,
     concentration: float = 1.0,
@@ -176,7 +199,7 @@ def objective(
 
 
 def expectation_maximization(
-    x: Float[Tensor, "*b n c"],
+    x: Float[Tensor, "*b n c"] | Projected,
     bases: Float[Tensor, "*d k c"],
     num_iterations: int = 3,
     *,
@@ -194,7 +217,7 @@ def expectation_maximization(
         num_iterations: T ≥ 1.
         concentration: λ > 0.
         normalization: See :func:`normalize`; "gaussian" also changes the E step.
-        trace: Record the objective at every iteration, at the price of one more E step each.
+        trace: Record the objective at every iteration, at the price of one more E step at the end.
 
     Returns:
         Z^(T), μ^(T) and the trace of the objective.
@@ -208,33 +231,49 @@ def expectation_maximization(
         raise ValueError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
     if not (concentration > 0 and math.isfinite(concentration)):
         raise ValueError(f"concentration is {concentration}; expected a finite number > 0")
-    if x.shape[-1] != bases.shape[-1]:
+    channels = x.weight.shape[0] if isinstance(x, Projected) else x.shape[-1]
+    if channels != bases.shape[-1]:
         raise ValueError(
-            f"x has {x.shape[-1]} channels and bases have {bases.shape[-1]}; "
+            f"x has {channels} channels and bases have {bases.shape[-1]}; "
             "both end in the feature dimension C: x (…, N, C), bases (…, K, C)"
         )
 
-    def value(bases: Tensor) -> Tensor:
-        return objective(x, bases, concentration=concentration, normalization=normalization)
-
     values = []
     for _ in range(num_iterations):
+        logits = _logits(x, bases, concentration, normalization)
         if trace:
-            values.append(value(bases))
-        z = responsibilities(x, bases, concentration=concentration, normalization=normalization)
+            values.append(torch.logsumexp(logits, dim=-1).sum(dim=-1))
+        z = torch.softmax(logits, dim=-1)
         bases = update_bases(x, z, normalization=normalization)
     if trace:
-        values.append(value(bases))
+        values.append(objective(x, bases, concentration=concentration, normalization=normalization))
     return EMResult(z, bases, torch.stack(values, dim=-1) if trace else None)
 
 
-def _logits(x: Tensor, bases: Tensor, concentration: float, normalization: str) -> Tensor:
+def _logits(
+    x: Tensor | Projected, bases: Tensor, concentration: float, normalization: str
+) -> Tensor:
+    """The exponents of the E step."""
     # λ scales the K bases rather than the N·K products: fewer multiplications, same numbers
     # up to rounding.
-    logits = _wide(x @ (concentration * bases).to(x.dtype).transpose(-2, -1))
+    scaled = concentration * bases
+    if isinstance(x, Projected):
+        directions = scaled @ x.weight
+        logits = _wide(x.features @ directions.to(x.features.dtype).transpose(-2, -1))
+        logits = logits + _wide(scaled @ x.bias).unsqueeze(-2)
+    else:
+        logits = _wide(x @ scaled.to(x.dtype).transpose(-2, -1))
     if normalization == "gaussian":
         logits = logits - 0.5 * concentration * _wide(bases).square().sum(dim=-1).unsqueeze(-2)
     return logits
+
+
+def _weighted_sums(x: Tensor | Projected, z: Tensor) -> Tensor:
+    """Σ_n z_nk x_n, (…, K, C)."""
+    if isinstance(x, Projected):
+        sums = _weighted_sums(x.features, z)
+        return _wide(sums @ x.weight.transpose(-2, -1)) + z.sum(dim=-2).unsqueeze(-1) * x.bias
+    return _wide(z.transpose(-2, -1).to(x.dtype) @ x)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -55,7 +55,9 @@ class Cost:
     parts: Mapping[str, "Cost"] = field(default_factory=dict)
 
 
-def measure(network: nn.Module, size: tuple[int, int], *, channels: int = 3) -> Cost:
+def measure(
+    network: nn.Module, size: tuple[int, int], *, channels: int = 3, folded: bool = False
+) -> Cost:
     """Count a network's costs without running it.
 
     Args:
@@ -63,6 +65,8 @@ def measure(network: nn.Module, size: tuple[int, int], *, channels: int = 3) -> 
             tensor. It is left as it is; it may lie on the meta device.
         size: (H, W) of the input.
         channels: Channels of the input.
+        folded: Count EMA units as they run, their first conv folded into the bases (see ``EMAU``).
+            The default is to count them as they are written down, as the paper does.
 
     Returns:
         The whole network's cost, with its parts down to two levels.
@@ -79,7 +83,10 @@ def measure(network: nn.Module, size: tuple[int, int], *, channels: int = 3) -> 
     # Two for training: batch norm on a single pooled value would refuse one.
     image, images = (torch.empty(batch, channels, *size, device="meta") for batch in (1, 2))
     modes = {module: module.training for module in network.modules()}
+    folds = {unit: unit.fold for unit in network.modules() if isinstance(unit, EMAU)}
     try:
+        for unit, fold in folds.items():
+            unit.fold = fold and folded
         with torch.no_grad(), _within(parts) as open_parts:
             live = _Live([image, *state.values()], open_parts)
             with live, FlopCounterMode(display=False) as counter:
@@ -91,6 +98,8 @@ def measure(network: nn.Module, size: tuple[int, int], *, channels: int = 3) -> 
     finally:
         for module, training in modes.items():
             module.training = training
+        for unit, fold in folds.items():
+            unit.fold = fold
     root = type(network).__name__
     costs = {}
     for name, part in parts.items():

@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emastudy.em import EMResult, Normalization, expectation_maximization, normalize, reconstruct
+from emastudy.em import (
+    EMResult,
+    Normalization,
+    Projected,
+    expectation_maximization,
+    normalize,
+    reconstruct,
+)
 
 Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
 Gradient = Literal["detached", "one_step", "unrolled"]
@@ -31,6 +38,10 @@ class EMAU(nn.Module):
     place at the end of each forward pass,
     :math:`\mu^{(0)} \leftarrow \alpha\mu^{(0)} + (1-\alpha)\bar\mu^{(T)}`, with the mean taken
     over all images of the batch, on all processes when ``torch.distributed`` is initialised.
+
+    Where no gradient goes through EM, X is never computed: conv1 is applied to the bases instead
+    (see ``em.Projected``), which is the same up to rounding, and cheaper from 2TK pixels on. The
+    plain attribute ``fold`` = False switches that off.
 
     Args:
         channels: C, channels of the feature map.
@@ -108,6 +119,7 @@ class EMAU(nn.Module):
         self.maintenance = maintenance
         self.momentum = momentum
         self.gradient = gradient
+        self.fold = True
 
         self.conv1 = nn.Conv2d(channels, channels, 1)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
@@ -140,7 +152,16 @@ class EMAU(nn.Module):
             (B, K, C), and the objective (B, T+1) or None. ``bases`` of the module stay as they
             are. ``result.responsibilities[0, :, k].reshape(H, W)`` is the map of basis k.
         """
-        x, start = self.em_input(features)
+        self._check(features)
+        with_gradient = self.gradient != "detached" and torch.is_grad_enabled()
+        large = features.shape[-2] * features.shape[-1] > 2 * self.num_iterations * self.num_bases
+        if self.fold and large and self.bases is not None and not with_gradient:
+            assert self.conv1.bias is not None
+            pixels = _pixels(features)
+            x: Tensor | Projected = Projected(pixels, self.conv1.weight.flatten(1), self.conv1.bias)
+            start = self.bases.clone()
+        else:
+            x, start = self.em_input(features)
 
         def run(bases: Tensor, num_iterations: int) -> EMResult:
             return expectation_maximization(
@@ -152,11 +173,11 @@ class EMAU(nn.Module):
                 trace=trace,
             )
 
-        if self.gradient == "unrolled":
-            return run(start, self.num_iterations)
-        if self.gradient == "detached" or not torch.is_grad_enabled():
+        if not with_gradient:
             with torch.no_grad():
                 return run(start, self.num_iterations)
+        if self.gradient == "unrolled":
+            return run(start, self.num_iterations)
         if self.num_iterations == 1:
             return run(start, 1)
         with torch.no_grad():
@@ -173,14 +194,16 @@ class EMAU(nn.Module):
 
         μ^(0) is (K, C), or (B, K, C) where every image starts from its own features.
         """
+        self._check(features)
+        x = _pixels(self.conv1(features))
+        return x, self._start(x, *features.shape[-2:])
+
+    def _check(self, features: Tensor) -> None:
         if features.shape[1] != self.conv1.in_channels:
             raise ValueError(
                 f"the feature map has {features.shape[1]} channels, this EMAU was made for "
                 f"{self.conv1.in_channels}; make it with EMAU({features.shape[1]}, ...)"
             )
-        # (B, C, H, W) → (B, N, C): a view without copy when the map is channels_last.
-        x = self.conv1(features).permute(0, 2, 3, 1).flatten(1, 2)
-        return x, self._start(x, *features.shape[-2:])
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend, re-estimate, and add to the input."""
@@ -232,3 +255,8 @@ class EMAU(nn.Module):
             f"concentration={self.concentration}, normalization={self.normalization}, "
             f"maintenance={self.maintenance}, momentum={self.momentum}, gradient={self.gradient}"
         )
+
+
+def _pixels(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
+    """(B, C, H, W) → (B, N, C): a view; its pixels are contiguous if the map is channels_last."""
+    return features.permute(0, 2, 3, 1).flatten(1, 2)

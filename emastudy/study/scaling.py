@@ -64,7 +64,7 @@ def measure_contexts(
             with torch.no_grad():
                 seconds = cost.seconds(run, repeats=repeats)
                 peak = cost.peak_bytes(run, x, *module.parameters(), *module.buffers())
-            stored = cost.measure(module, (side, side), channels=channels).peak_bytes
+            stored = cost.measure(module, (side, side), channels=channels, folded=True).peak_bytes
             rows.append(
                 {
                     "module": name,

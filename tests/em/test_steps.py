@@ -60,6 +60,27 @@ def test_agrees_with_a_transcription_in_numpy(normalization, concentration):
     np.testing.assert_allclose(em.reconstruct(*result[:2]), estimate, rtol=1e-10)
 
 
+@given(problems(), st.sampled_from([*NORMALIZATIONS, "gaussian"]), st.integers(0, 10**6))
+def test_a_projection_is_the_features_that_it_stands_for(problem, normalization, seed):
+    y, bases = (tensor.double() for tensor in problem)
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(bases.shape[-1], 7, generator=generator, dtype=y.dtype)
+    bias = torch.randn(bases.shape[-1], generator=generator, dtype=y.dtype)
+    y = torch.randn(*y.shape[:-1], 7, generator=generator, dtype=y.dtype)
+    options = {"concentration": 0.7, "normalization": normalization}
+    plain = em.expectation_maximization(y @ weight.T + bias, bases, 3, **options)
+    projected = em.expectation_maximization(em.Projected(y, weight, bias), bases, 3, **options)
+    for ours, theirs in zip(projected, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
+
+
+def test_a_projection_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match="x has 3 channels and bases have 4"):
+        em.expectation_maximization(
+            em.Projected(torch.ones(9, 5), torch.ones(3, 5), torch.ones(3)), torch.ones(2, 4)
+        )
+
+
 @given(problems(), st.sampled_from([0.1, 1.0, 10.0]))
 def test_responsibilities_are_distributions(problem, concentration):
     x, bases = problem

@@ -29,6 +29,13 @@ def test_the_units_multiply_adds_and_bases(iterations):
     assert cost.count_parameters(learned) == counted.params
 
 
+def test_the_folded_unit_applies_its_first_conv_to_bases():
+    c, k, t, n = 16, 4, 2, 35
+    counted = cost.measure(networks.EMAU(c, k, t), (5, 7), channels=c, folded=True)
+    assert counted.macs == n * c * c + (2 * t + 1) * n * k * c + 2 * t * k * c * c
+    assert counted.convolution_macs == n * c * c
+
+
 def test_counting_leaves_the_network_as_it_is():
     network = networks.build("ema", backbone="resnet18", num_classes=2, channels=8, num_bases=4)
     network.train().backbone.eval()

@@ -129,6 +129,44 @@ def test_attend_gives_what_the_forward_pass_used():
     torch.testing.assert_close(unit(features), expected)
 
 
+def calls_of_conv1(unit, features):
+    calls = []
+    hook = unit.conv1.register_forward_hook(lambda *_: calls.append(1))
+    unit(features)
+    hook.remove()
+    return len(calls)
+
+
+def test_conv1_is_folded_where_it_saves_work_and_no_gradient_goes_through_em():
+    large, small = torch.randn(2, 8, 5, 5), torch.randn(2, 8, 6, 4)  # 2TK = 24 pixels
+    unrolled = make(gradient="unrolled")
+    assert calls_of_conv1(make(), large) == 0
+    assert calls_of_conv1(make(), small) == 1
+    assert calls_of_conv1(unrolled, large) == 1
+    with torch.no_grad():
+        assert calls_of_conv1(unrolled, large) == 0
+    assert calls_of_conv1(make(maintenance="grid"), large) == 1  # starts from X itself
+    unit = make()
+    unit.fold = False
+    assert calls_of_conv1(unit, large) == 1
+
+
+@pytest.mark.parametrize("normalization", ["l2", "layer", "none", "gaussian"])
+@pytest.mark.parametrize("training", [True, False])
+def test_folding_conv1_changes_no_output_no_gradient_and_no_bases(normalization, training):
+    features = torch.randn(2, 8, 9, 7, dtype=torch.float64)
+    results = []
+    for fold in (True, False):
+        unit = make(normalization=normalization).double().train(training)
+        unit.fold = fold
+        x = features.clone().requires_grad_()
+        out = unit(x)
+        out.square().sum().backward()
+        results.append([out, x.grad, unit.conv2.weight.grad, unit.bases])
+    for folded, plain in zip(*results, strict=True):
+        torch.testing.assert_close(folded, plain)
+
+
 def test_iterations_can_be_changed_after_training():
     unit = make().eval()
     features = torch.randn(1, 8, 5, 5)
