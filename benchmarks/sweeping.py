@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from emastudy.engine import Runtime
-from emastudy.study import run, sweep
+from emastudy.study import pools, run
 from emastudy.study.protocols import scenes
 
 RUNS, AIM = 8, 0.6
@@ -26,7 +26,7 @@ def main() -> None:
     for cores in (1, 2):
         with (
             tempfile.TemporaryDirectory() as folder,
-            mock.patch.object(sweep, "_cores", lambda cores=cores: cores),
+            mock.patch.object(pools, "_cores", lambda cores=cores: cores),
         ):
             began = time.monotonic()
             run(configs, Path(folder) / "records", Runtime(runs_dir=folder, device="cpu"))

@@ -5,6 +5,7 @@ and draws the DataFrame that comes back.
 """
 
 from emastudy.study.measurements import load_measurements, measure
+from emastudy.study.pools import SweepError, parse_executor
 from emastudy.study.records import (
     Record,
     RecordError,
@@ -13,7 +14,7 @@ from emastudy.study.records import (
     runs_folder,
 )
 from emastudy.study.status import STATES, survey
-from emastudy.study.sweep import SweepError, parse_executor, run, run_one
+from emastudy.study.sweep import run, run_one
 
 __all__ = [
     "STATES",

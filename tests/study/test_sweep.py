@@ -9,8 +9,7 @@ import submitit
 from study.conftest import make_record
 
 from emastudy.engine import Runtime
-from emastudy.study import Record, SweepError, run, run_one
-from emastudy.study import sweep as module
+from emastudy.study import Record, SweepError, pools, run, run_one, sweep
 
 
 def test_a_run_that_diverges_is_left_out_and_reported(tiny, runtime, tmp_path, caplog):
@@ -25,7 +24,7 @@ def test_a_run_that_diverges_is_left_out_and_reported(tiny, runtime, tmp_path, c
 
 def test_a_recorded_run_is_loaded_not_trained(tiny, runtime, tmp_path, monkeypatch):
     make_record(tiny, miou=12.5).write(tmp_path)
-    monkeypatch.setattr(module, "train", None)  # calling it would fail
+    monkeypatch.setattr(sweep, "train", None)  # calling it would fail
     assert run_one(tiny, tmp_path, runtime).metrics["miou"] == 12.5
     assert run([tiny, tiny], tmp_path, runtime)["miou"].tolist() == [12.5]
 
@@ -52,8 +51,8 @@ def test_a_sweep_runs_in_processes_and_one_failure_stops_no_other(
     tiny, runtime, tmp_path, monkeypatch
 ):
     """Each in its own process, with a GPU of its own and its own log."""
-    monkeypatch.setattr(module, "_gpus", lambda: ["6", "7"])  # where there is none, the CPU is used
-    monkeypatch.setattr(module, "_cores", lambda: 2)
+    monkeypatch.setattr(pools, "_gpus", lambda: ["6", "7"])  # where there is none, the CPU is used
+    monkeypatch.setattr(pools, "_cores", lambda: 2)
     runtime = dataclasses.replace(runtime, device="auto")
     good = [dataclasses.replace(tiny, seed=seed) for seed in (0, 1)]
     bad = dataclasses.replace(tiny, dataset_options={"noise": -1.0})
@@ -105,14 +104,14 @@ class FakePool:
 @pytest.fixture
 def pool(monkeypatch):
     pool = FakePool()
-    monkeypatch.setattr(module, "_executor", lambda *_: pool)
+    monkeypatch.setattr(pools, "_executor", lambda *_: pool)
     return pool
 
 
 def test_gpus_are_shared_out_one_run_each_at_a_time(tiny, tmp_path, pool, monkeypatch):
-    monkeypatch.setattr(module, "_gpus", lambda: ["2", "5"])
-    monkeypatch.setattr(module, "_cores", lambda: 8)
-    local = module._Local(Runtime(runs_dir=str(tmp_path)), {})
+    monkeypatch.setattr(pools, "_gpus", lambda: ["2", "5"])
+    monkeypatch.setattr(pools, "_cores", lambda: 8)
+    local = pools.Local(Runtime(runs_dir=str(tmp_path)), {})
     configs = [dataclasses.replace(tiny, seed=seed) for seed in range(3)]
     assert local.free == 2
     jobs = local.submit(run_one, configs[:2], tmp_path)
@@ -132,18 +131,18 @@ def test_gpus_are_shared_out_one_run_each_at_a_time(tiny, tmp_path, pool, monkey
 def test_cores_are_shared_out_where_there_is_no_gpu(
     tmp_path, pool, monkeypatch, threads, workers, side_by_side, share
 ):
-    monkeypatch.setattr(module, "_cores", lambda: 6)
+    monkeypatch.setattr(pools, "_cores", lambda: 6)
     runtime = Runtime(runs_dir=str(tmp_path), device="cpu", threads=threads, workers=workers)
-    local = module._Local(runtime, {})
+    local = pools.Local(runtime, {})
     assert (local.free, local.runtime.threads) == (side_by_side, share)
 
 
 def test_the_users_choice_of_gpus_is_kept(monkeypatch):
-    monkeypatch.setattr(module.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(pools.torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert module._gpus() == ["0", "1"]
+    assert pools._gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5ebe9f43")
-    assert module._gpus() == ["3", "GPU-5ebe9f43"]
+    assert pools._gpus() == ["3", "GPU-5ebe9f43"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +162,7 @@ def test_a_wrong_executor_is_named(tiny, runtime, tmp_path, executor, message):
 
 
 def test_an_executors_parameters_are_read_as_yaml():
-    assert module.parse_executor('slurm gpus_per_node=1 "setup=[module load cuda]" mem_gb=3.5') == (
+    assert pools.parse_executor('slurm gpus_per_node=1 "setup=[module load cuda]" mem_gb=3.5') == (
         "slurm",
         {"gpus_per_node": 1, "setup": ["module load cuda"], "mem_gb": 3.5},
     )

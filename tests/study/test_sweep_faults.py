@@ -20,7 +20,17 @@ import pytest
 from study.conftest import make_record
 from study.test_records import damage
 
-from emastudy.study import Record, RecordError, SweepError, records, run, run_one, survey, sweep
+from emastudy.study import (
+    Record,
+    RecordError,
+    SweepError,
+    pools,
+    records,
+    run,
+    run_one,
+    survey,
+    sweep,
+)
 from emastudy.study.status import Status, hold, is_held
 
 TESTS = str(Path(__file__).parents[1])
@@ -107,7 +117,7 @@ def test_kill_9_in_evaluation_keeps_the_training(tiny, runtime, folders, evaluat
 
 
 def test_a_sweep_waits_for_what_another_process_runs(tiny, runtime, folders, monkeypatch):
-    monkeypatch.setattr(sweep._Local, "submit", None)  # calling it would fail
+    monkeypatch.setattr(pools.Local, "submit", None)  # calling it would fail
     entered, leave = threading.Event(), threading.Event()
 
     def other():
@@ -262,8 +272,8 @@ LONG = """
 import dataclasses, sys; sys.path.insert(0, sys.argv[1])
 from study.conftest import TINY
 from emastudy.engine import Runtime
-from emastudy.study import run, sweep
-sweep._cores = lambda: 2
+from emastudy.study import pools, run
+pools._cores = lambda: 2
 configs = [TINY, *(dataclasses.replace(TINY, iterations=10**6, seed=s) for s in (1, 2))]
 run(configs, sys.argv[2], Runtime(runs_dir=sys.argv[3], device="cpu", threads=1))
 """
