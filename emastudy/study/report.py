@@ -15,6 +15,7 @@ import yaml
 from emastudy.study import claims
 from emastudy.study.estimates import estimates_table
 from emastudy.study.evidence import Verdict
+from emastudy.study.findings import Finding, badge, not_run, sentence
 from emastudy.study.protocols import PROTOCOLS
 from emastudy.study.records import load_records
 from emastudy.study.statistics import paired_differences, summarize
@@ -116,7 +117,7 @@ def headline(records: Path) -> str:
     return "\n".join(lines)
 
 
-def ledger_text(findings: Iterable[claims.Finding], *, verbose: bool = False) -> str:
+def ledger_text(findings: Iterable[Finding], *, verbose: bool = False) -> str:
     """The ledger as aligned text.
 
     Args:
@@ -148,12 +149,12 @@ def ledger_text(findings: Iterable[claims.Finding], *, verbose: bool = False) ->
                     f"         {part.verdict:<{width}}  {part.what}: "
                     f"{part.number}{boot}{seeds}{note}"
                 )
-        absent = claims.not_run(mine)
+        absent = not_run(mine)
         lines += [f"     {'not run':<{width}}  {absent}"] if absent else []
     return "\n".join(line.rstrip() for line in lines).lstrip("\n")
 
 
-def ledger_table(findings: Iterable[claims.Finding], pages: Iterable[str]) -> str:
+def ledger_table(findings: Iterable[Finding], pages: Iterable[str]) -> str:
     """The ledger as a Markdown table, one row a claim, linked from the book's front page.
 
     Args:
@@ -164,19 +165,19 @@ def ledger_table(findings: Iterable[claims.Finding], pages: Iterable[str]) -> st
     counts = Counter(finding.verdict for finding in findings)
     begun = {finding.claim for finding in findings if finding.verdict != "not run"}
     summary = ", ".join(
-        f"{counts[word]} {claims.badge(word)}" for word in get_args(Verdict) if word != "not run"
+        f"{counts[word]} {badge(word)}" for word in get_args(Verdict) if word != "not run"
     )
     waiting = ", ".join(id for id in dict.fromkeys(f.claim for f in findings) if id not in begun)
-    still = f" {claims.badge('not run')} everywhere: {waiting}." if waiting else ""
+    still = f" {badge('not run')} everywhere: {waiting}." if waiting else ""
     lines = [f"Verdicts so far: {summary}.{still}", ""]
     lines += ["| claim | the paper says | and our runs say |", "|---|---|---|"]
     for id, group in groupby(findings, key=lambda finding: finding.claim):
         claim, mine = claims.CLAIMS[id], list(group)
         page = f"notebooks/{claim.page}"
         name = f"[{id}]({page}.ipynb)" if page in listed else id
-        cell = [claims.sentence(f) for f in mine if f.verdict != "not run"]
-        absent = claims.not_run(mine)
-        cell += [f"{claims.badge('not run')} {absent}"] if absent else []
+        cell = [sentence(f) for f in mine if f.verdict != "not run"]
+        absent = not_run(mine)
+        cell += [f"{badge('not run')} {absent}"] if absent else []
         lines.append(f"| {name} | {claim.statement} ({claim.section}) | {'<br>'.join(cell)} |")
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from scipy import stats
 from study.conftest import make_record
 
 from emastudy.engine import RunConfig
-from emastudy.study import claims, report
+from emastudy.study import claims, judges_unit, report
 from emastudy.study.claims import CLAIMS
 from emastudy.study.evidence import Evidence
 from emastudy.study.protocols import scenes
@@ -113,7 +113,7 @@ def cheap_costs(monkeypatch):
     methods = ["DeepLabV3", "DeepLabV3+", "PSANet", "EMANet (512)"]
     costs = pd.DataFrame({"gmacs": [6, 8, 5, 4], "mparams": [6, 8, 5, 4]}, methods)
     costs["kept_mib"] = [7.0, 8.0, 9.0, 4.0]
-    monkeypatch.setattr(claims, "_table1", lambda: costs)
+    monkeypatch.setattr(judges_unit, "_table1", lambda: costs)
     return costs
 
 
