@@ -176,7 +176,7 @@ def _predict(
     network, manifest = load_network(checkpoint)
     config = manifest.config
     kind = datasets.DATASETS[config.dataset]
-    colors = kind.palette(manifest.classes)
+    colors = manifest.colors or kind.palette(manifest.classes)
     output.mkdir(parents=True, exist_ok=True)
     network.to(_device(runtime))
     for path in images:

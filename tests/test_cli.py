@@ -1,5 +1,6 @@
 """The command, from training to pictures, and its options frozen."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,9 +8,11 @@ import tarfile
 
 import numpy as np
 import pytest
+from layouts import make_folder
 from PIL import Image
 
 from emastudy import cli
+from emastudy.datasets.base import voc_color
 
 
 def command(monkeypatch, capsys, *arguments):
@@ -66,6 +69,38 @@ def test_train_evaluate_predict_records(monkeypatch, capsys, tmp_path, voc_root)
     out = command(monkeypatch, capsys, "records", "--verbose")
     assert "finished" in out
     assert record.stem in out
+
+
+def test_predictions_have_the_colours_of_ones_own_data(monkeypatch, capsys, caplog, tmp_path):
+    """They go with the run: the dataset need not be there any more."""
+    monkeypatch.chdir(tmp_path)
+    root = make_folder(
+        tmp_path / "data",
+        "classes: [sound, crack]\ncolors: {sound: [1, 2, 3], crack: [250, 200, 10]}\n",
+    )
+    photograph = root / "images" / "val" / "c.jpg"
+    command(
+        monkeypatch, capsys, "train", "scenes", "--dataset", "folder", "--data-root", root,
+        "--eval-images", "0", "--iterations", "2", "--batch-size", "2",
+        "--crop-size", "32", "--device", "cpu",
+    )  # fmt: skip
+    (root / "dataset.yaml").unlink()
+    (run,) = (tmp_path / "runs").iterdir()
+
+    def drawn():
+        command(monkeypatch, capsys, "predict", photograph, "--checkpoint", run)
+        with Image.open(tmp_path / "predictions" / "c_mask.png") as mask:
+            return mask.getpalette()[:6]
+
+    assert drawn() == [1, 2, 3, 250, 200, 10]
+    assert "colours" not in caplog.text
+
+    manifest = run / "checkpoint-000002" / "manifest.json"
+    older = json.loads(manifest.read_text())
+    del older["colors"]  # as before checkpoints kept them
+    manifest.write_text(json.dumps(older))
+    assert drawn() == [*voc_color(0), *voc_color(1)]
+    assert "colours: those of dataset.yaml are not known here" in caplog.text
 
 
 def test_the_options_of_train_are_frozen():

@@ -3,6 +3,7 @@
 Floor: datasets.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from emastudy.datasets.files import (
     read_list,
     require_folder,
 )
+
+logger = logging.getLogger(__name__)
 
 #: The file that describes a root.
 DESCRIPTION = "dataset.yaml"
@@ -68,6 +71,7 @@ class Folder(FileDataset):
         description = _read_description(self.locate(Path(root)))
         self.all_classes = tuple(description.values)
         self.colors = description.colors
+        self.palette = self._own_palette  # type: ignore[method-assign]
         self.stored = {
             **{value: index for index, value in enumerate(description.values.values())},
             **dict.fromkeys(description.ignored, IGNORE),
@@ -76,8 +80,12 @@ class Folder(FileDataset):
 
     @classmethod
     def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
-        """VOC's colour map: without the root nobody knows better (see ``colors``)."""
+        """VOC's colour map, and a warning: only an open dataset knows the colours of its file."""
+        logger.warning("colours: those of %s are not known here; VOC's are taken", DESCRIPTION)
         return super(FileDataset, cls).palette(classes)
+
+    def _own_palette(self, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+        return [self.colors[self.all_classes.index(name)] for name in classes]
 
     @classmethod
     def locate(cls, root: Path) -> Path:

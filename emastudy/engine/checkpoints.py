@@ -3,11 +3,11 @@
 Floor: engine.
 
 A checkpoint ``checkpoint-000300/`` holds what Accelerate saves (network as safetensors, optimiser,
-schedule, random states of every process) and ``manifest.json``: config, classes, iteration,
-training curves and the SHA-256 of every file. It is written under another name, flushed to disk and
-renamed, so a reader, or a power cut, never meets half of one. A damaged one is passed over for the
-one before. Which is the newest is told by its iteration, never by a clock. The newest few are kept,
-and the one that the link ``best`` points to.
+schedule, random states of every process) and ``manifest.json``: config, classes, their colours,
+iteration, training curves and the SHA-256 of every file. It is written under another name, flushed
+to disk and renamed, so a reader, or a power cut, never meets half of one. A damaged one is passed
+over for the one before. Which is the newest is told by its iteration, never by a clock. The newest
+few are kept, and the one that the link ``best`` points to.
 """
 
 import hashlib
@@ -47,6 +47,8 @@ class Manifest:
     Attributes:
         config: The run.
         classes: Class names, in the order of the logits.
+        colors: One RGB triple (0-255) per class, so that predictions are drawn as the dataset is
+            without having it; empty in checkpoints from before they were kept.
         iteration: Number of SGD steps done.
         curves: Name → list of (iteration, value) so far.
         seconds: Time spent training so far.
@@ -57,6 +59,7 @@ class Manifest:
 
     config: RunConfig
     classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
     iteration: int
     curves: dict[str, list[tuple[int, float]]]
     seconds: float
@@ -126,6 +129,7 @@ def save(
         record = {
             "config": manifest.config.to_dict(),
             "classes": list(manifest.classes),
+            "colors": manifest.colors,
             "iteration": manifest.iteration,
             "curves": manifest.curves,
             "seconds": manifest.seconds,
@@ -260,6 +264,7 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(
             config=RunConfig.from_dict(record["config"]),
             classes=tuple(record["classes"]),
+            colors=tuple((r, g, b) for r, g, b in record.get("colors", ())),
             iteration=record["iteration"],
             curves={k: [(int(i), v) for i, v in c] for k, c in record["curves"].items()},
             seconds=record["seconds"],

@@ -225,6 +225,7 @@ def _train(config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> Tra
                         checkpoints.Manifest(
                             config,
                             dataset.classes,
+                            tuple(dataset.palette(dataset.classes)),
                             iteration,
                             course.curves,
                             before + time.monotonic() - began,

@@ -1,6 +1,7 @@
 """Somebody's own images and masks."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from conftest import save_mask
 from layouts import blocks, make_folder, photograph
 from PIL import Image
 
-from emastudy.datasets import IGNORE, load
+from emastudy.datasets import IGNORE, View, load
 from emastudy.datasets.voc import voc_color
 from emastudy.engine import Runtime, evaluate, train
 from emastudy.study import protocols
@@ -42,6 +43,8 @@ def test_lists_values_colours_and_other_folders(tmp_path):
     assert dataset.names == ["north/2", "north/1 a"]
     assert dataset[1][1].tolist() == blocks([0, 1, IGNORE], 20, 30).tolist()
     assert dataset.colors == ((0, 0, 0), (255, 0, 10))
+    for one in (dataset, View(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert one.palette(["crack", "sound"]) == [(255, 0, 10), (0, 0, 0)]
     with pytest.raises(ValueError, match="split is 'train'; .* has val"):
         load("folder", "train", root=tmp_path)
 
