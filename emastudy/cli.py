@@ -62,13 +62,20 @@ class _Order:
     dataset_options: Pairs = ()
     #: Folder for the record; default experiments/records/command of this checkout.
     records: str = ""
+    #: The recipe's name.
+    recipe: tyro.conf.Suppress[str] = ""
+
+
+def _order(name: str) -> _Order:
+    """A recipe to be changed. Options of its head come last, when it is known which head it has."""
+    return _Order(dataclasses.replace(PROTOCOLS[name](), head_options={}), recipe=name)
 
 
 if TYPE_CHECKING:
     Order = _Order
 else:
     Order = tyro.extras.subcommand_type_from_defaults(
-        {name: _Order(recipe()) for name, recipe in PROTOCOLS.items()},
+        {name: _order(name) for name in PROTOCOLS},
         {name: inspect.getdoc(recipe) for name, recipe in PROTOCOLS.items()},
     )
 
@@ -82,9 +89,10 @@ def _train(order: Order) -> None:
     Args:
         order: The recipe to start from; every option replaces one of its fields.
     """
+    usual = PROTOCOLS[order.recipe](order.config.head).head_options
     config = dataclasses.replace(
         order.config,
-        head_options={**order.config.head_options, **_pairs(order.head_options)},
+        head_options={**usual, **_pairs(order.head_options)},
         backbone_options={**order.config.backbone_options, **_pairs(order.backbone_options)},
         dataset_options={**order.config.dataset_options, **_pairs(order.dataset_options)},
     )

@@ -13,6 +13,7 @@ from PIL import Image
 
 from emastudy import cli
 from emastudy.datasets.base import voc_color
+from emastudy.study import protocols
 
 
 def command(monkeypatch, capsys, *arguments):
@@ -101,6 +102,16 @@ def test_predictions_have_the_colours_of_ones_own_data(monkeypatch, capsys, capl
     manifest.write_text(json.dumps(older))
     assert drawn() == [*voc_color(0), *voc_color(1)]
     assert "colours: those of dataset.yaml are not known here" in caplog.text
+
+
+def test_another_head_takes_of_the_recipes_options_those_that_fit(monkeypatch, capsys, tmp_path):
+    seen = []
+    monkeypatch.setattr(cli, "run_one", lambda config, *_: seen.append(config) or 1 / 0)
+    for head in ("fcn", "ema"):
+        with pytest.raises(ZeroDivisionError):
+            command(monkeypatch, capsys, "train", "scenes", "--head", head, "--seed", "3")
+    assert seen == [protocols.scenes("fcn", seed=3), protocols.scenes("ema", seed=3)]
+    assert seen[1].head_options["num_bases"] == 16
 
 
 def test_the_options_of_train_are_frozen():

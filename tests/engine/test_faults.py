@@ -344,6 +344,7 @@ def test_a_loading_process_that_is_killed(undisturbed, tmp_path, monkeypatch):
     def kill_worker():
         for worker in multiprocessing.active_children():
             worker.kill()
+            worker.join()  # else word of its death may come when the next training has begun
 
     place = runtime(tmp_path, workers=1)
     with monkeypatch.context() as patch:
