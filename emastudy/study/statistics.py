@@ -3,7 +3,7 @@
 Floor: study (imports scipy and pandas).
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -100,23 +100,42 @@ def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
 
 
 def paired_differences(
-    frame: pd.DataFrame, by: str, value: str, *, baseline: Hashable
+    frame: pd.DataFrame,
+    by: str,
+    value: str,
+    *,
+    baseline: Hashable,
+    within: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Difference of every group to a baseline, paired by seed.
 
     Args:
-        frame: One row a run; at most one run per group and seed.
+        frame: One row a run; at most one run per group and seed (and combination of ``within``).
         by: Column that names the groups.
         value: Column to compare.
         baseline: The group that is subtracted.
+        within: Columns, e.g. the gradient regime: compare within each combination of their values
+            by itself. One that lacks the baseline, or has nothing else, is left out.
 
     Returns:
-        Index = group; columns "difference", "low", "high" (95 % t-interval), "seeds" (those that
-        both have) and "decided": whether the interval excludes zero.
+        Index = group (after ``within``, in the order of the frame); columns "difference", "low",
+        "high" (95 % t-interval), "seeds" (those that both have) and "decided": whether the interval
+        excludes zero.
 
     Raises:
         ValueError: Two runs of one group share a seed: something else differs between them.
     """
+    columns = ["difference", "low", "high", "seeds", "decided"]
+    if within:
+        tables = {
+            key if len(key) > 1 else key[0]: paired_differences(part, by, value, baseline=baseline)
+            for key, part in frame.groupby(list(within), sort=False)
+            if baseline in set(part[by]) and part[by].nunique() > 1
+        }
+        if tables:
+            return pd.concat(tables, names=[*within, by])
+        nothing = pd.MultiIndex.from_arrays([[]] * (len(within) + 1), names=[*within, by])
+        return pd.DataFrame(index=nothing, columns=columns)
     if frame.duplicated([by, "seed"]).any():
         raise ValueError(
             f"several runs share one {by} and seed; pairing by seed needs one run each: "
@@ -130,5 +149,4 @@ def paired_differences(
         differences = (wide[group] - wide[baseline]).dropna()
         mean, low, high = mean_interval(differences)
         rows[group] = (mean, low, high, len(differences), bool(low > 0 or high < 0))
-    columns = ["difference", "low", "high", "seeds", "decided"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

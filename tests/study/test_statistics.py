@@ -74,6 +74,21 @@ def test_pairing_takes_out_what_seeds_share():
     assert summary.loc["b", "low"] < summary.loc["a", "high"]
 
 
+def test_pairs_are_compared_within_every_combination_that_has_the_baseline():
+    parts = [frame().assign(gradient=g, T=t) for g, t in (("unrolled", 2), ("detached", 1))]
+    alone = frame().query("method == 'a'").assign(gradient="one_step", T=1)
+    without = frame().query("method == 'b'").assign(gradient="one_step", T=2)
+    every = pd.concat([*parts, alone, without])
+    table = paired_differences(every, "method", "miou", baseline="a", within=["gradient", "T"])
+    assert list(table.index) == [("unrolled", 2, "b"), ("detached", 1, "b")]
+    assert table.index.names == ["gradient", "T", "method"]
+    expected = paired_differences(frame(), "method", "miou", baseline="a")
+    assert table.loc[[("detached", 1, "b")]].to_numpy().tolist() == expected.to_numpy().tolist()
+    by_one = paired_differences(pd.concat(parts), "method", "miou", baseline="a", within=["T"])
+    assert list(by_one.index) == [(2, "b"), (1, "b")]
+    assert paired_differences(alone, "method", "miou", baseline="a", within=["T"]).empty
+
+
 def test_two_runs_of_one_seed_cannot_be_paired():
     double = pd.concat([frame(), frame()])
     with pytest.raises(ValueError, match="pairing by seed"):
