@@ -28,7 +28,15 @@ def use_style() -> None:
 
 
 def lines(
-    frame: pd.DataFrame, x: str, y: str, hue: str, *, ax: Axes, xlabel: str, ylabel: str
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str,
+    *,
+    ax: Axes,
+    xlabel: str,
+    ylabel: str,
+    order: Sequence[str] | None = None,
 ) -> None:
     """Mean over seeds with its 95 % t-interval as a band, every seed as a dot.
 
@@ -40,15 +48,26 @@ def lines(
         ax: Where to draw.
         xlabel: Name and unit of x.
         ylabel: Name and unit of y.
+        order: Values of ``hue``, which have the same colours in every panel that is given them;
+            default: those in ``frame``, in its order.
     """
-    sns.lineplot(frame, x=x, y=y, hue=hue, errorbar=_t_interval, err_kws={"alpha": 0.15}, ax=ax)
-    sns.scatterplot(frame, x=x, y=y, hue=hue, s=14, alpha=0.7, legend=False, ax=ax)
+    common = {"x": x, "y": y, "hue": hue, "hue_order": order, "ax": ax}
+    sns.lineplot(frame, **common, errorbar=_t_interval, err_kws={"alpha": 0.15})
+    sns.scatterplot(frame, **common, s=14, alpha=0.7, legend=False)
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=sorted(frame[x].unique()))
     ax.legend(title=hue)
     # A t-interval of two or three seeds is many times their spread: it must not flatten the curves.
     low, high = frame[y].min(), frame[y].max()
     margin = 0.25 * max(high - low, 1)
     ax.set_ylim(low - margin, high + margin)
+
+
+def one_legend(axes: np.ndarray) -> None:
+    """Of a row of panels keep the last one's legend alone, and put it to its right."""
+    for ax in axes[:-1]:
+        if (legend := ax.get_legend()) is not None:
+            legend.remove()
+    sns.move_legend(axes[-1], "upper left", bbox_to_anchor=(1.02, 1))
 
 
 def intervals(

@@ -15,6 +15,31 @@ def ax():
     plt.close(figure)
 
 
+def test_lines_keep_their_colours_in_a_panel_that_lacks_some_and_share_one_legend():
+    frame = pd.DataFrame(
+        [(name, t, t + seed) for name in ("a", "b", "c") for t in (1, 2) for seed in (0, 1)],
+        columns=["start", "T", "miou"],
+    )
+    figure, axes = plt.subplots(1, 2)
+    colours = []
+    for ax, part in zip(axes, (frame, frame[frame["start"] != "b"]), strict=True):
+        plotting.lines(
+            part, "T", "miou", "start", ax=ax, xlabel="T", ylabel="%", order=("a", "b", "c")
+        )
+        texts = [text.get_text() for text in ax.get_legend().get_texts()]
+        handles = [line.get_color() for line in ax.get_legend().get_lines()]
+        drawn = {line.get_color() for line in ax.lines if len(line.get_xdata())}
+        colours.append((dict(zip(texts, handles, strict=True)), drawn))
+    (all_of, three), (some_of, two) = colours
+    assert all_of == some_of
+    assert len(three) == 3
+    assert two == {all_of["a"], all_of["c"]}
+    plotting.one_legend(axes)
+    assert axes[0].get_legend() is None
+    assert axes[1].get_legend() is not None
+    plt.close(figure)
+
+
 def test_every_lead_stands_in_its_rivals_block(ax):
     frame = pd.DataFrame(
         [
