@@ -13,6 +13,7 @@ from torch import Tensor
 
 from emastudy.datasets import Scenes, evaluation_transform
 from emastudy.engine import Runtime, load_network, train
+from emastudy.engine.diagnostics import unit_input, unit_of
 from emastudy.networks import SegmentationNetwork
 from emastudy.study.protocols import scenes
 from emastudy.study.status import hold
@@ -65,11 +66,5 @@ def unit_features(
     network: SegmentationNetwork, images: Float[Tensor, "b 3 h w"]
 ) -> Float[Tensor, "b n c"]:
     """What the EM of a network's unit works on: its first 1×1 conv's output, pixel by pixel."""
-    seen: list[Tensor] = []
-    conv: Any = network.head.context.conv1  # type: ignore[union-attr]
-    handle = conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    try:
-        network(images)
-    finally:
-        handle.remove()
-    return seen[0].flatten(2).mT.contiguous()
+    x, _ = unit_of(network).em_input(unit_input(network, images))
+    return x.contiguous()
