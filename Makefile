@@ -29,7 +29,7 @@ study: .venv/study
 	@echo "Open book/_build/html/index.html"
 
 book: .venv/study
-	$(NOTEBOOKS) --executor none
+	$(NOTEBOOKS) --executor none --jobs 2
 	$(BUILD)
 	@echo "Open book/_build/html/index.html"
 

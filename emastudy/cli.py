@@ -316,6 +316,7 @@ def _study(
     executor: str = "",
     set: Pairs = (),
     output: Path | None = None,
+    jobs: int = 1,
 ) -> None:
     """Run the notebooks through papermill; those that are up to date are left alone.
 
@@ -328,6 +329,7 @@ def _study(
             "slurm partition=gpu gpus_per_node=1" tells Slurm what a run needs.
         set: Further parameters of the notebooks.
         output: Folder for the executed notebooks; default book/notebooks of this checkout.
+        jobs: Notebooks executed at a time; more than one only where they train nothing.
     """
     # papermill and matplotlib load slowly
     from emastudy.study.notebooks import run_notebooks
@@ -347,6 +349,7 @@ def _study(
         profile,
         only=notebooks,
         parameters=parameters,
+        jobs=jobs,
     )
     for outcome in outcomes:
         time = "up to date" if outcome.skipped else f"{outcome.seconds:6.1f} s"

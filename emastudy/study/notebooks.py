@@ -5,16 +5,21 @@ Floor: study (imports papermill).
 
 import hashlib
 import logging
+import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 import yaml
+from tqdm.auto import tqdm
 
 from emastudy.study.records import source_digest
 
@@ -44,6 +49,7 @@ def run_notebooks(
     *,
     only: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
+    jobs: int = 1,
 ) -> list[Outcome]:
     """Execute notebooks with a profile's parameters; those that are up to date are left alone.
 
@@ -59,6 +65,8 @@ def run_notebooks(
         only: Names (or beginnings of names) of the notebooks to run; empty = all.
         parameters: Further parameters, for those of the notebooks that declare them; at least one
             must. Empty values count as not given.
+        jobs: How many notebooks are executed at a time. More than one for notebooks that train
+            nothing: those that do use all cores by themselves.
 
     Returns:
         One outcome a notebook, in order.
@@ -85,33 +93,90 @@ def run_notebooks(
         )
     output.mkdir(parents=True, exist_ok=True)
 
-    outcomes = []
-    for notebook in declared:
-        values = {k: v for k, v in {**shared, **given}.items() if k in declared[notebook]}
-        target = output / notebook.name
-        digest = _digest(notebook, values, experiments, profile)
-        if _stored_digest(target) == digest:
-            outcomes.append(Outcome(notebook.stem, 0.0, skipped=True))
-            continue
+    orders = [
+        _Order(
+            notebook,
+            {k: v for k, v in {**shared, **given}.items() if k in declared[notebook]},
+            output,
+            profile,
+            progress_bar=jobs == 1,
+        )
+        for notebook in declared
+    ]
+    if jobs == 1:
+        return [order.execute() for order in orders]
+    # Processes and not threads: papermill changes the working directory of its whole process.
+    with _cores_each(jobs), ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        work = [pool.submit(order.execute) for order in orders]
+        try:
+            return [one.result() for one in tqdm(work, desc="notebooks", unit="notebook")]
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a failure, or Ctrl-C
+
+
+@dataclass(frozen=True)
+class _Order:
+    """One notebook to be executed, with all that decides what it shows."""
+
+    notebook: Path
+    values: dict[str, Any]
+    output: Path
+    profile: str
+    progress_bar: bool
+
+    def execute(self) -> Outcome:
+        experiments, target = self.notebook.parent, self.output / self.notebook.name
+        if _stored_digest(target) == self._digest():
+            return Outcome(target.stem, 0.0, skipped=True)
         began = time.monotonic()
         partial = target.with_suffix(".partial.ipynb")
         try:
             papermill.execute_notebook(
-                notebook, partial, values, progress_bar=True, cwd=experiments, log_output=False
+                self.notebook,
+                partial,
+                self.values,
+                progress_bar=self.progress_bar,
+                cwd=experiments,
+                log_output=False,
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(
-                f"{notebook} failed in cell {error.cell_index}: {error.ename}: {error.evalue}\n"
-                f"The traceback is in {partial}; mend the cause and run again: what was finished "
-                "is kept."
+                f"{self.notebook} failed in cell {error.cell_index}: {error.ename}: "
+                f"{error.evalue}\nThe traceback is in {partial}; mend the cause and run again: "
+                "what was finished is kept."
             ) from error
         executed = nbformat.read(partial, as_version=4)  # type: ignore[no-untyped-call]
-        executed.metadata["emastudy"] = {"digest": _digest(notebook, values, experiments, profile)}
+        executed.metadata["emastudy"] = {"digest": self._digest()}
         executed.metadata.pop("papermill", None)  # holds paths of this machine
         nbformat.write(executed, partial)  # type: ignore[no-untyped-call]
         partial.replace(target)
-        outcomes.append(Outcome(notebook.stem, time.monotonic() - began, skipped=False))
-    return outcomes
+        return Outcome(target.stem, time.monotonic() - began, skipped=False)
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        shown = {name: value for name, value in self.values.items() if name not in _HOW}
+        digest.update(self.notebook.read_bytes() + repr(sorted(shown.items())).encode())
+        digest.update(source_digest(("em", "networks", "datasets", "engine", "study")).encode())
+        records = self.notebook.parent / "records"
+        for record in sorted(records.rglob("*.json")):
+            # Records of its own profile a notebook makes itself; smoke and quick are nobody's
+            # evidence.
+            if record.relative_to(records).parts[0] not in (self.profile, "smoke", "quick"):
+                digest.update(record.read_bytes())
+        return digest.hexdigest()
+
+
+@contextmanager
+def _cores_each(jobs: int) -> Iterator[None]:
+    """A share of the cores for each of several kernels; more threads than cores are slower."""
+    name, before = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")
+    if jobs > 1 and before is None:
+        os.environ[name] = str(max(1, (os.cpu_count() or 1) // jobs))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
 
 
 def _choose(experiments: Path, only: Sequence[str]) -> list[Path]:
@@ -131,19 +196,6 @@ def _choose(experiments: Path, only: Sequence[str]) -> list[Path]:
 
 def _names(names: set[str]) -> str:
     return ", ".join(map(repr, sorted(names)))
-
-
-def _digest(notebook: Path, values: Mapping[str, Any], experiments: Path, profile: str) -> str:
-    digest = hashlib.sha256()
-    shown = {name: value for name, value in values.items() if name not in _HOW}
-    digest.update(notebook.read_bytes() + repr(sorted(shown.items())).encode())
-    digest.update(source_digest(("em", "networks", "datasets", "engine", "study")).encode())
-    records = experiments / "records"
-    for record in sorted(records.rglob("*.json")):
-        # Records of its own profile a notebook makes itself; smoke and quick are nobody's evidence.
-        if record.relative_to(records).parts[0] not in (profile, "smoke", "quick"):
-            digest.update(record.read_bytes())
-    return digest.hexdigest()
 
 
 def _stored_digest(target: Path) -> str | None:

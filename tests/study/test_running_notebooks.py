@@ -1,5 +1,7 @@
 """The runner: parameters are checked, what is up to date is left alone, nothing half done."""
 
+import os
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -60,14 +62,39 @@ def test_unknown_names_are_errors(experiments, tmp_path):
         run_notebooks(experiments, done, "quick")
 
 
-def test_a_failing_notebook_is_named_and_the_earlier_ones_kept(experiments, tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failing_notebook_is_named_and_the_earlier_ones_kept(experiments, tmp_path, jobs):
     done = tmp_path / "done"
     write(experiments, "02_fails", "print('before')\nraise RuntimeError('no such dataset')")
     with pytest.raises(NotebookError, match="02_fails.* failed in cell .* no such dataset"):
-        run_notebooks(experiments, done, "quick")
+        run_notebooks(experiments, done, "quick", jobs=jobs)
     assert (done / "01_count.ipynb").exists()
     assert not (done / "02_fails.ipynb").exists()
     assert "before" in outputs(done / "02_fails.partial.ipynb")
     write(experiments, "02_fails", "print('mended')")
-    assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [True, False]
+    assert [o.skipped for o in run_notebooks(experiments, done, "quick", jobs=jobs)] == [
+        True,
+        False,
+    ]
     assert not (done / "02_fails.partial.ipynb").exists()
+
+
+def test_two_notebooks_at_a_time_share_the_cores(experiments, tmp_path):
+    """Each waits until the other has begun: one after the other would never end."""
+    wait = """import os, time
+from pathlib import Path
+Path(f"begun-{me}").touch()
+for _ in range(1200):
+    if Path(f"begun-{other}").exists():
+        break
+    time.sleep(0.1)
+else:
+    raise RuntimeError("alone")
+print(os.environ["OMP_NUM_THREADS"])"""
+    write(experiments, "01_count", "me, other = 1, 2\n" + wait)
+    write(experiments, "02_count", "me, other = 2, 1\n" + wait)
+    outcomes = run_notebooks(experiments, tmp_path / "done", "quick", jobs=2)
+    assert [outcome.name for outcome in outcomes] == ["01_count", "02_count"]
+    for outcome in outcomes:
+        share = outputs(tmp_path / "done" / f"{outcome.name}.ipynb").split()
+        assert share == [os.environ.get("OMP_NUM_THREADS", str(max(1, os.cpu_count() // 2)))]
