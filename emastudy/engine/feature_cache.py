@@ -65,20 +65,29 @@ class CachedFeatures(Dataset[tuple[list[Tensor], Tensor]]):
     reads, channels last in memory, views being the image alone or the image and its mirror image;
     and the (unmirrored) mask (H, W), int64.
 
-    Attributes:
-        classes: Class names.
+    Args:
+        folders: One per feature map.
+        classes: Class names, kept as an attribute.
+        indices: Which of the images; None = all.
     """
 
-    def __init__(self, folders: Sequence[Path], classes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        classes: tuple[str, ...],
+        indices: Sequence[int] | None = None,
+    ) -> None:
         self.classes = classes
         self._stores = [_Store(folder) for folder in folders]
+        self._indices = range(len(self._stores[0].shapes)) if indices is None else indices
 
     def __len__(self) -> int:
-        return len(self._stores[0].shapes)
+        return len(self._indices)
 
     def __getitem__(self, index: int) -> tuple[list[Tensor], Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
+        index = self._indices[index]
         maps = [store.features_of(index) for store in self._stores]
         return maps, self._stores[0].mask_of(index).long()
 
@@ -99,19 +108,25 @@ def training_features(
 
 
 def evaluation_features(
-    network: SegmentationNetwork, config: RunConfig, runtime: Runtime, split: str = ""
+    network: SegmentationNetwork,
+    config: RunConfig,
+    runtime: Runtime,
+    split: str = "",
+    indices: Sequence[int] | None = None,
 ) -> CachedFeatures:
-    """Features of a split as ``evaluate`` would compute them; built where absent.
+    """Features of a split as ``evaluate`` would compute them; built where absent, of all images.
 
     Args:
         network: Gives the backbone, which is set to the evaluation stride and mode.
         config: The run.
         runtime: Where images and features lie.
         split: Default ``config.eval_split``.
+        indices: Which of the images to hand out; None = all.
     """
     split = split or config.eval_split
     network.set_output_stride(config.eval_output_stride)
-    return _cached(network, config.load_dataset(split, runtime), split, 0, config, runtime)
+    dataset = config.load_dataset(split, runtime)
+    return _cached(network, dataset, split, 0, config, runtime, indices)
 
 
 def evaluation_data(
@@ -206,6 +221,7 @@ def _cached(
     crop_size: int,
     config: RunConfig,
     runtime: Runtime,
+    indices: Sequence[int] | None = None,
 ) -> CachedFeatures:
     dtype = runtime.autocast_dtype(config) or torch.float32
     prepared = _Prepared(dataset, crop_size)
@@ -237,7 +253,7 @@ def _cached(
                 if not folder.is_dir():
                     _build(folder, description, network, prepared, runtime)
         folders.append(folder)
-    return CachedFeatures(folders, dataset.classes)
+    return CachedFeatures(folders, dataset.classes, indices)
 
 
 @contextmanager

@@ -70,8 +70,8 @@ def scores(
         for (kind, severity), count, many in itertools.product(worse, iterations, multi_scale):
             change = partial(corrupt, kind=kind, severity=severity) if kind else None
             data: SegmentationDataset | CachedFeatures = View(whole, chosen, change)
-            if config.frozen_backbone and not (kind or many or images):
-                data = evaluation_features(network, config, runtime, split)
+            if config.frozen_backbone and not (kind or many):
+                data = evaluation_features(network, config, runtime, split, chosen)
             if any(iterations):
                 unit_of(network).num_iterations = count or trained
             found = evaluate(

@@ -21,6 +21,8 @@ from scipy.stats import gmean
 from emastudy.study.scaling import fit_exponent
 from emastudy.study.statistics import mean_interval
 
+_WRONG = (213, 94, 0)  # of a wrong pixel: the style's second colour, C1
+
 
 def use_style() -> None:
     """Draw everything that follows in the study's style."""
@@ -361,7 +363,7 @@ def ranking(
 def error_map(mask: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Where a prediction is wrong: RGB (H, W, 3), wrong orange, right white, ignored (255) grey."""
     picture = np.full((*mask.shape, 3), 255, dtype=np.uint8)
-    picture[mask != predicted] = (213, 94, 0)
+    picture[mask != predicted] = _WRONG
     picture[mask == 255] = 200
     return picture
 
@@ -415,11 +417,23 @@ def prediction_rows(
             if number == 0:
                 ax.set_title(name, fontsize=9)
         row[0].set_ylabel(labels[number], fontsize=8)
+    class_legend(figure, [*classes, "wrong"], [*colors, _WRONG])
+    figure.suptitle(title)
+    return figure
+
+
+def class_legend(
+    figure: Figure, classes: Sequence[str], colors: Sequence[tuple[int, int, int]]
+) -> None:
+    """Below the pictures, the colour of every class.
+
+    Args:
+        figure: Whose layout makes room for it.
+        classes: Class names.
+        colors: RGB per class.
+    """
     handles = [
         Patch(color=f"#{red:02x}{green:02x}{blue:02x}", label=name)
         for name, (red, green, blue) in zip(classes, colors, strict=True)
     ]
-    handles.append(Patch(color="C1", label="wrong"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8)
-    figure.suptitle(title)
-    return figure

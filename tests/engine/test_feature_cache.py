@@ -12,6 +12,7 @@ from torchvision.models import mobilenet_v2
 from emastudy.datasets import (
     Scenes,
     TrainingStream,
+    View,
     evaluation_transform,
     load,
     whole_image_transform,
@@ -97,6 +98,11 @@ def test_scores_are_those_of_the_whole_network(voc_root, runtime, head, precisio
     scores = evaluate(network, dataset, config, runtime)
     assert torch.equal(scores.confusion, evaluate(network, features, config, runtime).confusion)
     assert scores.confusion.sum() > 0
+    chosen = [len(dataset) - 1]
+    some = evaluation_features(network, config, runtime, indices=chosen)
+    found = evaluate(network, View(dataset, chosen), config, runtime).confusion
+    assert torch.equal(found, evaluate(network, some, config, runtime).confusion)
+    assert not torch.equal(found, scores.confusion)
 
 
 def test_training_is_that_of_the_whole_network_on_whole_images(runtime):
