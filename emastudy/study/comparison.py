@@ -13,7 +13,7 @@ import torch
 from emastudy import networks
 from emastudy.engine import RunConfig, cost
 from emastudy.study import published
-from emastudy.study.statistics import paired_differences, summarize
+from emastudy.study.statistics import as_text, paired_differences, summarize
 
 #: What EMA is held against, in the paper's names.
 RIVALS = {
@@ -217,7 +217,7 @@ def answer(runs: pd.DataFrame, data: str) -> str:
         word = "no, it lies below each of them"
     elif above and below:
         word = "some, but not all"
-    gaps = ", ".join(f"{_gap(row)} against {row['rival']}" for _, row in table.iterrows())
+    gaps = ", ".join(f"{as_text(row)} against {row['rival']}" for _, row in table.iterrows())
     absent = ", ".join(rival for rival in TABLE1_RIVALS if rival not in set(table["rival"]))
     return (
         f"**Answer.** Does EMA beat DeepLabV3, DeepLabV3+ and PSANet under one trainer? On {data}, "
@@ -243,7 +243,7 @@ def duel(runs: pd.DataFrame, method: str, baseline: str, data: str) -> str:
         decided = "and one seed has no interval"
     return (
         f"**Answer.** On {data} {method} scores {means[method]:.2f} mIoU and {baseline} "
-        f"{means[baseline]:.2f}: a difference of {_gap(row)} (95 % interval, paired over "
+        f"{means[baseline]:.2f}: a difference of {as_text(row)} (95 % interval, paired over "
         f"{row['seeds']:.0f} seeds, {decided})."
     )
 
@@ -267,7 +267,3 @@ def confusion(rows: pd.DataFrame) -> pd.DataFrame:
         index=pd.Index(names, name="true class"),
         columns=pd.Index(names, name="predicted class"),
     )
-
-
-def _gap(row: pd.Series) -> str:
-    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"

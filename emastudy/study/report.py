@@ -18,7 +18,7 @@ from emastudy.study.evidence import Verdict
 from emastudy.study.findings import Finding, badge, not_run, sentence
 from emastudy.study.protocols import PROTOCOLS
 from emastudy.study.records import load_records
-from emastudy.study.statistics import paired_differences, summarize
+from emastudy.study.statistics import as_text, paired_differences, summarize
 
 _NAMES = {"fcn": "FCN", "non_local": "Non-local"}
 _GRADIENTS = {
@@ -55,12 +55,43 @@ def best_other(runs: pd.DataFrame, by: str, *, baseline: float) -> str:
         return "nothing to compare yet."
     found = paired_differences(runs, by, "miou", baseline=baseline)
     best = found.sort_values("difference", ascending=False).iloc[0]
-    difference, low, high, seeds, decided = best
-    verdict = "decided" if decided else "not decided"
+    verdict = "decided" if best["decided"] else "not decided"
     return (
-        f"the best of the others is {best.name:g}, {difference:+.2f} mIoU "
-        f"[{low:+.2f}, {high:+.2f}] against {baseline:g} ({seeds:.0f} seeds), {verdict}."
+        f"the best of the others is {best.name:g}, {as_text(best)} mIoU against {baseline:g} "
+        f"({best['seeds']} seeds), {verdict}."
     )
+
+
+def in_short(differences: pd.DataFrame, baseline: str, data: str, quantity: str = "mIoU") -> str:
+    """What differs from a baseline, in Markdown for the top of a page.
+
+    Args:
+        differences: See ``statistics.paired_differences``; if by regime, within "gradient".
+        baseline: What was subtracted, in words.
+        data: What it was measured on, in words.
+        quantity: What was measured, and its unit.
+
+    Returns:
+        A sentence; with regimes, one item of a list for each.
+    """
+    if differences.empty:
+        return "**In short.** Nothing to compare yet."
+
+    def items(part: pd.DataFrame) -> str:
+        return ", ".join(
+            f"{name} {as_text(row)}{'' if row['decided'] else ' (not decided)'}"
+            for name, row in part.iterrows()
+        )
+
+    about = (
+        f"**In short.** {quantity} on {data}, less that of {baseline} "
+        f"({differences['seeds'].max()} seeds, paired, 95 % intervals)"
+    )
+    if differences.index.nlevels == 1:
+        return f"{about}: {items(differences)}."
+    regimes = differences.groupby(level="gradient", sort=False)
+    lines = [f"- gradients {name}: {items(part.droplevel(0))}" for name, part in regimes]
+    return f"{about}:\n\n" + "\n".join(lines)
 
 
 def circumstances_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -108,8 +139,7 @@ def headline(records: Path) -> str:
     for method, row in summary.iterrows():
         against = "-"
         if method in differences.index:
-            difference, low, high = differences[["difference", "low", "high"]].loc[[method]].iloc[0]
-            against = f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]"
+            against = as_text(differences.T[method])
         lines.append(
             f"| {method} | {row['mean']:.2f} | [{row['low']:.2f}, {row['high']:.2f}] | {against} "
             f"| {row['seeds']:.0f} |"

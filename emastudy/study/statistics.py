@@ -3,7 +3,8 @@
 Floor: study (imports scipy and pandas).
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,22 @@ def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "seeds"])
 
 
+def summarize_columns(frame: pd.DataFrame, by: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Mean over seeds with interval of several quantities, one row a group and quantity.
+
+    Args:
+        frame: One row a run.
+        by: Column that names the groups; their order is kept.
+        columns: Column of ``frame`` → what to call it.
+
+    Returns:
+        Index = (group, name); columns as :func:`summarize`.
+    """
+    tables = {name: summarize(frame, by, column) for column, name in columns.items()}
+    both = pd.concat(tables).swaplevel()
+    return both.loc[list(itertools.product(frame[by].unique(), tables))]
+
+
 def paired_differences(
     frame: pd.DataFrame,
     by: str,
@@ -150,3 +167,9 @@ def paired_differences(
         mean, low, high = mean_interval(differences)
         rows[group] = (mean, low, high, len(differences), bool(low > 0 or high < 0))
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def as_text(difference: pd.Series) -> str:
+    """A row of :func:`paired_differences` as "+3.86 [+2.68, +5.04]"; one seed has no interval."""
+    interval = f" [{difference['low']:+.2f}, {difference['high']:+.2f}]"
+    return f"{difference['difference']:+.2f}{'' if np.isnan(difference['low']) else interval}"

@@ -1,4 +1,4 @@
-"""The headline table, and the README's copy of it."""
+"""Tables and sentences that pages share, and the README's copy of the headline."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import pandas as pd
 from study.conftest import make_record
 
 from emastudy.study import report
+from emastudy.study.statistics import paired_differences
 
 
 def test_the_headline_is_best_first_and_paired(tiny, tmp_path):
@@ -31,6 +32,33 @@ def test_the_best_other_value_of_an_option_and_whether_it_is_decided():
         for k, gain in ((4, 2.0), (8, 1.0), (16, 0.0))
     ]
     said = report.best_other(pd.DataFrame(rows), "K", baseline=16.0)
-    assert said.startswith("the best of the others is 4, +2.10 mIoU [+1.85, +2.35] against 16 (3 ")
+    assert said.startswith("the best of the others is 4, +2.10 [+1.85, +2.35] mIoU against 16 (3 ")
     assert said.endswith(", decided.")
     assert "nothing to compare" in report.best_other(pd.DataFrame(rows[:1]), "K", baseline=4.0)
+
+
+def test_in_short_says_every_difference_its_interval_and_whether_it_decides():
+    runs = pd.DataFrame(
+        [
+            {
+                "gradient": regime,
+                "T": f"T = {t}",
+                "seed": seed,
+                "miou": 50 + gain * t + seed % 2 * t,
+            }
+            for regime, gain in (("detached", 4.0), ("unrolled", 0.0))
+            for t in (0, 1)
+            for seed in range(4)
+        ]
+    )
+    differences = paired_differences(runs, "T", "miou", baseline="T = 0", within=["gradient"])
+    said = report.in_short(differences, "T = 0", "scenes").splitlines()
+    assert said[0] == (
+        "**In short.** mIoU on scenes, less that of T = 0 (4 seeds, paired, 95 % intervals):"
+    )
+    # 4.5 ± t(0.975, 3) · sqrt(1/3) / 2, tables: 3.1824
+    assert said[2] == "- gradients detached: T = 1 +4.50 [+3.58, +5.42]"
+    assert said[3] == "- gradients unrolled: T = 1 +0.50 [-0.42, +1.42] (not decided)"
+    one = paired_differences(runs[:8].query("seed == 0"), "T", "miou", baseline="T = 0")
+    assert report.in_short(one, "T = 0", "x", "Nats").endswith(": T = 1 +4.00 (not decided).")
+    assert "Nothing" in report.in_short(differences.iloc[:0], "T = 0", "scenes")

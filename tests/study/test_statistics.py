@@ -13,6 +13,7 @@ from emastudy.study.statistics import (
     paired_differences,
     spread_ratio_interval,
     summarize,
+    summarize_columns,
 )
 
 
@@ -98,3 +99,13 @@ def test_two_runs_of_one_seed_cannot_be_paired():
 def test_a_seed_that_one_side_lacks_is_left_out():
     part = frame().query("not (method == 'b' and seed == 3)")
     assert paired_differences(part, "method", "miou", baseline="a").loc["b", "seeds"] == 4
+
+
+def test_several_quantities_are_summarised_group_by_group():
+    runs = frame().assign(double=lambda runs: 2 * runs["miou"])
+    found = summarize_columns(runs, "method", {"double": "twice", "miou": "once"})
+    assert list(found.index) == [("a", "twice"), ("a", "once"), ("b", "twice"), ("b", "once")]
+    alone = summarize(runs, "method", "miou")
+    assert found.loc[("b", "once")].tolist() == alone.loc["b"].tolist()
+    assert found.loc[("a", "twice"), "low"] == pytest.approx(2 * alone.loc["a", "low"])
+    assert found["seeds"].tolist() == [5] * 4
