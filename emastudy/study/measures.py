@@ -273,8 +273,10 @@ def maps(
 ) -> list[Row]:
     """Pictures of the bases: responsibilities of some of them, as maps, and what is predicted.
 
-    The bases are chosen by rule, over ``images`` images: the two most class-pure of those that
-    take at least 1 % of the pixels; of the others, the two most used and the least used.
+    The bases are chosen by rule, over ``images`` images. Of those that take at least 1 % of the
+    pixels: the most class-pure, max_c p(c|k), and the two whose classes differ most from the
+    images', KL(p(c|k) ‖ p(c)), which where one class is everywhere are not the purest; of the
+    others, the most used and the least used.
 
     Args:
         network: A trained network with an EMA unit.
@@ -293,12 +295,18 @@ def maps(
     (found,) = concepts(network, config, runtime, images=images)
     counts = torch.tensor(found["counts"], dtype=torch.float64)
     usage = counts.sum(dim=1) / counts.sum()
-    purity = counts.amax(dim=1) / counts.sum(dim=1).clamp_min(1)
-    pure = torch.where(usage >= 0.01, purity, 0).argsort(descending=True)[:2].tolist()
-    used = [k for k in usage.argsort(descending=True).tolist() if k not in pure]
-    chosen = (
-        dict.fromkeys(pure, "pure") | dict.fromkeys(used[:2], "used") | {used[-1]: "least used"}
-    )
+    classes = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
+    everywhere = counts.sum(dim=0) / counts.sum()
+    divergence = torch.special.xlogy(classes, classes / everywhere.clamp_min(1e-300)).sum(dim=1)
+    chosen: dict[int, str] = {}
+    for why, rank, count in (
+        ("pure", torch.where(usage >= 0.01, classes.amax(dim=1), 0), 1),
+        ("telling", torch.where(usage >= 0.01, divergence, 0), 2),
+        ("used", usage, 1),
+        ("least used", -usage, 1),
+    ):
+        others = [k for k in rank.argsort(descending=True, stable=True).tolist() if k not in chosen]
+        chosen |= dict.fromkeys(others[:count], why)
     steps = range(1, unit_of(network).num_iterations + 1)
     rows = []
     for index in evenly_spaced(len(dataset), images)[:pictures]:

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
 from emastudy.engine import RunConfig, train
@@ -109,13 +111,15 @@ def test_concepts_know_what_a_basis_per_class_would_know(unit_run, network, runt
 def test_maps_are_responsibilities_of_bases_chosen_by_rule(unit_run, network, runtime):
     (found,) = MEASURES["concepts"](network, unit_run, runtime, images=4)
     rows = MEASURES["maps"](network, unit_run, runtime, pictures=2, images=4)
-    used = [sum(row) for row in found["counts"]]
     row = rows[1]
     assert [r["image"] for r in rows] == [0, 1]
-    assert row["chosen"] == ["pure", "pure", "used", "least used"]
-    shares = [max(counts) / sum(counts) for counts in found["counts"]]
-    assert {shares[k] for k in row["bases"][:2]} == set(sorted(shares)[-2:])
-    assert used[row["bases"][2]] > used[row["bases"][3]]
+    assert row["chosen"] == ["pure", "telling", "telling", "used"]  # all four that there are
+    counts = np.array(found["counts"], dtype=float)
+    classes = counts / counts.sum(axis=1, keepdims=True)
+    assert row["bases"][0] == classes.max(axis=1).argmax()
+    divergence = [entropy(mine, counts.sum(axis=0) / counts.sum()) for mine in classes]
+    assert sorted(row["bases"][1:3], key=lambda k: -divergence[k]) == row["bases"][1:3]
+    assert divergence[row["bases"][3]] < divergence[row["bases"][2]]
     drawn = torch.tensor(row["maps"])
     assert drawn.shape == (2, len(row["bases"]), 16, 16)
     scenes = unit_run.load_dataset("val", runtime)
