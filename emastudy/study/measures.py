@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, View, corrupt
@@ -263,6 +264,56 @@ def concepts(
     ]
 
 
+def distinct(
+    network: SegmentationNetwork,
+    config: RunConfig,
+    runtime: Runtime,
+    *,
+    iterations: int = 8,
+    cosine: float = 0.99,
+    images: int = 64,
+) -> list[Row]:
+    """How many different bases there are after each iteration, in unseen images.
+
+    Bases whose cosine is above a bound count as one, directly or through a chain of others. What
+    EM does with such bases is what it would do with one of them, except that it weighs more.
+
+    Args:
+        network: A trained network with an EMA unit.
+        config: Its run.
+        runtime: Where to compute.
+        iterations: How many EM iterations to follow, whatever T the network has.
+        cosine: The bound.
+        images: How many images, evenly spaced over the run's split; 0 = all.
+
+    Returns:
+        One row: "distinct" (means over images, of μ^(0), …, μ^(iterations)) and "num_bases".
+    """
+    unit = unit_of(network)
+    counts = []
+    for x, bases, _ in _inputs(network, config, runtime, images):
+        course = [_groups(bases, cosine)]
+        for _ in range(iterations):
+            bases = expectation_maximization(
+                x,
+                bases,
+                1,
+                concentration=unit.concentration,
+                normalization=unit.normalization,
+                trace=False,
+            ).bases
+            course.append(_groups(bases, cosine))
+        counts.append(course)
+    means = torch.tensor(counts, dtype=torch.float64).mean(dim=0).tolist()
+    return [{"distinct": means, "num_bases": unit.num_bases}]
+
+
+def _groups(bases: Float[Tensor, "k c"], cosine: float) -> int:
+    """Number of connected groups of bases, neighbours being those with cosines above a bound."""
+    unit = torch.nn.functional.normalize(bases.double(), dim=-1)
+    return int(connected_components((unit @ unit.mT > cosine).cpu().numpy())[0])
+
+
 def maps(
     network: SegmentationNetwork,
     config: RunConfig,
@@ -392,6 +443,7 @@ def _inputs(
 #: What can be measured, by name.
 MEASURES: dict[str, Callable[..., list[Row]]] = {
     "concepts": concepts,
+    "distinct": distinct,
     "maps": maps,
     "objective": objective,
     "rank": rank,

@@ -108,6 +108,22 @@ def test_concepts_know_what_a_basis_per_class_would_know(unit_run, network, runt
     assert row["shuffled"] < 0.8 * row["entropy"]
 
 
+def test_bases_that_coincide_count_as_one(unit_run, network, runtime, monkeypatch):
+    (row,) = MEASURES["distinct"](network, unit_run, runtime, iterations=3, images=2)
+    assert len(row["distinct"]) == 4
+    assert all(1 <= count <= row["num_bases"] == 4 for count in row["distinct"])
+
+    # Two clusters, two bases near each: apart at first, after one iteration both are its mean.
+    labels = torch.arange(2).repeat_interleave(50)
+    directions = torch.eye(8)[labels]
+    bases = torch.nn.functional.normalize(
+        torch.eye(8)[[0, 0, 1, 1]] + 0.3 * torch.eye(8)[[2, 3, 4, 5]], dim=-1
+    )
+    monkeypatch.setattr(measures, "em_inputs", lambda *_: [(9 * directions, bases, labels)] * 2)
+    (row,) = MEASURES["distinct"](network, unit_run, runtime, iterations=1, images=2)
+    assert row["distinct"] == [4, 2]
+
+
 def test_maps_are_responsibilities_of_bases_chosen_by_rule(unit_run, network, runtime):
     (found,) = MEASURES["concepts"](network, unit_run, runtime, images=4)
     rows = MEASURES["maps"](network, unit_run, runtime, pictures=2, images=4)
@@ -166,7 +182,7 @@ def test_a_damaged_measurement_is_refused_by_name(unit_run, runtime, tmp_path, d
 
 
 def test_unknown_measures_and_options_are_named(unit_run, runtime, tmp_path):
-    with pytest.raises(ValueError, match="measure is 'speed'; there are concepts, maps"):
+    with pytest.raises(ValueError, match="measure is 'speed'; there are concepts, distinct, maps"):
         measure([unit_run], "speed", tmp_path, runtime)
     with pytest.raises(ValueError, match="'rank' has no option 'pictures'; it has images"):
         measure([unit_run], "rank", tmp_path, runtime, pictures=3)
