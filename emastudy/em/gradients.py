@@ -1,4 +1,5 @@
-r"""Gradients through EM: the Jacobian of an iteration, and four ways to differentiate X̃.
+r"""Gradients through EM: the Jacobian of an iteration, what it says of bases that coincide, and
+four ways to differentiate X̃.
 
 Floor: em. One iteration is a map M of the bases, :math:`\mu^{(t)} = M(\mu^{(t-1)}, X)`, with
 Jacobian :math:`J = \partial M / \partial \mu` of K·C × K·C numbers. T unrolled iterations multiply
@@ -66,6 +67,45 @@ def spectral_radius(matrix: Float[Tensor, "*b m m"]) -> Float[Tensor, "*b"]:
     """The largest modulus of an eigenvalue: the factor by which errors shrink or grow."""
     moduli: Tensor = torch.linalg.eigvals(matrix).abs()
     return moduli.amax(dim=-1)
+
+
+def critical_concentration(
+    x: Float[Tensor, "*b n c"], *, normalization: Normalization = "l2"
+) -> Float[Tensor, "*b"]:
+    r"""The λ above which bases that coincide come apart.
+
+    Bases that all equal the normalised mean of the pixels are a fixed point at every λ. Near it an
+    iteration multiplies the differences between bases by a matrix with real eigenvalues in
+    proportion to λ: below :math:`\lambda_c` they shrink and the bases merge, above it they grow
+    along its first eigenvectors. For "l2", with the mean m, the matrix of second moments S and
+    :math:`P = I - mm^\top / \lVert m \rVert^2`,
+
+    .. math:: \mu_k - \mu_j \leftarrow \frac{\lambda}{\lVert m \rVert} PSP\,(\mu_k - \mu_j),
+        \qquad \lambda_c = \frac{\lVert m \rVert}{\text{largest eigenvalue of } PSP}.
+
+    "layer" is "l2" on features centred over the channels and multiplied by √C. For "none" and
+    "gaussian" the matrix is λ times the covariance. The proof is in chapter 13 of the book; the
+    Gaussian case is Rose, Gurewitz and Fox's first phase transition (Physical Review Letters 65,
+    1990).
+
+    Args:
+        x: Features, (…, N, C).
+        normalization: Of the iteration.
+
+    Returns:
+        λ_c, (…); infinite where all pixels have one direction, 0 for "l2" if their mean is 0.
+    """
+    if normalization == "layer":
+        x = x.shape[-1] ** 0.5 * (x - x.mean(dim=-1, keepdim=True))
+    mean = x.mean(dim=-2, keepdim=True)
+    if normalization in ("none", "gaussian"):
+        length, apart = torch.ones_like(mean[..., 0, 0]), x - mean
+    else:
+        direction = torch.nn.functional.normalize(mean, dim=-1)
+        length = mean.norm(dim=-1).squeeze(-1)
+        apart = x - (x * direction).sum(dim=-1, keepdim=True) * direction
+    critical: Tensor = length * x.shape[-2] / torch.linalg.svdvals(apart)[..., 0].square()
+    return critical
 
 
 def unrolled_gradient_norms(

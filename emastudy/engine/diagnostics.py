@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int, Integer
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, evaluation_transform
@@ -137,3 +138,19 @@ def effective_rank(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
     shares = values / values.sum(dim=-1, keepdim=True)
     entropy: Tensor = torch.special.entr(shares).sum(dim=-1)
     return entropy.exp()
+
+
+def distinct_bases(bases: Float[Tensor, "*b k c"], cosine: float = 0.99) -> Int[Tensor, "*b"]:
+    """How many different directions there are among bases.
+
+    Bases whose cosine is above a bound count as one, directly or through a chain of others. EM
+    does with such bases what it would do with one of them, except that it weighs more.
+
+    Args:
+        bases: μ, (…, K, C).
+        cosine: The bound.
+    """
+    unit = torch.nn.functional.normalize(bases.double(), dim=-1)
+    near = (unit @ unit.mT > cosine).reshape(-1, *[bases.shape[-2]] * 2)
+    counts = [connected_components(one.cpu().numpy())[0] for one in near]
+    return torch.tensor(counts).reshape(bases.shape[:-2])

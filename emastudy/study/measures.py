@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, View, corrupt
 from emastudy.em import expectation_maximization, reconstruct
+from emastudy.em.gradients import critical_concentration
 from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, cost, evaluate, predict
 from emastudy.engine.diagnostics import (
+    distinct_bases,
     effective_rank,
     em_inputs,
     responsibility_maps,
@@ -270,48 +271,40 @@ def distinct(
     runtime: Runtime,
     *,
     iterations: int = 8,
-    cosine: float = 0.99,
     images: int = 64,
 ) -> list[Row]:
-    """How many different bases there are after each iteration, in unseen images.
-
-    Bases whose cosine is above a bound count as one, directly or through a chain of others. What
-    EM does with such bases is what it would do with one of them, except that it weighs more.
+    """How many different bases there are after each iteration, in unseen images, and why.
 
     Args:
         network: A trained network with an EMA unit.
         config: Its run.
         runtime: Where to compute.
         iterations: How many EM iterations to follow, whatever T the network has.
-        cosine: The bound.
         images: How many images, evenly spaced over the run's split; 0 = all.
 
     Returns:
-        One row: "distinct" (means over images, of μ^(0), …, μ^(iterations)) and "num_bases".
+        One row: "num_bases", "distinct" (means over images of ``diagnostics.distinct_bases`` of
+        μ^(0), …, μ^(iterations)) and "critical" (``em.gradients.critical_concentration`` of every
+        image, for the unit's normalisation).
     """
     unit = unit_of(network)
-    counts = []
+    counts, critical = [], []
     for x, bases, _ in _inputs(network, config, runtime, images):
-        course = [_groups(bases, cosine)]
+        course = [bases]
         for _ in range(iterations):
-            bases = expectation_maximization(
+            result = expectation_maximization(
                 x,
-                bases,
+                course[-1],
                 1,
                 concentration=unit.concentration,
                 normalization=unit.normalization,
                 trace=False,
-            ).bases
-            course.append(_groups(bases, cosine))
-        counts.append(course)
-    means = torch.tensor(counts, dtype=torch.float64).mean(dim=0).tolist()
-    return [{"distinct": means, "num_bases": unit.num_bases}]
-
-
-def _groups(bases: Float[Tensor, "k c"], cosine: float) -> int:
-    """Number of connected groups of bases, neighbours being those with cosines above a bound."""
-    unit = torch.nn.functional.normalize(bases.double(), dim=-1)
-    return int(connected_components((unit @ unit.mT > cosine).cpu().numpy())[0])
+            )
+            course.append(result.bases)
+        counts.append(distinct_bases(torch.stack(course)))
+        critical.append(float(critical_concentration(x.double(), normalization=unit.normalization)))
+    means = torch.stack(counts).double().mean(dim=0).tolist()
+    return [{"num_bases": unit.num_bases, "distinct": means, "critical": critical}]
 
 
 def maps(

@@ -9,6 +9,7 @@ from torch.autograd import gradcheck
 
 from emastudy import EMAU, em
 from emastudy.em.gradients import (
+    critical_concentration,
     input_gradient,
     jacobian,
     reestimate,
@@ -206,3 +207,43 @@ def test_unknown_regime_is_refused():
     # the second where shapes and literals are checked at run time
     with pytest.raises((ValueError, TypeCheckError), match="regime"):
         reestimate(x, bases, 1, regime="magic")
+
+
+@pytest.mark.parametrize("normalization", ALL)
+@given(seed=st.integers(0, 10**6))
+@quickly
+def test_at_the_critical_concentration_coincident_bases_neither_merge_nor_part(normalization, seed):
+    """The Jacobian there, by automatic differentiation, has spectral radius one."""
+    x, _ = clusters(seed, batch=(2,))
+    mean = em.normalize(x.mean(dim=-2, keepdim=True), normalization)
+    together = mean.expand(2, 3, 3)
+    critical = critical_concentration(x, normalization=normalization)
+    for one, bases, concentration in zip(x, together, critical.tolist(), strict=True):
+        options = {"concentration": concentration, "normalization": normalization}
+        again = em.expectation_maximization(one, bases, 1, **options).bases
+        torch.testing.assert_close(again, bases, rtol=0, atol=1e-4)  # a fixed point
+        radius = spectral_radius(jacobian(one, bases, **options)).item()
+        assert radius == pytest.approx(1, abs=1e-3 if normalization == "layer" else 1e-9)
+
+
+@pytest.mark.parametrize("normalization", ALL)
+@pytest.mark.parametrize(("share", "merge"), [(0.9, True), (1.1, False)])
+def test_bases_merge_below_the_critical_concentration_and_part_above(normalization, share, merge):
+    x, _ = clusters(3)
+    critical = critical_concentration(x, normalization=normalization).item()
+    mean = em.normalize(x.mean(dim=0, keepdim=True), normalization)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    start = mean + 1e-4 * (noise - noise.mean(dim=0))
+    ends = em.expectation_maximization(
+        x, start, 200, concentration=share * critical, normalization=normalization
+    ).bases
+    before, after = (b.std(dim=0).norm().item() for b in (start, ends))
+    assert (after < before / 100) if merge else (after > 100 * before)
+
+
+def test_the_critical_concentration_at_its_extremes():
+    x, _ = clusters(0)
+    assert critical_concentration(torch.ones(5, 3)).item() > 1e6  # one direction
+    assert critical_concentration(x - x.mean(dim=0)).item() == pytest.approx(0, abs=1e-9)
+    assert critical_concentration(2 * x).item() == pytest.approx(critical_concentration(x) / 2)

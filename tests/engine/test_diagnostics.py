@@ -7,6 +7,7 @@ from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform
 from emastudy.engine.diagnostics import (
     basis_class_mass,
+    distinct_bases,
     effective_rank,
     em_inputs,
     labels_at,
@@ -73,3 +74,12 @@ def test_labels_at_takes_the_pixel_under_the_centre():
     mask = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 255, 11], [12, 13, 14, 15]])
     assert labels_at(mask, 2, 2).tolist() == [[5, 7], [13, 15]]
     assert torch.equal(labels_at(mask, 4, 4), mask)
+
+
+def test_bases_that_coincide_count_as_one_also_through_a_chain():
+    angles = torch.tensor([0.0, 0.1, 0.2, 0.3, 1.5, 1.5])  # radians; cos 0.1 = 0.995
+    chain = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    assert distinct_bases(chain).item() == 2
+    assert distinct_bases(5 * chain, cosine=0.999).item() == 5  # lengths do not matter
+    apart = torch.eye(6, 2) @ torch.diag(torch.tensor([1.0, -1.0]))
+    assert distinct_bases(torch.stack([chain, apart, -chain])).tolist() == [2, 2 + 4, 2]

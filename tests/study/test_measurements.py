@@ -108,20 +108,25 @@ def test_concepts_know_what_a_basis_per_class_would_know(unit_run, network, runt
     assert row["shuffled"] < 0.8 * row["entropy"]
 
 
-def test_bases_that_coincide_count_as_one(unit_run, network, runtime, monkeypatch):
+def test_bases_that_merge_are_counted_iteration_by_iteration(
+    unit_run, network, runtime, monkeypatch
+):
     (row,) = MEASURES["distinct"](network, unit_run, runtime, iterations=3, images=2)
     assert len(row["distinct"]) == 4
     assert all(1 <= count <= row["num_bases"] == 4 for count in row["distinct"])
+    assert len(row["critical"]) == 2
 
     # Two clusters, two bases near each: apart at first, after one iteration both are its mean.
     labels = torch.arange(2).repeat_interleave(50)
-    directions = torch.eye(8)[labels]
+    x = 9 * torch.eye(8)[labels]
     bases = torch.nn.functional.normalize(
         torch.eye(8)[[0, 0, 1, 1]] + 0.3 * torch.eye(8)[[2, 3, 4, 5]], dim=-1
     )
-    monkeypatch.setattr(measures, "em_inputs", lambda *_: [(9 * directions, bases, labels)] * 2)
+    monkeypatch.setattr(measures, "em_inputs", lambda *_: [(x, bases, labels)] * 2)
     (row,) = MEASURES["distinct"](network, unit_run, runtime, iterations=1, images=2)
     assert row["distinct"] == [4, 2]
+    # Mean (4.5, 4.5), length 9/√2; apart from it ±(4.5, -4.5), mean square 81/2.
+    assert row["critical"] == pytest.approx([(9 / 2**0.5) / (81 / 2)] * 2)
 
 
 def test_maps_are_responsibilities_of_bases_chosen_by_rule(unit_run, network, runtime):
