@@ -3,6 +3,7 @@
 Floor: study (imports yaml).
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
@@ -218,11 +219,27 @@ def book_pages(toc: Path) -> list[str]:
     return [chapter["file"] for part in parts for chapter in part["chapters"]]
 
 
-def write_includes(records: Path, folder: Path) -> None:
-    """Write what pages include: the ledger, from the committed records, and estimates of cost.
+def findings_section(readme: str) -> str:
+    """README's list of findings, with its links to notebooks made links to the book's pages.
 
     Args:
-        records: ``experiments/records``, beside whose parent lies ``book/_toc.yml``.
+        readme: Text of README.md.
+
+    Raises:
+        ValueError: It has no such section.
+    """
+    found = re.search(r"^## What did not reproduce.*?\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    if not found:
+        raise ValueError("README.md has no section 'What did not reproduce, …' before another one")
+    return re.sub(r"\(experiments/(\w+\.ipynb)\)", r"(notebooks/\1)", found[1]).strip()
+
+
+def write_includes(records: Path, folder: Path) -> None:
+    """Write what pages include: the ledger, from the committed records, README's findings, and
+    estimates of cost.
+
+    Args:
+        records: ``experiments/records``, beside whose parent lie README.md and ``book``.
         folder: Where the page looks for it, ``book/generated``.
     """
     experiments = records.parent
@@ -230,4 +247,6 @@ def write_includes(records: Path, folder: Path) -> None:
     pages = book_pages(experiments.parent / "book" / "_toc.yml")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ledger.md").write_text(ledger_table(findings, pages) + "\n")
+    findings_text = findings_section((experiments.parent / "README.md").read_text())
+    (folder / "findings.md").write_text(findings_text + "\n")
     (folder / "estimates.md").write_text(estimates_table(PROTOCOLS) + "\n")

@@ -1,8 +1,10 @@
 """Tables and sentences that pages share, and the README's copy of the headline."""
 
 import dataclasses
+import re
 
 import pandas as pd
+import pytest
 from study.conftest import make_record
 
 from emastudy.study import report
@@ -35,6 +37,17 @@ def test_the_best_other_value_of_an_option_and_whether_it_is_decided():
     assert said.startswith("the best of the others is 4, +2.10 [+1.85, +2.35] mIoU against 16 (3 ")
     assert said.endswith(", decided.")
     assert "nothing to compare" in report.best_other(pd.DataFrame(rows[:1]), "K", baseline=4.0)
+
+
+def test_the_findings_of_the_readme_link_to_pages_of_the_book(root):
+    text = report.findings_section((root / "README.md").read_text())
+    pages = set(report.book_pages(root / "book" / "_toc.yml"))
+    linked = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(linked) > 10
+    assert {link.removesuffix(".ipynb") for link in linked} <= pages
+    assert "## " not in text
+    with pytest.raises(ValueError, match="no section"):
+        report.findings_section("# A README\n")
 
 
 def test_in_short_says_every_difference_its_interval_and_whether_it_decides():
