@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, View, corrupt
-from emastudy.em import expectation_maximization, reconstruct
+from emastudy.em import EMResult, expectation_maximization, reconstruct
 from emastudy.em.gradients import critical_concentration
 from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, cost, evaluate, predict
 from emastudy.engine.diagnostics import (
@@ -26,7 +26,7 @@ from emastudy.engine.diagnostics import (
     unit_of,
 )
 from emastudy.engine.feature_cache import CachedFeatures, evaluation_features
-from emastudy.networks import SegmentationNetwork
+from emastudy.networks import EMAU, SegmentationNetwork
 
 Row = dict[str, Any]
 
@@ -127,13 +127,7 @@ def objective(
     unit = unit_of(network)
     courses, falls = [], []
     for x, start, _ in _inputs(network, config, runtime, images):
-        course = expectation_maximization(
-            x.double(),
-            start.double(),
-            iterations,
-            concentration=unit.concentration,
-            normalization=unit.normalization,
-        ).objective
+        course = _em(unit, x.double(), start.double(), iterations, trace=True).objective
         assert course is not None
         courses.append(course / len(x))
         falls.append(float((-course.diff() / course[1:].abs()).max()))
@@ -170,14 +164,7 @@ def rank(
     ranks: dict[str, list[float]] = {"x": [], "estimate": []}
     effective: dict[str, list[float]] = {"x": [], "estimate": []}
     for x, start, _ in _inputs(network, config, runtime, images):
-        result = expectation_maximization(
-            x.double(),
-            start.double(),
-            unit.num_iterations,
-            concentration=unit.concentration,
-            normalization=unit.normalization,
-            trace=False,
-        )
+        result = _em(unit, x.double(), start.double(), unit.num_iterations)
         for name, matrix in (
             ("x", x.double()),
             ("estimate", reconstruct(result.responsibilities, result.bases)),
@@ -235,14 +222,7 @@ def concepts(
         numbers = torch.randperm(unit.num_bases, generator=generator)
         for kind, bases in (("information", start), ("random_bases", noise.to(x))):
             for step in steps:
-                z = expectation_maximization(
-                    x,
-                    bases,
-                    step,
-                    concentration=unit.concentration,
-                    normalization=unit.normalization,
-                    trace=False,
-                ).responsibilities
+                z = _em(unit, x, bases, step).responsibilities
                 chosen = z.argmax(dim=-1).cpu()[kept]
                 one = torch.zeros_like(counts[kind, step])
                 one.index_put_(
@@ -292,15 +272,7 @@ def distinct(
     for x, bases, _ in _inputs(network, config, runtime, images):
         course = [bases]
         for _ in range(iterations):
-            result = expectation_maximization(
-                x,
-                course[-1],
-                1,
-                concentration=unit.concentration,
-                normalization=unit.normalization,
-                trace=False,
-            )
-            course.append(result.bases)
+            course.append(_em(unit, x, course[-1], 1).bases)
         counts.append(distinct_bases(torch.stack(course)))
         critical.append(float(critical_concentration(x.double(), normalization=unit.normalization)))
     means = torch.stack(counts).double().mean(dim=0).tolist()
@@ -424,6 +396,18 @@ def evenly_spaced(total: int, count: int) -> list[int]:
     """``count`` of the numbers 0 … total-1, evenly spaced, not picked; 0 or too many = all."""
     count = min(count or total, total)
     return [math.floor(k * total / count) for k in range(count)]
+
+
+def _em(unit: EMAU, x: Tensor, bases: Tensor, iterations: int, *, trace: bool = False) -> EMResult:
+    """EM as the unit runs it, on one image's features from bases of one's choice."""
+    return expectation_maximization(
+        x,
+        bases,
+        iterations,
+        concentration=unit.concentration,
+        normalization=unit.normalization,
+        trace=trace,
+    )
 
 
 def _inputs(
