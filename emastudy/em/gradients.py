@@ -18,6 +18,7 @@ from torch import Tensor
 from emastudy.em.steps import (
     Normalization,
     expectation_maximization,
+    normalize,
     reconstruct,
     responsibilities,
 )
@@ -94,14 +95,17 @@ def critical_concentration(
 
     Returns:
         λ_c, (…); infinite where all pixels have one direction, 0 for "l2" if their mean is 0.
+
+    Raises:
+        ValueError: ``normalization`` is unknown.
     """
     if normalization == "layer":
-        x = x.shape[-1] ** 0.5 * (x - x.mean(dim=-1, keepdim=True))
+        x, normalization = x.shape[-1] ** 0.5 * (x - x.mean(dim=-1, keepdim=True)), "l2"
     mean = x.mean(dim=-2, keepdim=True)
     if normalization in ("none", "gaussian"):
         length, apart = torch.ones_like(mean[..., 0, 0]), x - mean
     else:
-        direction = torch.nn.functional.normalize(mean, dim=-1)
+        direction = normalize(mean, normalization)
         length = mean.norm(dim=-1).squeeze(-1)
         apart = x - (x * direction).sum(dim=-1, keepdim=True) * direction
     critical: Tensor = length * x.shape[-2] / torch.linalg.svdvals(apart)[..., 0].square()

@@ -5,10 +5,11 @@ Floor: study (imports engine). ``MEASURES`` has them by name; ``measurements`` k
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -305,7 +306,7 @@ def maps(
     Returns:
         One row a picture: "image" (its index), "bases" (their indices), "chosen" (why, one word
         each), "maps" (T, bases, h, w) in 1/255, "entropy" (nats, mean over the pixels, after
-        1, …, T iterations), "prediction" (H, W) class indices.
+        1, …, T iterations), "prediction" (class indices, see :func:`run_lengths`).
     """
     dataset = config.load_dataset(config.eval_split, runtime)
     (found,) = concepts(network, config, runtime, images=images)
@@ -335,7 +336,7 @@ def maps(
                 "chosen": list(chosen.values()),
                 "maps": (255 * z[:, list(chosen)]).round().int().tolist(),
                 "entropy": torch.special.entr(z).sum(dim=1).mean(dim=(1, 2)).tolist(),
-                "prediction": prediction.tolist(),
+                "prediction": run_lengths(prediction.numpy()),
             }
         )
     return rows
@@ -390,6 +391,25 @@ def mutual_information(counts: Float[Tensor, "k c"]) -> float:
     joint = counts / counts.sum()
     apart = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
     return float(torch.special.xlogy(joint, joint / apart.clamp_min(1e-300)).sum())
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
+    """A map of classes (H, W) as lengths and classes of its runs, row after row: a tenth as long.
+
+    :func:`from_run_lengths` makes it a map again.
+    """
+    flat = mask.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
+    return {
+        "shape": list(mask.shape),
+        "lengths": np.diff(starts, append=flat.size).tolist(),
+        "classes": flat[starts].tolist(),
+    }
+
+
+def from_run_lengths(runs: Mapping[str, list[int]]) -> np.ndarray:
+    """The map of classes (H, W) that :func:`run_lengths` was given."""
+    return np.repeat(runs["classes"], runs["lengths"]).reshape(runs["shape"])
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

@@ -207,6 +207,8 @@ def test_unknown_regime_is_refused():
     # the second where shapes and literals are checked at run time
     with pytest.raises((ValueError, TypeCheckError), match="regime"):
         reestimate(x, bases, 1, regime="magic")
+    with pytest.raises((ValueError, TypeCheckError), match="normalization"):
+        critical_concentration(x, normalization="batch")
 
 
 @pytest.mark.parametrize("normalization", ALL)

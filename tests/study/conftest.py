@@ -1,9 +1,10 @@
-"""A run that takes a second, and a made-up record."""
+"""A run that takes a second, a made-up record, and made-up costs."""
 
+import pandas as pd
 import pytest
 
 from emastudy.engine import RunConfig, Runtime
-from emastudy.study import Record
+from emastudy.study import Record, judges_unit
 from emastudy.study.records import circumstances
 
 TINY = RunConfig(
@@ -37,3 +38,13 @@ def make_record(config, miou=50.0):
         parameters=10,
         **circumstances("float32"),
     )
+
+
+@pytest.fixture
+def cheap_costs(monkeypatch):
+    """Table 1's costs, made up: counting them takes a while."""
+    methods = ["DeepLabV3", "DeepLabV3+", "PSANet", "EMANet (512)"]
+    costs = pd.DataFrame({"gmacs": [6, 8, 5, 4], "mparams": [6, 8, 5, 4]}, methods)
+    costs["kept_mib"] = [7.0, 8.0, 9.0, 4.0]
+    monkeypatch.setattr(judges_unit, "_table1", lambda: costs)
+    return costs
