@@ -394,7 +394,7 @@ def mutual_information(counts: Float[Tensor, "k c"]) -> float:
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
-    """A map of classes (H, W) as lengths and classes of its runs, row after row: a tenth as long.
+    """A map of classes (H, W) as lengths and classes of its runs, row after row: much shorter.
 
     :func:`from_run_lengths` makes it a map again.
     """
