@@ -162,8 +162,12 @@ def _run_all(
     active: dict[str, tuple[RunConfig, submitit.Job[None]]] = {}
     failures: dict[str, str] = {}
     deferred: set[str] = set()
-    # miniters=0 lets update(0) redraw, so that the counts are live while no run ends.
-    bar = tqdm(total=len(waiting), desc="runs", unit="run", miniters=0, mininterval=1.0)
+    # miniters=0 lets update(0) redraw, so that the counts are live while no run ends; smoothing=0
+    # reckons what is left from the mean since the start, where the default would take the second
+    # since the last redrawing for the time of a run.
+    bar = tqdm(
+        total=len(waiting), desc="runs", unit="run", miniters=0, mininterval=1.0, smoothing=0
+    )
     try:
         while queue or active:
             ready: list[RunConfig] = []
