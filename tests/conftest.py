@@ -18,11 +18,10 @@ SHAPE_CHECKS = os.environ.get("SHAPE_CHECKS", "1") == "1"
 if SHAPE_CHECKS:
     install_import_hook("emastudy", "beartype.beartype")
 
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from PIL import Image  # noqa: E402
+from layouts import make_voc  # noqa: E402
 
 # Started in the background, a shell has processes ignore Ctrl-C; tests of Ctrl-C must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -99,30 +98,3 @@ def web(tmp_path: Path) -> Iterator[str]:
 def voc_root(tmp_path: Path) -> Path:
     """A VOC of three images of different sizes, in the official layout."""
     return make_voc(tmp_path / "VOC2012")
-
-
-def make_voc(folder: Path) -> Path:
-    lists = folder / "ImageSets" / "Segmentation"
-    for sub in (lists, folder / "JPEGImages", folder / "SegmentationClass"):
-        sub.mkdir(parents=True)
-    (folder / "SegmentationClassAug").mkdir()
-    rng = np.random.default_rng(0)
-    names = ["2007_000001", "2007_000002", "2008_000003"]
-    for name, (height, width) in zip(names, [(40, 60), (50, 37), (64, 64)], strict=True):
-        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{name}.jpg")
-        mask = rng.choice(np.array([0, 8, 12, 15, 255], dtype=np.uint8), (height, width))
-        for kind in ("SegmentationClass", "SegmentationClassAug"):
-            save_mask(folder / kind / f"{name}.png", mask)
-    (lists / "train.txt").write_text("\n".join(names[:2]))
-    (lists / "trainaug.txt").write_text("\n".join(names[:2]))
-    (lists / "val.txt").write_text(names[2] + "\n")
-    return folder
-
-
-def save_mask(path: Path, mask: np.ndarray) -> None:
-    """A palette PNG whose indices are the mask's values."""
-    picture = Image.new("P", mask.shape[::-1])
-    picture.putpalette([value for index in range(256) for value in (index, 0, 255 - index)])
-    picture.frombytes(mask.astype(np.uint8).tobytes())
-    picture.save(path)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import scipy.sparse
-from conftest import save_mask
 from PIL import Image
 from scipy.io import savemat
 
@@ -16,6 +15,34 @@ def photograph(path, height, width, seed=0):
 def blocks(values, height, width):
     """A mask that shows every value in a vertical stripe of its own."""
     return np.asarray(values)[np.arange(width) * len(values) // width][None].repeat(height, axis=0)
+
+
+def save_mask(path, mask):
+    """A palette PNG whose indices are the mask's values."""
+    picture = Image.new("P", mask.shape[::-1])
+    picture.putpalette([value for index in range(256) for value in (index, 0, 255 - index)])
+    picture.frombytes(mask.astype(np.uint8).tobytes())
+    picture.save(path)
+
+
+def make_voc(folder):
+    """A VOC of three images of different sizes."""
+    lists = folder / "ImageSets" / "Segmentation"
+    for sub in (lists, folder / "JPEGImages", folder / "SegmentationClass"):
+        sub.mkdir(parents=True)
+    (folder / "SegmentationClassAug").mkdir()
+    rng = np.random.default_rng(0)
+    names = ["2007_000001", "2007_000002", "2008_000003"]
+    for name, (height, width) in zip(names, [(40, 60), (50, 37), (64, 64)], strict=True):
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{name}.jpg")
+        mask = rng.choice(np.array([0, 8, 12, 15, 255], dtype=np.uint8), (height, width))
+        for kind in ("SegmentationClass", "SegmentationClassAug"):
+            save_mask(folder / kind / f"{name}.png", mask)
+    (lists / "train.txt").write_text("\n".join(names[:2]))
+    (lists / "trainaug.txt").write_text("\n".join(names[:2]))
+    (lists / "val.txt").write_text(names[2] + "\n")
+    return folder
 
 
 def make_camvid(folder):

@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_voc, save_mask
 from layouts import (
     blocks,
     make_camvid,
@@ -14,7 +13,9 @@ from layouts import (
     make_context,
     make_folder,
     make_sbd,
+    make_voc,
     photograph,
+    save_mask,
 )
 from PIL import Image
 

@@ -5,8 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import save_mask
-from layouts import blocks, make_folder, photograph
+from layouts import blocks, make_folder, photograph, save_mask
 from PIL import Image
 
 from emastudy.datasets import IGNORE, View, load

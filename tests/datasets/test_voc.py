@@ -5,8 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import save_mask
-from layouts import blocks, make_sbd, photograph
+from layouts import blocks, make_sbd, photograph, save_mask
 from PIL import Image
 
 from emastudy.datasets import load
