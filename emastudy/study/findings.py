@@ -5,6 +5,7 @@ Floor: study.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 from itertools import chain
 
 import numpy as np
@@ -68,18 +69,41 @@ class Finding:
         return ", ".join(filter(None, words))
 
 
+#: A verdict as one character, told apart by its shape.
+MARKS: dict[Verdict, str] = {
+    "supported": "✓",
+    "contradicted": "✗",
+    "undecided": "?",
+    "not run": "·",
+}
+
+
 def badge(verdict: Verdict) -> str:
     """A verdict as a word in a coloured box; the book's style sheet has the colours."""
     return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>'
 
 
+def mark(finding: Finding) -> str:
+    """A verdict as one character in a coloured box, which tells the finding when pointed at."""
+    told = f"{finding.verdict}: {_words(finding)}"
+    kind = finding.verdict.replace(" ", "-")
+    return (
+        f'<span class="verdict {kind}" role="img" aria-label="{escape(told)}" '
+        f'title="{escape(told)}">{MARKS[finding.verdict]}</span>'
+    )
+
+
 def sentence(finding: Finding, *, bootstrap: bool = False) -> str:
-    """A finding in one sentence of Markdown: where, what, number, interval, seeds.
+    """A finding in one sentence of Markdown: its verdict, where, what, number, interval, seeds.
 
     Args:
         finding: A finding that was run.
         bootstrap: Also give the bootstrap's interval.
     """
+    return f"{badge(finding.verdict)} {_words(finding, bootstrap)}"
+
+
+def _words(finding: Finding, bootstrap: bool = False) -> str:
     part, deciding = finding.decisive, [p for p in finding.parts if p.decides]
     words = [f"{finding.where}:"] if finding.where else []
     words.append(f"{part.what}: {part.number}")
@@ -92,7 +116,7 @@ def sentence(finding: Finding, *, bootstrap: bool = False) -> str:
         text += f"; {same - 1} further parts agree" if many else f"; the weakest of {same} parts"
     elif len(deciding) > 1:
         text += f"; {same} of {len(deciding)} parts {finding.verdict}"
-    return f"{badge(finding.verdict)} {text}"
+    return text
 
 
 def not_run(findings: Iterable[Finding]) -> str:

@@ -15,8 +15,8 @@ import yaml
 
 from emastudy.study import claims
 from emastudy.study.estimates import estimates_table
-from emastudy.study.evidence import Verdict
-from emastudy.study.findings import Finding, badge, not_run, sentence
+from emastudy.study.evidence import DATASETS, Verdict
+from emastudy.study.findings import MARKS, Finding, badge, mark, not_run, sentence
 from emastudy.study.protocols import PROTOCOLS
 from emastudy.study.records import load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
@@ -185,30 +185,70 @@ def ledger_text(findings: Iterable[Finding], *, verbose: bool = False) -> str:
     return "\n".join(line.rstrip() for line in lines).lstrip("\n")
 
 
-def ledger_table(findings: Iterable[Finding], pages: Iterable[str]) -> str:
-    """The ledger as a Markdown table, one row a claim, linked from the book's front page.
+def ledger_overview(findings: Iterable[Finding], pages: Iterable[str]) -> str:
+    """The ledger at a glance, as Markdown: a mark a verdict, one row a claim, a column a data set.
+
+    A cell has a place for each gradient regime, in the order of ``claims.GRADIENTS``. Verdicts on
+    one regime that differ, by normalisation say, stand above each other.
 
     Args:
         findings: See ``claims.judge``.
         pages: The book's pages, as in ``_toc.yml``; only these are linked.
     """
-    listed, findings = set(pages), list(findings)
+    findings, listed = list(findings), set(pages)
     counts = Counter(finding.verdict for finding in findings)
-    begun = {finding.claim for finding in findings if finding.verdict != "not run"}
-    summary = ", ".join(
-        f"{counts[word]} {badge(word)}" for word in get_args(Verdict) if word != "not run"
+    legend = ", ".join(
+        f'<span class="verdict {word.replace(" ", "-")}">{MARKS[word]}</span> {word} '
+        f"({counts[word]})"
+        for word in get_args(Verdict)
     )
-    waiting = ", ".join(id for id in dict.fromkeys(f.claim for f in findings) if id not in begun)
-    still = f" {badge('not run')} everywhere: {waiting}." if waiting else ""
-    lines = [f"Verdicts so far: {summary}.{still}", ""]
-    lines += ["| claim | the paper says | and our runs say |", "|---|---|---|"]
+    regimes = ", ".join(name.replace("_", "-") for name in claims.GRADIENTS)
+    # A page says without data what it proves or counts: identities, costs.
+    columns = {"": "without data", **DATASETS}
+    lines = [
+        f"{legend}. Three marks in a cell are three gradient regimes: {regimes}. Point at a mark "
+        "to read its number.",
+        "",
+        f"| claim | the paper says | {' | '.join(columns.values())} |",
+        "|---" * (2 + len(columns)) + "|",
+    ]
+    for id, group in groupby(findings, key=lambda finding: finding.claim):
+        mine = list(group)
+        cells = []
+        for dataset in columns:
+            here = [f for f in mine if f.dataset == dataset]
+            places = claims.GRADIENTS if any(f.gradient for f in here) else ("",)
+            stacks = []
+            for place in places:
+                # Of those that say the same, one is enough.
+                marks = {f.verdict: mark(f) for f in here if f.gradient == place}
+                stacks.append(f'<span class="stack">{"".join(marks.values())}</span>')
+            cells.append(f'<span class="marks">{"".join(stacks)}</span>' if here else "")
+        name = _claim_link(id, listed)
+        lines.append(f"| {name} | {claims.CLAIMS[id].statement} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _claim_link(id: str, listed: set[str]) -> str:
+    page = f"notebooks/{claims.CLAIMS[id].page}"
+    return f"[{id}]({page}.ipynb)" if page in listed else id
+
+
+def ledger_table(findings: Iterable[Finding], pages: Iterable[str]) -> str:
+    """The ledger with its numbers as a Markdown table, one row a claim.
+
+    Args:
+        findings: See ``claims.judge``.
+        pages: The book's pages, as in ``_toc.yml``; only these are linked.
+    """
+    listed = set(pages)
+    lines = ["| claim | the paper says | and our runs say |", "|---|---|---|"]
     for id, group in groupby(findings, key=lambda finding: finding.claim):
         claim, mine = claims.CLAIMS[id], list(group)
-        page = f"notebooks/{claim.page}"
-        name = f"[{id}]({page}.ipynb)" if page in listed else id
         cell = [sentence(f) for f in mine if f.verdict != "not run"]
         absent = not_run(mine)
         cell += [f"{badge('not run')} {absent}"] if absent else []
+        name = _claim_link(id, listed)
         lines.append(f"| {name} | {claim.statement} ({claim.section}) | {'<br>'.join(cell)} |")
     return "\n".join(lines)
 
@@ -235,8 +275,8 @@ def findings_section(readme: str) -> str:
 
 
 def write_includes(records: Path, folder: Path) -> None:
-    """Write what pages include: the ledger, from the committed records, README's findings, and
-    estimates of cost.
+    """Write what pages include: the ledger, at a glance and in full, from the committed records,
+    README's findings, and estimates of cost.
 
     Args:
         records: ``experiments/records``, beside whose parent lie README.md and ``book``.
@@ -246,6 +286,7 @@ def write_includes(records: Path, folder: Path) -> None:
     findings = claims.judge(claims.load_evidence(experiments))
     pages = book_pages(experiments.parent / "book" / "_toc.yml")
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "overview.md").write_text(ledger_overview(findings, pages) + "\n")
     (folder / "ledger.md").write_text(ledger_table(findings, pages) + "\n")
     findings_text = findings_section((experiments.parent / "README.md").read_text())
     (folder / "findings.md").write_text(findings_text + "\n")

@@ -9,6 +9,7 @@ from study.made_up import ema, evidence, plain, record, scored
 from emastudy.study import claims, report
 from emastudy.study.claims import CLAIMS
 from emastudy.study.evidence import Evidence
+from emastudy.study.findings import MARKS
 from emastudy.study.protocols import scenes
 
 
@@ -66,7 +67,7 @@ def test_pages_name_their_claims():
         claims.decided_here("99_none")
 
 
-def test_the_table_has_a_row_a_claim_and_links_listed_pages_only(mixed, cheap_costs, root):
+def test_the_table_has_a_row_a_claim_and_links_listed_pages_only(mixed, cheap_costs):
     table = report.ledger_table(claims.judge([mixed]), ["notebooks/14_relatives"])
     lines = [line for line in table.splitlines() if re.match(r"\| \[?C\d", line)]
     assert len(lines) == 19
@@ -74,11 +75,34 @@ def test_the_table_has_a_row_a_claim_and_links_listed_pages_only(mixed, cheap_co
     assert [line[:6] for line in linked] == ["| [C2]", "| [C3]"]
     assert table.count(".ipynb") == 2
     assert all(line.count("|") == 4 for line in lines)
-    # A word and a class of its own for every verdict, so that colour is never alone.
+
+
+def test_at_a_glance_a_mark_stands_in_the_place_of_its_data_set_and_regime(
+    mixed, cheap_costs, root
+):
+    overview = report.ledger_overview(claims.judge([mixed]), ["notebooks/14_relatives"])
+    rows = {
+        re.sub(r"\W", "", cells[1].split("]")[0]): cells[3:-1]
+        for cells in (line.split("|") for line in overview.splitlines() if line.startswith("| "))
+    }
+    assert list(rows) == ["claim", *CLAIMS]
+    assert [name.strip() for name in rows["claim"]][:2] == ["without data", "scenes"]
+
+    def marks(claim, column):
+        stacks = re.findall(r'<span class="stack">(.*?)</span></span>', rows[claim][column])
+        return [re.findall(r">(.)<", stack + "<") for stack in stacks]
+
+    assert marks("C17", 1) == [["✓"], ["·"], ["·"]]  # detached, unrolled, one-step
+    assert marks("C3", 0) == [["✓", "✗"]]  # one verdict a variant, above each other
+    assert rows["C3"][1].strip() == ""
+    assert 'title="supported: scenes, detached gradient: EMA less A²: +' in rows["C17"][1]
+    assert overview.count("](notebooks/14_relatives.ipynb)") == 2
+    # A shape and a class of its own for every verdict, so that colour is never alone.
     style = (root / "book" / "_static" / "ledger.css").read_text()
-    for verdict in ("supported", "contradicted", "undecided", "not run"):
-        assert f".verdict.{verdict.replace(' ', '-')} " in style
-        assert f">{verdict}</span>" in table
+    for verdict, shape in MARKS.items():
+        kind = verdict.replace(" ", "-")
+        assert f".verdict.{kind} " in style
+        assert f'<span class="verdict {kind}">{shape}</span> {verdict} (' in overview
 
 
 def test_the_text_is_aligned_and_verbose_shows_every_part(mixed):
