@@ -8,8 +8,7 @@ One iteration is one batch, however ``division`` divides it. What stops a run fr
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,11 @@ from tqdm.auto import tqdm
 from emastudy.datasets import SegmentationDataset, TrainingStream, training_transform
 from emastudy.engine import checkpoints, division, feature_cache
 from emastudy.engine.config import RunConfig, Runtime
+from emastudy.engine.course import Course, check_weights, gradient_norm, watched_parameters
 from emastudy.engine.evaluation import evaluate
 from emastudy.engine.interruption import Interruption, explained, ignore_signals, leave
 from emastudy.engine.throughput import Timed
-from emastudy.networks import EMAU, SegmentationNetwork
+from emastudy.networks import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +39,6 @@ logger = logging.getLogger(__name__)
 _LOOK_EVERY = 10
 # Name of the curve that says which checkpoint is the best.
 _VALIDATION = "validation_miou"
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite; the message has iteration and config."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +145,12 @@ def _train(config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> Tra
     checkpoints.save_bare(accelerator, bare)
 
     start, before = 0, 0.0
-    course = _Course(config)
+    course = Course(config)
     if checkpoint:
         folder, manifest = checkpoint
         accelerator.load_state(str(folder))
         start, before = manifest.iteration, manifest.seconds
-        course = _Course(config, manifest, accelerator.device)
+        course = Course(config, manifest, accelerator.device)
         if accelerator.is_main_process:
             logger.info("%s: goes on from iteration %d", config.id, start)
 
@@ -162,7 +158,7 @@ def _train(config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> Tra
         if accelerator.is_main_process:
             checkpoints.check_writable(run_dir)
         loader, sizes = _loader(bare, dataset, config, runtime, accelerator, start)
-        watched = _watched(bare)
+        watched = watched_parameters(bare)
         began = saved = time.monotonic()
         _training_mode(network, config)
         alone = accelerator.num_processes == 1
@@ -187,7 +183,7 @@ def _train(config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> Tra
                 loss = division.backward(accelerator, network, parts, sizes, over=config.loss_over)
                 course.note("loss", loss)
                 accelerator.unscale_gradients()  # does something under fp16 alone
-                norms = {name: _gradient_norm(weights) for name, weights in watched.items()}
+                norms = {name: gradient_norm(weights) for name, weights in watched.items()}
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
@@ -218,7 +214,7 @@ def _train(config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> Tra
                 due = look and time.monotonic() - saved >= runtime.checkpoint_seconds
                 stop, due = _agree(accelerator, interruption.signal, due)
                 if done or due or best or stop:
-                    _check_weights(bare, iteration, config)
+                    check_weights(bare, iteration, config)
                     folder = checkpoints.save(
                         accelerator,
                         run_dir,
@@ -335,93 +331,6 @@ def parameter_groups(
         {"params": norms, "lr": learning_rate, "weight_decay": 0.0},
         {"params": biases, "lr": 2 * learning_rate, "weight_decay": 0.0},
     ]
-
-
-class _Course:
-    """The course of a training so far: what its curves and its checkpoints say.
-
-    Attributes:
-        curves: Name → list of (iteration, value).
-    """
-
-    def __init__(
-        self,
-        config: RunConfig,
-        manifest: checkpoints.Manifest | None = None,
-        device: torch.device | None = None,
-    ) -> None:
-        self.config = config
-        self.curves: dict[str, list[tuple[int, float]]] = {"loss": [], "learning_rate": []}
-        self._recent: dict[str, list[Tensor]] = defaultdict(list)
-        if manifest:
-            self.curves = manifest.curves
-            for name, values in manifest.pending.items():
-                self._recent[name] = list(torch.tensor(values, device=device))
-
-    def note(self, name: str, value: Tensor) -> None:
-        """Keep one iteration's value (a scalar tensor on its device) for the next mean."""
-        self._recent[name].append(value)
-
-    def means(self) -> dict[str, float]:
-        """Mean of every name's values since the last call."""
-        values = {name: float(torch.stack(values).mean()) for name, values in self._recent.items()}
-        self._recent.clear()
-        return values
-
-    def pending(self) -> dict[str, list[float]]:
-        """The values since the last call of :meth:`means`, for a checkpoint."""
-        return {name: torch.stack(values).tolist() for name, values in self._recent.items()}
-
-    def add(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Append to the curves."""
-        for name, value in values.items():
-            self.curves.setdefault(name, []).append((iteration, value))
-
-    def highest(self, name: str) -> float:
-        """Highest value of a curve, -∞ where it has none."""
-        return max((value for _, value in self.curves.get(name, [])), default=float("-inf"))
-
-    def check(self, iteration: int) -> None:
-        """Raise NonFiniteLossError where one of the recent values is not finite."""
-        for name, recent in self._recent.items():
-            values = torch.stack(recent)
-            wrong = ~values.isfinite()
-            if wrong.any():
-                first = iteration - len(recent) + 1 + int(wrong.int().argmax())
-                raise _non_finite(f"{name} became {values[wrong][0].item()}", first, self.config)
-
-
-def _non_finite(what: str, iteration: int, config: RunConfig) -> NonFiniteLossError:
-    return NonFiniteLossError(
-        f"the {what} at iteration {iteration} of run {config.id}; checkpoints from before are "
-        f"kept. Lower the learning rate ({config.learning_rate}) or look at the data. Config: "
-        f"{config.canonical_json()}"
-    )
-
-
-def _check_weights(network: nn.Module, iteration: int, config: RunConfig) -> None:
-    """A loss tells of broken weights one iteration late: too late for the checkpoint."""
-    for name, tensor in network.state_dict().items():
-        if not tensor.isfinite().all():
-            raise _non_finite(f"tensor {name} has become NaN or infinite", iteration, config)
-
-
-def _watched(network: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Curve → the parameters of EMA units whose gradient's norm it shows."""
-    units = [module for module in network.modules() if isinstance(module, EMAU)]
-    found: dict[str, list[Tensor | None]] = {
-        "bases_gradient": [unit.bases for unit in units],
-        "conv1_gradient": [weight for unit in units for weight in unit.conv1.parameters()],
-    }
-    learning = {
-        name: [w for w in weights if isinstance(w, nn.Parameter) and w.requires_grad]
-        for name, weights in found.items()
-    }
-    return {name: weights for name, weights in learning.items() if weights}
-
-
-def _gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def _training_mode(network: nn.Module, config: RunConfig) -> None:

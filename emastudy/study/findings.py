@@ -78,18 +78,29 @@ MARKS: dict[Verdict, str] = {
 }
 
 
-def badge(verdict: Verdict) -> str:
-    """A verdict as a word in a coloured box; the book's style sheet has the colours."""
-    return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>'
+def badge(verdict: Verdict, shown: str = "", *, told: str = "") -> str:
+    """A verdict in a coloured box; the book's style sheet has the colours.
+
+    Args:
+        verdict: What colours the box.
+        shown: What stands in it; default: the verdict, as a word.
+        told: What it says when pointed at, and to a screen reader.
+    """
+    more = f' role="img" aria-label="{escape(told)}" title="{escape(told)}"' if told else ""
+    return f'<span class="verdict {verdict.replace(" ", "-")}"{more}>{shown or verdict}</span>'
 
 
-def mark(finding: Finding) -> str:
-    """A verdict as one character in a coloured box, which tells the finding when pointed at."""
-    told = f"{finding.verdict}: {_words(finding)}"
-    kind = finding.verdict.replace(" ", "-")
-    return (
-        f'<span class="verdict {kind}" role="img" aria-label="{escape(told)}" '
-        f'title="{escape(told)}">{MARKS[finding.verdict]}</span>'
+def marks(findings: Iterable[Finding]) -> str:
+    """Verdicts as one character each in a coloured box, which tells its findings when pointed at.
+
+    Findings that say the same share a mark.
+    """
+    told: dict[Verdict, list[str]] = {}
+    for finding in findings:
+        told.setdefault(finding.verdict, []).append(_words(finding))
+    return "".join(
+        badge(verdict, MARKS[verdict], told=f"{verdict}: {'; '.join(words)}")
+        for verdict, words in told.items()
     )
 
 

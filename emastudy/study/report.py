@@ -16,7 +16,7 @@ import yaml
 from emastudy.study import claims
 from emastudy.study.estimates import estimates_table
 from emastudy.study.evidence import DATASETS, Verdict
-from emastudy.study.findings import MARKS, Finding, badge, mark, not_run, sentence
+from emastudy.study.findings import MARKS, Finding, badge, marks, not_run, sentence
 from emastudy.study.protocols import PROTOCOLS
 from emastudy.study.records import load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
@@ -198,9 +198,7 @@ def ledger_overview(findings: Iterable[Finding], pages: Iterable[str]) -> str:
     findings, listed = list(findings), set(pages)
     counts = Counter(finding.verdict for finding in findings)
     legend = ", ".join(
-        f'<span class="verdict {word.replace(" ", "-")}">{MARKS[word]}</span> {word} '
-        f"({counts[word]})"
-        for word in get_args(Verdict)
+        f"{badge(word, MARKS[word])} {word} ({counts[word]})" for word in get_args(Verdict)
     )
     regimes = ", ".join(name.replace("_", "-") for name in claims.GRADIENTS)
     # A page says without data what it proves or counts: identities, costs.
@@ -218,12 +216,9 @@ def ledger_overview(findings: Iterable[Finding], pages: Iterable[str]) -> str:
         for dataset in columns:
             here = [f for f in mine if f.dataset == dataset]
             places = claims.GRADIENTS if any(f.gradient for f in here) else ("",)
-            stacks = []
-            for place in places:
-                # Of those that say the same, one is enough.
-                marks = {f.verdict: mark(f) for f in here if f.gradient == place}
-                stacks.append(f'<span class="stack">{"".join(marks.values())}</span>')
-            cells.append(f'<span class="marks">{"".join(stacks)}</span>' if here else "")
+            stacks = [marks(f for f in here if f.gradient == place) for place in places]
+            cell = "".join(f'<span class="stack">{stack}</span>' for stack in stacks)
+            cells.append(f'<span class="marks">{cell}</span>' if here else "")
         name = _claim_link(id, listed)
         lines.append(f"| {name} | {claims.CLAIMS[id].statement} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -96,6 +96,9 @@ def test_at_a_glance_a_mark_stands_in_the_place_of_its_data_set_and_regime(
     assert marks("C3", 0) == [["✓", "✗"]]  # one verdict a variant, above each other
     assert rows["C3"][1].strip() == ""
     assert 'title="supported: scenes, detached gradient: EMA less A²: +' in rows["C17"][1]
+    # Variants that say the same share a mark, which tells of each.
+    assert marks("C1", 1) == [["·"], ["·"], ["·"]]
+    assert rows["C1"][1].count("scenes, detached gradient, gaussian: ") == 2  # title and label
     assert overview.count("](notebooks/14_relatives.ipynb)") == 2
     # A shape and a class of its own for every verdict, so that colour is never alone.
     style = (root / "book" / "_static" / "ledger.css").read_text()
