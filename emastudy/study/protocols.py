@@ -1,6 +1,6 @@
 """The study's recipes: functions that return one complete ``RunConfig``.
 
-Floor: study (imports engine).
+Floor: study (imports engine and networks).
 
 Every recipe takes ``head``, ``seed`` and ``scale`` (1.0 = as described, smaller = a quick look:
 iterations and scored scenes shrink with it) and further options of the head.
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from emastudy import networks
 from emastudy.engine import RunConfig
 
 ANIMALS = ("background", "cat", "cow", "dog", "horse", "sheep", "person")
@@ -373,8 +374,38 @@ PROTOCOLS: dict[str, Callable[..., RunConfig]] = {
 }
 
 
+def recipe(name: str, backbone: str = "") -> Callable[..., RunConfig]:
+    """A recipe by its name, on another backbone if one is named.
+
+    Everything else stays as the recipe has it, but for options of its backbone that the other one
+    lacks.
+
+    Raises:
+        ValueError: Unknown recipe or backbone.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"there is no recipe {name!r}; there are {', '.join(PROTOCOLS)}")
+    found = PROTOCOLS[name]
+    if not backbone:
+        return found
+    known = networks.backbone_defaults(backbone)
+
+    def on_another_backbone(*args: Any, **options: Any) -> RunConfig:
+        config = found(*args, **options)
+        kept = {k: v for k, v in config.backbone_options.items() if k in known}
+        return replace(config, backbone=backbone, backbone_options=kept)
+
+    return on_another_backbone
+
+
 def grid(
-    protocol: str, head: str = "ema", *, seeds: int, scale: float = 1.0, **axes: Iterable[Any]
+    protocol: str,
+    head: str = "ema",
+    *,
+    seeds: int,
+    scale: float = 1.0,
+    backbone: str = "",
+    **axes: Iterable[Any],
 ) -> list[RunConfig]:
     """Every combination of a recipe's options, with every seed.
 
@@ -383,15 +414,15 @@ def grid(
         head: Name of the head.
         seeds: How many seeds, counted from 0.
         scale: Of the recipe.
+        backbone: Another than the recipe's; "" = the recipe's.
         axes: Option of the head → the values it takes.
 
     Raises:
-        ValueError: Unknown recipe.
+        ValueError: Unknown recipe or backbone.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"there is no recipe {protocol!r}; there are {', '.join(PROTOCOLS)}")
+    make = recipe(protocol, backbone)
     return [
-        PROTOCOLS[protocol](head, seed=seed, scale=scale, **dict(zip(axes, values, strict=True)))
+        make(head, seed=seed, scale=scale, **dict(zip(axes, values, strict=True)))
         for values in itertools.product(*axes.values())
         for seed in range(seeds)
     ]

@@ -28,6 +28,8 @@ def test_form(path):
     assert all(
         p["inferred_type_name"] in ("str", "int", "float", "bool") for p in parameters.values()
     )
+    # What can be run on another data set can be run on another backbone.
+    assert ("dataset" in parameters) == ("backbone" in parameters)
 
 
 @pytest.mark.notebook

@@ -1,8 +1,10 @@
 """Recipes combined into sweeps."""
 
+from dataclasses import replace
+
 import pytest
 
-from emastudy.study.protocols import grid, scenes
+from emastudy.study.protocols import PROTOCOLS, grid, recipe, scenes
 
 
 def test_a_grid_is_every_combination_with_every_seed():
@@ -16,3 +18,22 @@ def test_a_grid_is_every_combination_with_every_seed():
 def test_an_unknown_recipe_is_named():
     with pytest.raises(ValueError, match="no recipe 'cityscapes'; there are scenes, "):
         grid("cityscapes", seeds=1)
+
+
+def test_another_backbone_changes_nothing_else():
+    assert recipe("scenes") is scenes
+    (config,) = grid("scenes", seeds=1, backbone="resnet18", num_iterations=[2])
+    assert config == replace(scenes(num_iterations=2), backbone="resnet18")
+    assert config.id != scenes(num_iterations=2).id
+    assert recipe("scenes", "small_resnet")().id == scenes().id
+
+
+def test_another_backbone_keeps_the_options_that_it_has():
+    paper = PROTOCOLS["voc_ablation"]()
+    assert recipe("voc_ablation", "resnet18")().backbone_options == paper.backbone_options != {}
+    assert recipe("voc_ablation", "mobilenet_v2")().backbone_options == {}
+
+
+def test_an_unknown_backbone_is_named():
+    with pytest.raises(ValueError, match="'vgg16'; there are mobilenet_v2"):
+        recipe("scenes", "vgg16")
