@@ -64,7 +64,39 @@ def lines(
     ax.set_ylim(low - margin, high + margin)
 
 
-def one_legend(axes: np.ndarray) -> None:
+def panels(
+    frame: pd.DataFrame,
+    column: str,
+    order: Sequence[str],
+    *,
+    width: float = 4.6,
+    height: float = 3.6,
+    sharey: bool = True,
+) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
+    """A row of empty panels, one for each value of a column that has rows.
+
+    Args:
+        frame: What is to be drawn.
+        column: Whose values tell the panels apart.
+        order: Those values, from left to right; those without rows get no panel.
+        width: Of one panel, inches; where there are more than two, three quarters of it.
+        height: Of the figure, inches.
+        sharey: Whether the panels share their vertical axis.
+
+    Returns:
+        The figure; and each panel's axes, value and rows.
+    """
+    there = [value for value in order if value in set(frame[column])]
+    total = width * len(there) * (0.75 if len(there) > 2 else 1)
+    figure, axes = plt.subplots(
+        1, len(there), figsize=(total, height), sharey=sharey, squeeze=False
+    )
+    return figure, [
+        (ax, value, frame[frame[column] == value]) for ax, value in zip(axes[0], there, strict=True)
+    ]
+
+
+def one_legend(axes: np.ndarray | Sequence[Axes]) -> None:
     """Of a row of panels keep the last one's legend alone, and put it to its right."""
     for ax in axes[:-1]:
         if (legend := ax.get_legend()) is not None:
