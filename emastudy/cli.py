@@ -179,7 +179,7 @@ def _predict(
         output: Folder for the pictures.
         runtime: Where to compute.
     """
-    from emastudy.study.plotting import overlay  # matplotlib loads slowly: only where needed
+    from emastudy.study.drawing import overlay  # matplotlib loads slowly: only where needed
 
     network, manifest = load_network(checkpoint)
     config = manifest.config

@@ -9,13 +9,13 @@ from PIL import Image
 
 from emastudy import em, networks
 from emastudy.engine import Runtime
+from emastudy.study.drawing import animate
 from emastudy.study.features import (
     photograph,
     scene_images,
     scene_network,
     unit_features,
 )
-from emastudy.study.plotting import animate
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
