@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from emastudy.networks.context import DoubleAttention, NonLocal
 from emastudy.networks.emau import EMAU
-from emastudy.networks.layers import classifier, conv_bn_relu
+from emastudy.networks.layers import Decoder, classifier, conv_bn_relu
 from emastudy.networks.psa import PSAHead
 from emastudy.networks.pyramids import DeepLabV3Head, DeepLabV3PlusHead, PSPHead
 
@@ -23,19 +23,26 @@ from emastudy.networks.pyramids import DeepLabV3Head, DeepLabV3PlusHead, PSPHead
 class ContextHead(nn.Module):
     """3×3 conv to ``channels`` → context module → 1×1 classifier, on the last feature map.
 
+    With ``detail_channels``, DeepLabV3+'s decoder stands between the context module and the
+    classifier, and takes its details from the first feature map.
+
     The networks compared differ in the context module alone: none (FCN), EMAU, non-local, A².
 
     Args:
         context: Makes the context module, called as ``context(channels, **options)``.
-        in_channels: Channels of the backbone's feature maps; the last is used.
+        in_channels: Channels of the backbone's feature maps; the last is used, with a decoder the
+            first as well.
         num_classes: Number of logits.
         channels: Channels that the context module sees, the paper's C.
         dropout: Probability with which a whole channel is dropped before the classifier.
         extra_channels: Channels of a further 3×3 conv-BN-ReLU after the context module, 256 in
             the released EMANet; 0 = none, as in the paper's Table 1.
+        detail_channels: Channels that the decoder takes of the first feature map, 48 in
+            DeepLabV3+; 0 = no decoder, as in the paper.
         options: The context module's own.
 
-    Source: Li et al., ICCV 2019, Section 6.1; dropout from the released code.
+    Source: Li et al., ICCV 2019, Section 6.1; dropout from the released code; decoder from Chen et
+    al., ECCV 2018.
     """
 
     def __init__(
@@ -47,17 +54,24 @@ class ContextHead(nn.Module):
         channels: int = 512,
         dropout: float = 0.1,
         extra_channels: int = 0,
+        detail_channels: int = 0,
         **options: Any,
     ) -> None:
         super().__init__()
         self.reduce = conv_bn_relu(in_channels[-1], channels)
         self.context = context(channels, **options)
+        self.decoder = None
+        if detail_channels:
+            self.decoder = Decoder(channels, in_channels[0], detail_channels)
+        self.levels = (0, -1) if detail_channels else (-1,)
         self.extra = conv_bn_relu(channels, extra_channels) if extra_channels else nn.Identity()
         self.classifier = classifier(extra_channels or channels, num_classes, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Logits (B, num_classes, h, w)."""
         attended = self.context(self.reduce(features[-1]))
+        if self.decoder is not None:
+            attended = self.decoder(attended, features[0])
         logits: Tensor = self.classifier(self.extra(attended))
         return logits
 

@@ -1,9 +1,11 @@
-"""The layers that every head is made of.
+"""The layers that heads are made of.
 
 Floor: networks (imports torch).
 """
 
+import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -29,3 +31,34 @@ def classifier(channels: int, num_classes: int, dropout: float) -> nn.Sequential
 def resize_like(x: Tensor, reference: Tensor) -> Tensor:
     """Bilinear with aligned corners, to the height and width of ``reference``."""
     return F.interpolate(x, size=reference.shape[-2:], mode="bilinear", align_corners=True)
+
+
+class Decoder(nn.Module):
+    """Enlarges a coarse map to a finer one and refines it with that one's details.
+
+    The fine map goes through a 1×1 conv and is concatenated with the enlarged coarse one; two 3×3
+    convs bring them back to the coarse map's channels.
+
+    Args:
+        channels: Channels of the coarse map, of both 3×3 convs and of the output.
+        fine_channels: Channels of the fine map.
+        detail_channels: Channels that the 1×1 conv leaves of the fine map.
+
+    Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution", ECCV 2018, Section
+    3.1, with ordinary instead of separable convs, as for its ResNet.
+    """
+
+    def __init__(self, channels: int, fine_channels: int, detail_channels: int = 48) -> None:
+        super().__init__()
+        self.detail = conv_bn_relu(fine_channels, detail_channels, 1)
+        self.refine = nn.Sequential(
+            conv_bn_relu(channels + detail_channels, channels), conv_bn_relu(channels, channels)
+        )
+
+    def forward(
+        self, coarse: Float[Tensor, "b d h w"], fine: Float[Tensor, "b c H W"]
+    ) -> Float[Tensor, "b d H W"]:
+        """(B, channels, h, w) and (B, fine_channels, H, W) to (B, channels, H, W)."""
+        both = torch.cat([resize_like(coarse, fine), self.detail(fine)], dim=1)
+        refined: Tensor = self.refine(both)
+        return refined

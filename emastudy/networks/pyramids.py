@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
+from emastudy.networks.layers import Decoder, classifier, conv_bn_relu, resize_like
 
 
 class ASPP(nn.Module):
@@ -103,7 +103,7 @@ class DeepLabV3Head(nn.Module):
 
 
 class DeepLabV3PlusHead(nn.Module):
-    """ASPP, enlarged to the first feature map and refined with its details.
+    """ASPP on the last feature map → decoder with the first one → 1×1 classifier.
 
     Args:
         in_channels: Channels of the backbone's feature maps; the first and the last are used.
@@ -111,11 +111,10 @@ class DeepLabV3PlusHead(nn.Module):
         channels: Channels of ASPP and of the decoder's two 3×3 convs.
         rate: ASPP's smallest dilation at output stride 16.
         image_pooling: Whether ASPP has the image's mean among its branches.
-        detail_channels: Channels that a 1×1 conv leaves of the first feature map.
+        detail_channels: Channels that the decoder takes of the first feature map.
         dropout: Probability with which a whole channel is dropped before the classifier.
 
-    Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution", ECCV 2018, Section
-    3.1, with ordinary instead of separable convs, as for its ResNet.
+    Source: Chen et al., ECCV 2018, Section 3.1; see ``layers.Decoder``.
     """
 
     levels = (0, -1)
@@ -133,16 +132,12 @@ class DeepLabV3PlusHead(nn.Module):
     ) -> None:
         super().__init__()
         self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
-        self.detail = conv_bn_relu(in_channels[0], detail_channels, 1)
-        self.decoder = nn.Sequential(
-            conv_bn_relu(channels + detail_channels, channels), conv_bn_relu(channels, channels)
-        )
+        self.decoder = Decoder(channels, in_channels[0], detail_channels)
         self.classifier = classifier(channels, num_classes, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Logits (B, num_classes, h, w) at the first feature map's resolution."""
-        context = resize_like(self.aspp(features[-1]), features[0])
-        decoded = self.decoder(torch.cat([context, self.detail(features[0])], dim=1))
+        decoded = self.decoder(self.aspp(features[-1]), features[0])
         logits: Tensor = self.classifier(decoded)
         return logits
 

@@ -74,12 +74,15 @@ def folders(runtime):
     return sorted(p for p in (Path(runtime.runs_dir) / "features").iterdir() if p.is_dir())
 
 
-@pytest.mark.parametrize("head", ["ema", "deeplabv3plus"])
+@pytest.mark.parametrize(
+    ("head", "options"), [("ema", {}), ("ema", {"detail_channels": 4}), ("deeplabv3plus", {})]
+)
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_scores_are_those_of_the_whole_network(voc_root, runtime, head, precision):
+def test_scores_are_those_of_the_whole_network(voc_root, runtime, head, options, precision):
     """Images of different sizes, bit for bit: the cache keeps the backbone's own numbers."""
     config = dataclasses.replace(
-        CONFIG, dataset="voc2012", dataset_options={}, head=head, head_options={"channels": 16},
+        CONFIG, dataset="voc2012", dataset_options={}, head=head,
+        head_options={"channels": 16, **options},
         eval_split="train", eval_images=0, precision=precision,
     )  # fmt: skip
     runtime = dataclasses.replace(runtime, data_root=str(voc_root))

@@ -140,6 +140,35 @@ class TestHead(Architecture):
             torch.testing.assert_close(compiled(image), network(image), rtol=1e-4, atol=1e-4)
 
 
+class TestHeadWithDecoder(Architecture):
+    @pytest.fixture
+    def network(self):
+        return build("ema", "resnet18", detail_channels=4)
+
+    @pytest.fixture
+    def frozen(self):
+        return FROZEN["ema"]
+
+    def test_the_decoder_is_deeplabv3plus_own(self, network):
+        other = build("deeplabv3plus", "resnet18").head.decoder.state_dict()
+        shapes = {name: tuple(value.shape) for name, value in other.items()}
+        wider = networks.build(
+            "ema", backbone="resnet18", num_classes=CLASSES, channels=8, detail_channels=4
+        )
+        own = wider.head.decoder.state_dict()
+        assert {name: tuple(value.shape) for name, value in own.items()} == shapes
+
+    def test_it_adds_the_first_map_to_what_the_head_sees(self, network):
+        plain = build("ema", "resnet18").eval()
+        first, *_, last = plain.backbone(torch.randn(1, 3, 65, 65))
+        with torch.inference_mode():
+            assert plain.head([-first, last]).equal(plain.head([first, last]))
+            logits = network.eval().head([first, last])
+            assert logits.shape[-2:] == first.shape[-2:]
+            assert not network.head([-first, last]).allclose(logits)
+            assert not network.head([first, -last]).allclose(logits)
+
+
 class TestBackbone(Architecture):
     # Deeper ones are the same code with more blocks: see test_backbones.py, on the meta device.
     @pytest.fixture(params=["mobilenet_v2", "resnet50", "deep stem", "three stages"])

@@ -140,7 +140,7 @@ def test_non_local_starts_as_the_identity_and_matches_its_equation():
     [
         ({"head": "crf"}, "there are .*ema, .*fcn, .*non_local"),
         ({"backbone": "vgg16"}, "there are mobilenet_v2, .*resnet18, .*small_resnet"),
-        ({"num_bases": 3}, "head 'fcn' has no option 'num_bases'; it has channels, dropout"),
+        ({"num_bases": 3}, "head 'fcn' .* 'num_bases'; it has channels, detail_channels, dropout"),
         ({"output_stride": 12}, "allows 4, 8, 16, 32"),
         ({"backbone": "small_resnet", "output_stride": 8}, "allows 4"),
         ({"backbone": "small_resnet", "weights": "imagenet"}, "no pretrained weights"),
