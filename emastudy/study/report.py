@@ -13,7 +13,7 @@ from typing import get_args
 import pandas as pd
 import yaml
 
-from emastudy.study import claims
+from emastudy.study import claims, comparison
 from emastudy.study.estimates import estimates_table
 from emastudy.study.evidence import DATASETS, Verdict
 from emastudy.study.findings import MARKS, Finding, badge, marks, not_run, sentence
@@ -21,7 +21,7 @@ from emastudy.study.protocols import PROTOCOLS
 from emastudy.study.records import load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
 
-_NAMES = {"fcn": "FCN", "non_local": "Non-local"}
+_NAMES = {head: name for name, head in comparison.RIVALS.items()}
 _GRADIENTS = {
     "detached": "EMA (detached, as released)",
     "one_step": "EMA (one-step gradient)",
