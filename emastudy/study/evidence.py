@@ -166,7 +166,12 @@ class Evidence:
         return self._select(found, head, options)
 
     def scores(
-        self, head: str = "ema", *, at: Mapping[str, Any] | None = None, **options: Any
+        self,
+        head: str = "ema",
+        *,
+        at: Mapping[str, Any] | None = None,
+        images: int | None = None,
+        **options: Any,
     ) -> pd.Series:
         """Scores of those runs made another way: mIoU, percent.
 
@@ -174,6 +179,7 @@ class Evidence:
             head: Of the network.
             at: How: "num_iterations", "corruption", "severity", "multi_scale"; what is not named
                 is as in a record (T as trained, clean, single scale).
+            images: On how many; None = on the most that each run was scored on.
             options: Of the head.
         """
         found = self.measurements.get("scores", pd.DataFrame())
@@ -181,6 +187,8 @@ class Evidence:
             fits = found["at.split"] == found["eval_split"]
             for option, value in {**_PLAIN, **(at or {})}.items():
                 fits &= found[f"at.{option}"] == value
+            if images is not None:
+                fits &= found["images"] == images
             # Scored on all images and on some, all count.
             found = found[fits].sort_values("images", kind="stable")
         chosen = self._select(found, head, options)

@@ -270,6 +270,26 @@ def test_scores_on_all_images_count_before_scores_on_some():
         assert evidence(scores=table).scores("fcn").to_dict() == {0: 50.0}
 
 
+def test_falls_are_compared_on_the_same_images():
+    """Some runs were scored on all images as well, where nothing compares with them."""
+
+    def table(head, fall):
+        corrupted = itertools.product(("noise", "blur", "contrast", "jpeg"), range(1, 6))
+        clean = 50 + SHARED_BY_SEED
+        yield head, {}, {}, clean
+        for kind, severity in corrupted:
+            yield head, {}, {"corruption": kind, "severity": severity}, clean - fall - NOISE
+
+    some = scores([*table("ema", 5.0), *table("fcn", 10.0), *table("non_local", 7.0)], images=64)
+    every = scores([(h, o, at, v[:2]) for h, o, at, v in table("ema", 20.0)])
+    found = find("C6", evidence(scores=pd.concat([some, every])))
+    assert [part.effect for part in found.parts] == pytest.approx([5.0, 2.0])
+    whole = scores([*table("ema", 20.0), *table("fcn", 10.0)])
+    found = find("C6", evidence(scores=pd.concat([some, whole])))
+    assert found.parts[0].effect == pytest.approx(-10.0)
+    assert found.parts[1].verdict == "not run"
+
+
 def test_both_ways_of_scoring_must_agree():
     rivals = ("deeplabv3", "deeplabv3plus", "psanet")
     frame = scored({ema(): 2.0, **{plain(head): 0.0 for head in rivals}})
