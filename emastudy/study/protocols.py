@@ -115,10 +115,11 @@ def animals_frozen(
     """As ``animals``, but only the head learns: the backbone keeps its ImageNet weights.
 
     Whole images, padded to 321 pixels a side, and their mirror images; their features are computed
-    once for all runs (see ``engine.feature_cache``), 2 GB in about five minutes on one CPU core.
-    300 iterations at the learning rate of ``animals``: by then FCN's loss has levelled off.
+    once for all runs (see ``engine.feature_cache``), 2 GB in about five minutes on one CPU core,
+    and twice that for heads with a decoder, which read the first feature map as well. 300
+    iterations at the learning rate of ``animals``: by then FCN's loss has levelled off.
 
-    Cost: about a minute on one CPU core with bfloat16.
+    Cost: about a minute on one CPU core with bfloat16, ten with a decoder.
     """
     return replace(
         animals(head, seed=seed, **head_options),
