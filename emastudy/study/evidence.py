@@ -165,32 +165,30 @@ class Evidence:
             found = found.sort_values("at.iterations", kind="stable")
         return self._select(found, head, options)
 
+    @property
+    def image_counts(self) -> list[int]:
+        """The numbers of images that networks were scored on apart from records, most first."""
+        scores = self.measurements.get("scores", pd.DataFrame({"images": []}))
+        return sorted(map(int, scores["images"].unique()), reverse=True)
+
     def scores(
-        self,
-        head: str = "ema",
-        *,
-        at: Mapping[str, Any] | None = None,
-        images: int | None = None,
-        **options: Any,
+        self, head: str, images: int, *, at: Mapping[str, Any] | None = None, **options: Any
     ) -> pd.Series:
         """Scores of those runs made another way: mIoU, percent.
 
         Args:
             head: Of the network.
+            images: On how many. Scores on other numbers of images compare with nothing here.
             at: How: "num_iterations", "corruption", "severity", "multi_scale"; what is not named
                 is as in a record (T as trained, clean, single scale).
-            images: On how many; None = on the most that each run was scored on.
             options: Of the head.
         """
         found = self.measurements.get("scores", pd.DataFrame())
         if len(found):
-            fits = found["at.split"] == found["eval_split"]
+            fits = (found["at.split"] == found["eval_split"]) & (found["images"] == images)
             for option, value in {**_PLAIN, **(at or {})}.items():
                 fits &= found[f"at.{option}"] == value
-            if images is not None:
-                fits &= found["images"] == images
-            # Scored on all images and on some, all count.
-            found = found[fits].sort_values("images", kind="stable")
+            found = found[fits]
         chosen = self._select(found, head, options)
         values = chosen["miou"] if len(chosen) else pd.Series(dtype=float)
         how = [f"{key}={value}" for key, value in (at or {}).items()]

@@ -7,7 +7,8 @@ the rules in words, are in ``claims.CLAIMS``.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -22,21 +23,33 @@ from emastudy.study.statistics import spread_ratio_interval
 _CORRUPTIONS = ("noise", "blur", "contrast", "jpeg")
 
 
+def _on_same_images(evidence: Evidence, parts: Callable[[int], Sequence[Part]]) -> tuple[Part, ...]:
+    """Parts made of scores on the most images that all networks in them were scored on.
+
+    Args:
+        evidence: Whose scores.
+        parts: Makes them of the scores on so many images.
+    """
+    found: tuple[Part, ...] = ()
+    for images in evidence.image_counts or [0]:
+        found = tuple(parts(images))
+        if all(part.verdict != "not run" for part in found):
+            break
+    return found
+
+
 # --- corrupted images ---------------------------------------------------------------------------
 
 
 def robust(evidence: Evidence, gradient: str) -> Iterable[Finding]:
-    """C6: the fall of mIoU from clean to the mean over all kinds and severities.
-
-    Networks are compared on the same images: the most that EMA and FCN were both scored on.
-    """
+    """C6: the fall of mIoU from clean to the mean over all kinds and severities."""
 
     def fall(head: str, images: int, **options: Any) -> pd.Series:
-        clean = evidence.scores(head, images=images, **options)
+        clean = evidence.scores(head, images, **options)
         worse = pd.concat(
             [
                 evidence.scores(
-                    head, at={"corruption": kind, "severity": severity}, images=images, **options
+                    head, images, at={"corruption": kind, "severity": severity}, **options
                 )
                 for kind, severity in product(_CORRUPTIONS, range(1, 6))
             ],
@@ -46,17 +59,16 @@ def robust(evidence: Evidence, gradient: str) -> Iterable[Finding]:
             (clean - worse.mean(axis=1, skipna=False)).dropna().rename(f"{clean.name}, corrupted")
         )
 
-    def against(head: str, name: str, images: int, **more: Any) -> Part:
-        ours, theirs = fall("ema", images, gradient=gradient), fall(head, images)
-        return compare(f"fall of {name} less fall of EMA", theirs, ours, evidence.needed, **more)
+    rivals = {"fcn": "FCN", "non_local": "non-local"}
 
-    scored = evidence.measurements.get("scores", pd.DataFrame({"images": [0]}))
-    # From the most images to the least, which are left if no number of them is complete.
-    for images in sorted(scored["images"].unique().tolist(), reverse=True):
-        fcn = against("fcn", "FCN", images)
-        if fcn.verdict != "not run":
-            break
-    yield Finding((fcn, against("non_local", "non-local", images, decides=False)))
+    def against(head: str, images: int) -> list[Part]:
+        ours, theirs = fall("ema", images, gradient=gradient), fall(head, images)
+        what = f"fall of {rivals[head]} less fall of EMA"
+        return [compare(what, theirs, ours, evidence.needed, decides=head == "fcn")]
+
+    yield Finding(
+        tuple(part for h in rivals for part in _on_same_images(evidence, partial(against, h)))
+    )
 
 
 # --- bases: maintenance and normalisation -------------------------------------------------------
@@ -210,29 +222,33 @@ def more_at_test(evidence: Evidence, gradient: str) -> Iterable[Finding]:
     Not falling: supported if the mean over seeds rises or stays at every step, contradicted if a
     step's whole interval lies below 0. The last step: supported if its whole interval is below 0.1.
     """
-    columns = {t: evidence.scores(gradient=gradient, at={"num_iterations": t}) for t in range(1, 9)}
-    if columns[3].empty:
-        columns[3] = evidence.miou(gradient=gradient)  # T_eval = T_train is the record itself
-    table = pd.DataFrame(columns).dropna()
-    label = f"ema gradient={gradient}, T_eval = 1 to 8"
-    missing = lacking("mIoU over T_eval", evidence.needed, table[8].rename(label))
-    if missing:
-        yield Finding((missing,))
-        return
-    parts = []
-    for before, after in pairwise(table.columns):
-        step = above_zero(f"T_eval = {after} less {before}", table[after] - table[before])
-        if step.verdict == "undecided" and step.effect >= 0:
-            step = dataclasses.replace(step, verdict="supported")
-        parts.append(step)
-    last = parts[-1]
-    verdict: Verdict = "undecided"
-    if last.interval[1] < 0.1:
-        verdict = "supported"
-    elif last.interval[0] >= 0.1:
-        verdict = "contradicted"
-    parts.append(dataclasses.replace(last, what="last step, below 0.1", verdict=verdict))
-    yield Finding(tuple(parts))
+
+    def parts(images: int) -> list[Part]:
+        table = pd.DataFrame(
+            {
+                t: evidence.scores("ema", images, at={"num_iterations": t}, gradient=gradient)
+                for t in range(1, 9)
+            }
+        ).dropna()
+        label = f"ema gradient={gradient}, T_eval = 1 to 8"
+        missing = lacking("mIoU over T_eval", evidence.needed, table[8].rename(label))
+        if missing:
+            return [missing]
+        found = []
+        for before, after in pairwise(table.columns):
+            step = above_zero(f"T_eval = {after} less {before}", table[after] - table[before])
+            if step.verdict == "undecided" and step.effect >= 0:
+                step = dataclasses.replace(step, verdict="supported")
+            found.append(step)
+        last = found[-1]
+        verdict: Verdict = "undecided"
+        if last.interval[1] < 0.1:
+            verdict = "supported"
+        elif last.interval[0] >= 0.1:
+            verdict = "contradicted"
+        return [*found, dataclasses.replace(last, what="last step, below 0.1", verdict=verdict)]
+
+    yield Finding(_on_same_images(evidence, parts))
 
 
 # --- against others -----------------------------------------------------------------------------
@@ -240,22 +256,20 @@ def more_at_test(evidence: Evidence, gradient: str) -> Iterable[Finding]:
 
 def beats_pyramids(evidence: Evidence, gradient: str) -> Iterable[Finding]:
     """C16, single scale from the records, multi-scale with flip from measurements."""
-    many = {"multi_scale": True}
-    single, multiple = (
-        evidence.miou(gradient=gradient),
-        evidence.scores(gradient=gradient, at=many),
-    )
     rivals = {"deeplabv3": "DeepLabV3", "deeplabv3plus": "DeepLabV3+", "psanet": "PSANet"}
-    yield Finding(
-        tuple(
-            compare(f"EMA less {words}, {how}", ours, theirs, evidence.needed)
-            for head, words in rivals.items()
-            for how, ours, theirs in (
-                ("single scale", single, evidence.miou(head)),
-                ("multi-scale", multiple, evidence.scores(head, at=many)),
-            )
-        )
-    )
+    single = evidence.miou(gradient=gradient)
+
+    def multiple(head: str, images: int) -> list[Part]:
+        ours = evidence.scores("ema", images, at={"multi_scale": True}, gradient=gradient)
+        theirs = evidence.scores(head, images, at={"multi_scale": True})
+        return [compare(f"EMA less {rivals[head]}, multi-scale", ours, theirs, evidence.needed)]
+
+    parts: list[Part] = []
+    for head, words in rivals.items():
+        what = f"EMA less {words}, single scale"
+        parts.append(compare(what, single, evidence.miou(head), evidence.needed))
+        parts += _on_same_images(evidence, partial(multiple, head))
+    yield Finding(tuple(parts))
 
 
 def beats_attention(evidence: Evidence, gradient: str) -> Iterable[Finding]:
