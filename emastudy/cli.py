@@ -1,4 +1,4 @@
-"""The command ``emastudy``: train, evaluate, predict, cost, records, claims, study, data.
+"""The command ``emastudy``: train, evaluate, predict, cost, records, audit, claims, study, data.
 
 Floor: cli (may import everything). The options of ``train`` are the fields of ``RunConfig`` and
 ``Runtime``; a test freezes their names.
@@ -264,7 +264,7 @@ def _records(
     verbose: bool = False,
     runs_dir: str = "",
 ) -> None:
-    """Show how the runs of every profile stand: finished, stale, running, interrupted, failed.
+    """Show how the runs of every profile stand: finished, outdated, running, interrupted, failed.
 
     For example: emastudy records scenes --state failed
 
@@ -286,6 +286,56 @@ def _records(
         if len(listed) and (verbose or name in state):
             shown = listed.dropna(axis="columns", how="all").round(2).fillna("")
             _say(f"\n{name}\n{shown.to_string(index=False)}")
+
+
+@app.command(name="audit")
+def _audit(
+    profile: tyro.conf.Positional[str],
+    ids: tyro.conf.Positional[tuple[str, ...]] = (),
+    sample: int = 8,
+    seed: int = 0,
+    executor: str = "local",
+    runtime: Runtime = Runtime(runs_dir=""),  # noqa: B008 - frozen
+) -> None:
+    """Train recorded runs anew and say whether their records hold; exit status 1 if one does not.
+
+    For example: emastudy audit scenes --sample 25
+
+    Args:
+        profile: Folder of experiments/records.
+        ids: Runs to audit in any case.
+        sample: Without ids: runs to draw at random from those that no audit covers yet; 0 only
+            shows the audits there are.
+        seed: Of the draw.
+        executor: Where runs are trained, as for the command study.
+        runtime: Where to compute; runs_dir defaults to runs/audit of this checkout.
+    """
+    from emastudy.study.audit import TOLERANCE, audit
+
+    runtime = dataclasses.replace(
+        runtime, runs_dir=runtime.runs_dir or str(runs_folder() / "audit")
+    )
+    found = audit(
+        records_folder(profile),
+        runtime,
+        sample=0 if ids else sample,
+        seed=seed,
+        ids=ids,
+        executor=executor,
+    )
+    if found.empty:
+        _say(f"no run of {profile} has been audited")
+        return
+    _say(
+        found.round({"recorded": 2, "again": 2, "difference": 3, "loss": 4}).to_string(index=False)
+    )
+    held = int(found["holds"].sum())
+    _say(
+        f"\n{held} of {len(found)} hold: within {TOLERANCE['miou']} mIoU and a mean distance of "
+        f"the loss curves of {TOLERANCE['loss']} nats"
+    )
+    if held < len(found):
+        raise SystemExit(1)
 
 
 @app.command(name="claims")

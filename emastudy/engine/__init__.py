@@ -5,7 +5,7 @@ Imports networks, datasets and em. ``train(config)`` then ``evaluate(config, net
 """
 
 from emastudy.engine.checkpoints import CheckpointError, load_network
-from emastudy.engine.config import RunConfig, Runtime
+from emastudy.engine.config import NUMBERS_VERSION, RunConfig, Runtime
 from emastudy.engine.course import NonFiniteLossError
 from emastudy.engine.evaluation import MULTI_SCALE, Scores, evaluate, predict
 from emastudy.engine.feature_cache import CachedFeatures, evaluation_data
@@ -13,6 +13,7 @@ from emastudy.engine.training import Training, train
 
 __all__ = [
     "MULTI_SCALE",
+    "NUMBERS_VERSION",
     "CachedFeatures",
     "CheckpointError",
     "NonFiniteLossError",

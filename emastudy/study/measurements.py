@@ -22,7 +22,13 @@ import pandas as pd
 
 from emastudy.engine import RunConfig, Runtime, train
 from emastudy.study.measures import MEASURES, Row
-from emastudy.study.records import RecordError, circumstances, config_columns, write_json
+from emastudy.study.records import (
+    RecordError,
+    circumstances,
+    config_columns,
+    with_numbers,
+    write_json,
+)
 from emastudy.study.status import hold
 from emastudy.study.sweep import complete
 
@@ -38,7 +44,7 @@ class Measurement:
         name: Key of ``MEASURES``.
         options: Those that differ from the measure's defaults.
         rows: See the measure's own docstring.
-        circumstances: Machine, versions, commit and source, as in records.
+        circumstances: Machine, versions, commit and version of the numbers, as in records.
     """
 
     config: RunConfig
@@ -65,6 +71,7 @@ class Measurement:
             if values.pop("schema") != SCHEMA:
                 raise ValueError(f"its schema is not {SCHEMA}")
             values["config"] = RunConfig.from_dict(values["config"])
+            values["circumstances"] = with_numbers(values["circumstances"])
             found = cls(**values)
             name = _path(Path(), found.config, found.name, found.options).name
             if name != path.name:

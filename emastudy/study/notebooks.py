@@ -3,6 +3,7 @@
 Floor: study (imports papermill).
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -21,7 +22,7 @@ import papermill
 import yaml
 from tqdm.auto import tqdm
 
-from emastudy.study.records import source_digest
+import emastudy
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class _Order:
         digest = hashlib.sha256()
         shown = {name: value for name, value in self.values.items() if name not in _HOW}
         digest.update(self.notebook.read_bytes() + repr(sorted(shown.items())).encode())
-        digest.update(source_digest(("em", "networks", "datasets", "engine", "study")).encode())
+        digest.update(_code_digest().encode())
         records = self.notebook.parent / "records"
         for record in sorted(records.rglob("*.json")):
             # Records of its own profile a notebook makes itself; smoke and quick are nobody's
@@ -164,6 +165,15 @@ class _Order:
             if record.relative_to(records).parts[0] not in (self.profile, "smoke", "quick"):
                 digest.update(record.read_bytes())
         return digest.hexdigest()
+
+
+@functools.cache
+def _code_digest() -> str:
+    """SHA-256 of the package's code, folders within folders included."""
+    digest, package = hashlib.sha256(), Path(emastudy.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 @contextmanager

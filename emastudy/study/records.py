@@ -3,10 +3,7 @@
 Floor: study.
 """
 
-import ast
 import dataclasses
-import functools
-import hashlib
 import json
 import os
 import platform
@@ -24,7 +21,7 @@ import torch
 
 import emastudy
 from emastudy import networks
-from emastudy.engine import RunConfig
+from emastudy.engine import NUMBERS_VERSION, RunConfig
 
 SCHEMA = 1
 _PACKAGES = ("accelerate", "numpy", "torch", "torchmetrics", "torchvision")
@@ -50,7 +47,7 @@ class Record:
         machine: Processor, threads, accelerator, precision, operating system.
         versions: Versions of Python and the packages that make the numbers.
         commit: Git commit of the source, "+" behind it if files differed; "" outside a checkout.
-        source: SHA-256 (12 digits) of the package's code that a run executes.
+        numbers: Version of the numbers, see ``engine.NUMBERS_VERSION``.
         created: UTC time of writing.
     """
 
@@ -64,7 +61,7 @@ class Record:
     machine: dict[str, Any]
     versions: dict[str, str]
     commit: str
-    source: str
+    numbers: int
     created: str
 
     def write(self, folder: Path) -> Path:
@@ -90,9 +87,10 @@ class Record:
         except ValueError as error:
             raise RecordError(f"record {path} is no JSON ({error}): truncated? {fix}") from error
         if not isinstance(values, dict) or values.pop("schema", None) != SCHEMA:
-            raise RecordError(f"record {path} has not schema {SCHEMA}; {fix}")
+            raise RecordError(f"record {path} does not use schema {SCHEMA}; {fix}")
         identity = values.pop("id", None)
         try:
+            values = with_numbers(values)
             values["config"] = RunConfig.from_dict(values["config"])
             curves = values["curves"].items()
             values["curves"] = {k: [(int(i), float(v)) for i, v in c] for k, c in curves}
@@ -229,29 +227,18 @@ def circumstances(precision: str) -> dict[str, Any]:
         },
         "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         "commit": _commit(package),
-        "source": source_digest(),
+        "numbers": NUMBERS_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-@functools.cache
-def source_digest(floors: tuple[str, ...] = ("em", "networks", "datasets", "engine")) -> str:
-    """SHA-256 (12 digits) of the package's code; the default floors are those a run executes.
+def with_numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """A record's or measurement's circumstances with the version of the numbers.
 
-    Comments, docstrings and formatting do not count: they change no number.
+    Files from before the field existed hold a digest of the source instead and are of version 1:
+    no golden loss had changed until then, and the audit trained samples of every age anew.
     """
-    package = Path(emastudy.__file__).parent
-    digest = hashlib.sha256()
-    for floor in floors:
-        for path in sorted((package / floor).glob("*.py")):
-            tree = ast.parse(path.read_text())
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                    first = node.body[0] if node.body else None
-                    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                        node.body = node.body[1:]
-            digest.update(f"{floor}/{path.name}\0{ast.dump(tree)}\0".encode())
-    return digest.hexdigest()[:12]
+    return {"numbers": 1, **{k: v for k, v in values.items() if k != "source"}}
 
 
 def _commit(folder: Path) -> str:

@@ -27,22 +27,21 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
-from emastudy.engine import RunConfig, Runtime
+from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime
 from emastudy.study.records import (
     Record,
     RecordError,
     check_writable,
-    source_digest,
     write_json,
 )
 
 logger = logging.getLogger(__name__)
 
-State = Literal["finished", "stale", "running", "interrupted", "failed", "damaged"]
+State = Literal["finished", "outdated", "running", "interrupted", "failed", "damaged"]
 #: What the states mean, and what to do about them.
 STATES: dict[State, str] = {
-    "finished": "recorded, and made by the source as it is",
-    "stale": "recorded, but made by other source; delete the record and run again to renew it",
+    "finished": "recorded, with the numbers that this version makes",
+    "outdated": "recorded before the numbers changed, see CHANGELOG.md; delete it and run again",
     "running": "a process works on it now",
     "interrupted": "stopped half-way; run again, it goes on from its checkpoint",
     "failed": "ended with an error; mend the cause and run again",
@@ -206,7 +205,7 @@ def survey(records: Path, runs: Path) -> pd.DataFrame:
             {
                 "profile": profile,
                 "id": path.stem,
-                "state": "finished" if record.source == source_digest() else "stale",
+                "state": "finished" if record.numbers == NUMBERS_VERSION else "outdated",
                 **_about(record.config),
                 "progress": f"{total}/{total}",
                 "miou": record.metrics["miou"],

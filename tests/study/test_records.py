@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from study.conftest import make_record
 
+from emastudy.engine import NUMBERS_VERSION
 from emastudy.study import Record, RecordError, load_records, records_folder, runs_folder
-from emastudy.study.records import source_digest
 
 
 def test_a_record_survives_writing_and_reading(tiny, tmp_path):
@@ -60,7 +60,7 @@ def damage(path, how):
     [
         ("truncated", "is no JSON"),
         ("empty", "is no JSON"),
-        ("older schema", "has not schema 1"),
+        ("older schema", "does not use schema 1"),
         ("another's", "says it is run"),
         ("unknown field", "no field 'colour'"),
         ("lacking field", "wrong fields"),
@@ -117,8 +117,21 @@ def test_circumstances_are_recorded(tiny):
     record = make_record(tiny)
     assert record.machine["precision"] == "float32"
     assert {"python", "torch", "torchvision", "accelerate"} <= set(record.versions)
-    assert record.source == source_digest()
-    assert len(record.source) == 12
+    assert record.numbers == NUMBERS_VERSION
+
+
+def test_records_from_before_the_version_existed_are_of_version_1(tiny, tmp_path):
+    path = make_record(tiny).write(tmp_path)
+    values = json.loads(path.read_text())
+    del values["numbers"]
+    path.write_text(json.dumps({**values, "source": "0" * 12}))
+    assert Record.read(path).numbers == 1
+
+
+def test_every_committed_record_is_current():
+    paths = sorted((Path(__file__).parents[2] / "experiments/records").glob("*/*.json"))
+    assert len(paths) > 1000
+    assert {Record.read(path).numbers for path in paths} == {NUMBERS_VERSION}
 
 
 def test_folders_are_found_from_anywhere_in_a_checkout(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ import pytest
 from study.conftest import make_record
 from study.test_records import damage
 
+from emastudy.engine import NUMBERS_VERSION
 from emastudy.study import (
     Record,
     RecordError,
@@ -262,9 +263,9 @@ def test_a_failure_is_noted_and_forgotten_when_mended(tiny, runtime, folders, mo
     assert Status.read(runtime.run_dir(tiny)) is None
 
 
-def test_records_made_by_other_source_are_stale(tiny, folders):
-    dataclasses.replace(make_record(tiny), source="0" * 12).write(folders[0])
-    assert states(folders) == {tiny.id: "stale"}
+def test_records_of_an_earlier_version_of_the_numbers_are_outdated(tiny, folders):
+    dataclasses.replace(make_record(tiny), numbers=NUMBERS_VERSION - 1).write(folders[0])
+    assert states(folders) == {tiny.id: "outdated"}
 
 
 # Two long runs side by side, as a terminal or a notebook's kernel would start them.

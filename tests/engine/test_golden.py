@@ -1,0 +1,114 @@
+"""The net under every number: losses, defaults and the version of the numbers, frozen."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import mobilenet_v2
+
+from emastudy import networks
+from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime, train
+from emastudy.networks.backbones import BACKBONES
+from emastudy.networks.heads import HEADS
+from emastudy.study.protocols import scenes
+
+# Golden: the mean loss of the first three iterations on one CPU thread in float32 (torch 2.14 on
+# an AMD EPYC, the same with AVX2 alone). More iterations would let the rounding of other kernels
+# grow beyond 1e-6. To change one on purpose, add the new numbers under the next version.
+LOSSES = {
+    1: {
+        "fcn": 2.1174943,
+        "ema detached": 2.2508190,
+        "ema one_step": 2.2332118,
+        "ema unrolled": 2.2329609,
+        "non_local": 2.1034482,
+        "frozen features": 2.0844643,
+    }
+}
+
+
+RUNS = {
+    "fcn": scenes("fcn"),
+    "ema detached": scenes("ema"),
+    "ema one_step": scenes("ema", gradient="one_step"),
+    "ema unrolled": scenes("ema", gradient="unrolled"),
+    "non_local": scenes("non_local"),
+}
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    return Runtime(runs_dir=str(tmp_path), device="cpu", threads=1)
+
+
+def loss(config, runtime):
+    short = dataclasses.replace(config, iterations=3, eval_images=4, precision="float32")
+    ((iteration, value),) = train(short, runtime).curves["loss"]
+    assert iteration == 3
+    return value
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_losses_on_scenes_are_frozen(name, runtime):
+    assert loss(RUNS[name], runtime) == pytest.approx(LOSSES[NUMBERS_VERSION][name], abs=1e-6)
+
+
+def test_the_loss_on_frozen_features_is_frozen(runtime, tmp_path):
+    torch.manual_seed(7)
+    torch.save(mobilenet_v2().features.state_dict(), tmp_path / "weights.pth")
+    config = RunConfig(
+        dataset_options={"num_images": 10},
+        head="ema",
+        head_options={"channels": 16, "num_bases": 4, "gradient": "unrolled"},
+        backbone="mobilenet_v2",
+        pretrained=True,
+        frozen_backbone=True,
+        output_stride=16,
+        eval_output_stride=8,
+        crop_size=65,
+        batch_size=4,
+    )
+    runtime = dataclasses.replace(runtime, weights_path=str(tmp_path / "weights.pth"))
+    expected = LOSSES[NUMBERS_VERSION]["frozen features"]
+    assert loss(config, runtime) == pytest.approx(expected, abs=1e-6)
+
+
+def test_defaults_of_heads_and_backbones_are_frozen():
+    """A config keeps only what differs from these: another default would be another run."""
+    context = {"channels": 512, "detail_channels": 0, "dropout": 0.1, "extra_channels": 0}
+    ema = {
+        "concentration": 1.0, "gradient": "detached", "input_scale": 1.0, "momentum": 0.9,
+        "maintenance": "moving_average", "normalization": "l2", "num_bases": 64,
+        "num_iterations": 3,
+    }  # fmt: skip
+    aspp = {"channels": 256, "dropout": 0.1, "image_pooling": True, "rate": 6}
+    psa = {"attention_channels": 512, "channels": 256, "flow": "both", "window": 65}
+    heads = {
+        "a2": {**context, "num_bases": 64},
+        "deeplabv3": aspp,
+        "deeplabv3plus": {**aspp, "detail_channels": 48},
+        "ema": {**context, **ema},
+        "emanet_released": {**context, **ema, "extra_channels": 256},
+        "fcn": context,
+        "non_local": {**context, "kernel": "embedded_gaussian"},
+        "psanet": {**psa, "dropout": 0.1},
+        "pspnet": {"channels": 512, "dropout": 0.1},
+    }
+    resnet = {"deep_stem": False, "multi_grid": False, "stages": 4}
+    backbones = {name: resnet for name in BACKBONES if name.startswith("resnet")}
+    backbones |= {"mobilenet_v2": {}, "small_resnet": {}}
+    assert {name: networks.head_defaults(name) for name in HEADS} == heads
+    assert {name: networks.backbone_defaults(name) for name in BACKBONES} == backbones
+
+
+def test_every_version_of_the_numbers_is_explained():
+    assert max(LOSSES) == NUMBERS_VERSION
+    _, section = (
+        (Path(__file__).parents[2] / "CHANGELOG.md")
+        .read_text()
+        .split("## Changes that change numbers", 1)
+    )
+    versions = re.findall(r"^- \*\*Version (\d+)\*\*", section.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(map(int, versions)) == sorted(LOSSES)
