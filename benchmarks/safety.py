@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 
 from emastudy.engine import RunConfig, Runtime, checkpoints, train
-from emastudy.study.protocols import scenes
+from emastudy.study.recipes import scenes
 
 
 def main() -> None:

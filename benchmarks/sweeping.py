@@ -12,8 +12,9 @@ from pathlib import Path
 from unittest import mock
 
 from emastudy.engine import Runtime
-from emastudy.study import pools, run
-from emastudy.study.protocols import scenes
+from emastudy.study import run
+from emastudy.study.recipes import scenes
+from emastudy.study.runs import executors as pools
 
 RUNS, AIM = 8, 0.6
 

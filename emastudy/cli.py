@@ -40,8 +40,8 @@ from emastudy.study import (
     runs_folder,
     survey,
 )
-from emastudy.study.protocols import PROTOCOLS
-from emastudy.study.status import State
+from emastudy.study.recipes import PROTOCOLS
+from emastudy.study.runs import State
 
 app = tyro.extras.SubcommandApp()
 
@@ -132,7 +132,7 @@ def _evaluate(
         runtime: Where to compute.
     """
     from emastudy.engine import MULTI_SCALE
-    from emastudy.engine.submission import VOCSubmission
+    from emastudy.engine.scoring.submission import VOCSubmission
 
     if multi_scale and scales != (1.0,):
         raise ValueError("scales and multi_scale are both given; choose one")
@@ -179,7 +179,7 @@ def _predict(
         output: Folder for the pictures.
         runtime: Where to compute.
     """
-    from emastudy.study.drawing import overlay  # matplotlib loads slowly: only where needed
+    from emastudy.study.figures.drawing import overlay
 
     network, manifest = load_network(checkpoint)
     config = manifest.config
@@ -310,7 +310,7 @@ def _audit(
         executor: Where runs are trained, as for the command study.
         runtime: Where to compute; runs_dir defaults to runs/audit of this checkout.
     """
-    from emastudy.study.audit import TOLERANCE, audit
+    from emastudy.study.runs import TOLERANCE, audit
 
     runtime = dataclasses.replace(
         runtime, runs_dir=runtime.runs_dir or str(runs_folder() / "audit")
@@ -382,8 +382,8 @@ def _study(
         jobs: Notebooks executed at a time; more than one only where they train nothing.
     """
     # papermill and matplotlib load slowly
-    from emastudy.study.notebooks import run_notebooks
     from emastudy.study.report import write_includes
+    from emastudy.study.report.notebooks import run_notebooks
 
     parse_executor(executor or "local")  # a slip shows now, not in the first notebook
     experiments = records_folder("").parent

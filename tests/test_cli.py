@@ -13,7 +13,7 @@ from PIL import Image
 
 from emastudy import cli
 from emastudy.datasets.base import voc_color
-from emastudy.study import protocols
+from emastudy.study import recipes
 
 
 def command(monkeypatch, capsys, *arguments):
@@ -110,7 +110,7 @@ def test_another_head_takes_of_the_recipes_options_those_that_fit(monkeypatch, c
     for head in ("fcn", "ema"):
         with pytest.raises(ZeroDivisionError):
             command(monkeypatch, capsys, "train", "scenes", "--head", head, "--seed", "3")
-    assert seen == [protocols.scenes("fcn", seed=3), protocols.scenes("ema", seed=3)]
+    assert seen == [recipes.scenes("fcn", seed=3), recipes.scenes("ema", seed=3)]
     assert seen[1].head_options["num_bases"] == 16
 
 

@@ -58,7 +58,7 @@ def test_the_readme_code_runs(root):
 
 def test_committed_records_are_whole_and_named_rightly(root):
     from emastudy.study import Record
-    from emastudy.study.measurements import Measurement
+    from emastudy.study.measures import Measurement
 
     paths = [p for p in tracked(root) if p.suffix == ".json" and "records" in p.parts]
     assert paths

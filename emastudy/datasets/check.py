@@ -13,13 +13,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset
-from emastudy.datasets.files import (
-    FileDataset,
-    Pair,
-    missing_files,
-    read_image,
-    require_same_size,
-)
+from emastudy.datasets.files import FileDataset, Pair, missing_files, read_image, require_same_size
 
 
 @dataclass

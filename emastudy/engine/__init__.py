@@ -6,10 +6,10 @@ Imports networks, datasets and em. ``train(config)`` then ``evaluate(config, net
 
 from emastudy.engine.checkpoints import CheckpointError, load_network
 from emastudy.engine.config import NUMBERS_VERSION, RunConfig, Runtime
-from emastudy.engine.course import NonFiniteLossError
-from emastudy.engine.evaluation import MULTI_SCALE, Scores, evaluate, predict
-from emastudy.engine.feature_cache import CachedFeatures, evaluation_data
-from emastudy.engine.training import Training, train
+from emastudy.engine.features.cache import CachedFeatures, evaluation_data
+from emastudy.engine.scoring.evaluate import MULTI_SCALE, Scores, evaluate, predict
+from emastudy.engine.training.history import NonFiniteLossError
+from emastudy.engine.training.trainer import Training, train
 
 __all__ = [
     "MULTI_SCALE",

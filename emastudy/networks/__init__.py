@@ -4,12 +4,7 @@ Imports the floor em; knows nothing of datasets. ``build(head, backbone=..., num
 makes a network, ``EMAU`` is the unit alone.
 """
 
-from emastudy.networks.build import (
-    SegmentationNetwork,
-    backbone_defaults,
-    build,
-    head_defaults,
-)
+from emastudy.networks.build import SegmentationNetwork, backbone_defaults, build, head_defaults
 from emastudy.networks.context import DoubleAttention, NonLocal
 from emastudy.networks.emau import EMAU
 from emastudy.networks.heads import ALIASES

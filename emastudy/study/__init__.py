@@ -4,17 +4,20 @@ Imports all floors below. A notebook makes configs with ``protocols``, hands the
 and draws the DataFrame that comes back.
 """
 
-from emastudy.study.measurements import load_measurements, measure
-from emastudy.study.pools import SweepError, parse_executor
-from emastudy.study.records import (
+from emastudy.study.measures import load_measurements, measure
+from emastudy.study.runs import (
+    STATES,
     Record,
     RecordError,
+    SweepError,
     load_records,
+    parse_executor,
     records_folder,
+    run,
+    run_one,
     runs_folder,
+    survey,
 )
-from emastudy.study.status import STATES, survey
-from emastudy.study.sweep import run, run_one
 
 __all__ = [
     "STATES",

@@ -5,6 +5,7 @@ Floor: study (imports scipy and pandas).
 
 import itertools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -173,3 +174,28 @@ def as_text(difference: pd.Series) -> str:
     """A row of :func:`paired_differences` as "+3.86 [+2.68, +5.04]"; one seed has no interval."""
     interval = f" [{difference['low']:+.2f}, {difference['high']:+.2f}]"
     return f"{difference['difference']:+.2f}{'' if np.isnan(difference['low']) else interval}"
+
+
+class Fit(NamedTuple):
+    """A power law y ∝ x^exponent with the 95 % interval of its exponent."""
+
+    exponent: float
+    low: float
+    high: float
+
+
+def fit_exponent(x: Iterable[int | float], y: Iterable[int | float]) -> Fit:
+    """Least squares through log y against log x.
+
+    Args:
+        x: Positive values, at least two different ones.
+        y: Positive values.
+
+    Returns:
+        The slope and its 95 % t-interval (NaN with two points alone).
+    """
+    log_x, log_y = (np.log(np.asarray(list(values), dtype=float)) for values in (x, y))
+    line = stats.linregress(log_x, log_y)
+    freedom = len(log_x) - 2
+    half = stats.t.ppf(0.975, freedom) * line.stderr if freedom > 0 else float("nan")
+    return Fit(float(line.slope), float(line.slope - half), float(line.slope + half))

@@ -9,7 +9,7 @@ from layouts import blocks, make_camvid
 
 from emastudy.datasets import IGNORE, load
 from emastudy.engine import Runtime, train
-from emastudy.study import protocols
+from emastudy.study import recipes
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_real_frames(camvid_root):
 
 
 def test_the_recipe_trains_on_real_frames(camvid_root, mobilenet_weights, tmp_path):
-    config = dataclasses.replace(protocols.camvid(), iterations=1, batch_size=2)
+    config = dataclasses.replace(recipes.camvid(), iterations=1, batch_size=2)
     runtime = Runtime(
         data_root=str(camvid_root), weights_path=str(mobilenet_weights),
         runs_dir=str(tmp_path), device="cpu", threads=1,

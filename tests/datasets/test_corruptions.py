@@ -6,7 +6,7 @@ import torch
 from torchvision.tv_tensors import Image
 
 from emastudy.datasets import CORRUPTIONS, Scenes, View, corrupt
-from emastudy.study.features import photograph
+from emastudy.study.report import photograph
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PIL import Image
 from emastudy.datasets import IGNORE, View, load
 from emastudy.datasets.voc import voc_color
 from emastudy.engine import Runtime, evaluate, train
-from emastudy.study import protocols
+from emastudy.study import recipes
 
 
 def test_folders_for_splits(tmp_path):
@@ -57,7 +57,7 @@ def test_without_an_ignored_value_255_is_foreign(tmp_path):
 def test_own_data_trains_and_scores_at_once(tmp_path):
     root = make_folder(tmp_path / "data")
     config = dataclasses.replace(
-        protocols.scenes("fcn"), dataset="folder", eval_images=0, iterations=2, batch_size=2,
+        recipes.scenes("fcn"), dataset="folder", eval_images=0, iterations=2, batch_size=2,
         crop_size=32,
     )  # fmt: skip
     runtime = Runtime(data_root=str(root), runs_dir=str(tmp_path / "runs"), device="cpu", threads=1)

@@ -6,16 +6,16 @@ import json
 import pytest
 
 from emastudy.engine import RunConfig, Runtime
-from emastudy.study import protocols
+from emastudy.study import recipes
 
 
 def test_ids_are_frozen():
     """Golden: an id that changes orphans every committed record of its run."""
     assert RunConfig().id == "scenes-ema-44136fa355"
-    assert protocols.scenes().id == "scenes-ema-db50b49a74"
-    assert protocols.animals("fcn").id == "voc2012-fcn-6105ca97a1"
-    assert protocols.camvid("fcn").id == "camvid-fcn-aa86e66de5"
-    assert protocols.animals_frozen("fcn").id == "voc2012-fcn-5edb1ab99a"
+    assert recipes.scenes().id == "scenes-ema-db50b49a74"
+    assert recipes.animals("fcn").id == "voc2012-fcn-6105ca97a1"
+    assert recipes.camvid("fcn").id == "camvid-fcn-aa86e66de5"
+    assert recipes.animals_frozen("fcn").id == "voc2012-fcn-5edb1ab99a"
     for recipe, identity in {
         "voc_ablation": "voc2012-ema-657cc0a3e5",
         "voc_val": "voc2012-ema-4da78cee79",
@@ -26,7 +26,7 @@ def test_ids_are_frozen():
         "pascal_context": "pascal_context-ema-57cca74664",
         "coco_stuff": "coco_stuff-ema-cb557344e6",
     }.items():
-        assert protocols.PROTOCOLS[recipe]().id == identity
+        assert recipes.PROTOCOLS[recipe]().id == identity
 
 
 def test_stating_a_default_makes_no_other_run():
@@ -58,16 +58,16 @@ def test_every_field_counts_in_the_id():
 
 
 def test_configs_survive_json():
-    for config in (protocols.scenes("ema", gradient="unrolled"), protocols.animals(seed=3)):
+    for config in (recipes.scenes("ema", gradient="unrolled"), recipes.animals(seed=3)):
         again = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
         assert again == config
         assert again.id == config.id
 
 
 def test_scale_shrinks_iterations_and_scored_scenes():
-    small = protocols.scenes(scale=0.1)
+    small = recipes.scenes(scale=0.1)
     assert (small.iterations, small.eval_images) == (30, 20)
-    assert protocols.animals(scale=0.1).iterations == 50
+    assert recipes.animals(scale=0.1).iterations == 50
 
 
 @pytest.mark.parametrize(

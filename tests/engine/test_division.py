@@ -17,7 +17,7 @@ from torch import nn
 
 from emastudy import EMAU
 from emastudy.engine import RunConfig, Runtime, load_network, train
-from emastudy.engine.division import OneUpdate, Share
+from emastudy.engine.training.parallel import OneUpdate, Share
 
 # Batch norm is frozen and nothing dropped: then no division may be noticed. Small scales leave
 # ignored pixels, a different number in every image.

@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import resize
 from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform, load
 from emastudy.engine import RunConfig, Runtime, Scores, evaluate, predict
-from emastudy.engine.evaluation import MULTI_SCALE, _starts, classify, forward
+from emastudy.engine.scoring.evaluate import MULTI_SCALE, _starts, classify, forward
 
 CONFIG = RunConfig(head="fcn", precision="float32")
 VOC = dataclasses.replace(CONFIG, dataset="voc2012", eval_output_stride=16)

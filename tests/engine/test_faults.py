@@ -27,12 +27,12 @@ from emastudy.engine import (
     RunConfig,
     Runtime,
     checkpoints,
-    division,
     load_network,
     train,
-    training,
 )
-from emastudy.engine.division import segmentation_loss
+from emastudy.engine.training import parallel as division
+from emastudy.engine.training import trainer as training
+from emastudy.engine.training.parallel import segmentation_loss
 
 # Dropout is on, so that random states matter, and the unit's first conv learns.
 TINY = RunConfig(

@@ -18,12 +18,12 @@ from emastudy.datasets import (
     whole_image_transform,
 )
 from emastudy.engine import RunConfig, Runtime, evaluate, evaluation_data, load_network, train
-from emastudy.engine import division as division_module
-from emastudy.engine import feature_cache as module
-from emastudy.engine.division import segmentation_loss
-from emastudy.engine.evaluation import forward, forward_features
-from emastudy.engine.feature_cache import either_view, evaluation_features, training_features
-from emastudy.engine.training import parameter_groups
+from emastudy.engine.features import cache as module
+from emastudy.engine.features.cache import either_view, evaluation_features, training_features
+from emastudy.engine.scoring.evaluate import forward, forward_features
+from emastudy.engine.training import parallel as division_module
+from emastudy.engine.training.parallel import segmentation_loss
+from emastudy.engine.training.trainer import parameter_groups
 from emastudy.study import run_one
 
 CONFIG = RunConfig(

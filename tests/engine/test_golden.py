@@ -12,7 +12,7 @@ from emastudy import networks
 from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime, train
 from emastudy.networks.backbones import BACKBONES
 from emastudy.networks.heads import HEADS
-from emastudy.study.protocols import scenes
+from emastudy.study.recipes import scenes
 
 # Golden: the mean loss of the first three iterations on one CPU thread in float32 (torch 2.14 on
 # an AMD EPYC, the same with AVX2 alone). More iterations would let the rounding of other kernels

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from emastudy.engine import metrics
-from emastudy.engine.metrics import BoundaryF
+from emastudy.engine.scoring import metrics
+from emastudy.engine.scoring.metrics import BoundaryF
 
 # Class 3 is neither present nor predicted, 4 predicted only, 5 present and never found.
 CLASSES = 6

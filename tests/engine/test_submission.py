@@ -12,7 +12,7 @@ from PIL import Image
 from emastudy.datasets import Scenes, load
 from emastudy.datasets.base import voc_color
 from emastudy.datasets.voc import VOC_CLASSES
-from emastudy.engine.submission import SubmissionError, VOCSubmission
+from emastudy.engine.scoring.submission import SubmissionError, VOCSubmission
 
 INSIDE = "results/VOC2012/Segmentation/comp6_train_cls"
 

@@ -15,10 +15,10 @@ from emastudy.engine import (
     load_network,
     train,
 )
-from emastudy.engine import division as module
-from emastudy.engine.division import segmentation_loss
-from emastudy.engine.throughput import Timed
-from emastudy.engine.training import parameter_groups
+from emastudy.engine.training import parallel as module
+from emastudy.engine.training.parallel import segmentation_loss
+from emastudy.engine.training.throughput import Timed
+from emastudy.engine.training.trainer import parameter_groups
 
 # Float32: resuming must be exact to the last bit. Dropout is on, so random states matter too.
 TINY = RunConfig(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from emastudy.study.notebooks import run_notebooks
 from emastudy.study.report import write_includes
+from emastudy.study.report.notebooks import run_notebooks
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from emastudy.engine import RunConfig, Runtime
-from emastudy.study import Record, judges_unit
-from emastudy.study.records import circumstances
+from emastudy.study import Record
+from emastudy.study.claims import judges_unit
+from emastudy.study.runs import circumstances
 
 TINY = RunConfig(
     head="fcn",

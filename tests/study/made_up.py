@@ -8,10 +8,9 @@ import pandas as pd
 from study.conftest import make_record
 
 from emastudy.engine import RunConfig
-from emastudy.study.claims import CLAIMS
-from emastudy.study.evidence import Evidence
-from emastudy.study.protocols import scenes
-from emastudy.study.records import to_frame
+from emastudy.study.claims import CLAIMS, Evidence
+from emastudy.study.recipes import scenes
+from emastudy.study.runs import to_frame
 
 SEEDS = range(5)
 # What seeds have in common, much larger than what is compared: pairing must take it out.

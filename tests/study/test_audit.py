@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from emastudy.study import load_records, run_one
-from emastudy.study.audit import TOLERANCE, audit, compare, draw
+from emastudy.study.runs import TOLERANCE, audit, compare, draw
 
 
 @pytest.fixture

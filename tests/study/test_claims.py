@@ -7,10 +7,8 @@ import pytest
 from study.made_up import ema, evidence, plain, record, scored
 
 from emastudy.study import claims, report
-from emastudy.study.claims import CLAIMS
-from emastudy.study.evidence import Evidence
-from emastudy.study.findings import MARKS
-from emastudy.study.protocols import scenes
+from emastudy.study.claims import CLAIMS, MARKS, Evidence
+from emastudy.study.recipes import scenes
 
 
 def rows():

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from emastudy.study import drawing
+from emastudy.study.figures import drawing
 
 
 def test_errors_are_orange_right_is_white_and_ignored_is_grey():

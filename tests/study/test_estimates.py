@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from emastudy.engine import cost
-from emastudy.study.estimates import estimate, estimates_table
-from emastudy.study.protocols import scenes
+from emastudy.study.recipes import scenes
+from emastudy.study.tables import estimate, estimates_table
 
 
 def test_training_is_three_forward_passes_of_every_image(tiny):

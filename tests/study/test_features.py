@@ -9,13 +9,8 @@ from PIL import Image
 
 from emastudy import em, networks
 from emastudy.engine import Runtime
-from emastudy.study.drawing import animate
-from emastudy.study.features import (
-    photograph,
-    scene_images,
-    scene_network,
-    unit_features,
-)
+from emastudy.study.figures.drawing import animate
+from emastudy.study.report import photograph, scene_images, scene_network, unit_features
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])

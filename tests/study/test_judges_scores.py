@@ -22,8 +22,8 @@ from study.made_up import (
 
 from emastudy.engine import RunConfig
 from emastudy.study.claims import CLAIMS
-from emastudy.study.protocols import scenes
-from emastudy.study.records import to_frame
+from emastudy.study.recipes import scenes
+from emastudy.study.runs import to_frame
 
 
 @pytest.mark.parametrize(

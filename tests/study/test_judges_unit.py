@@ -4,7 +4,7 @@ import pytest
 from study.made_up import NOISE, SEEDS, evidence, find, measured
 
 from emastudy.study.claims import CLAIMS
-from emastudy.study.protocols import scenes
+from emastudy.study.recipes import scenes
 
 
 def test_falls_of_the_likelihood_per_normalisation():

@@ -17,17 +17,19 @@ from sklearn.metrics import mutual_info_score
 from emastudy.engine import RunConfig, predict, train
 from emastudy.engine.diagnostics import responsibility_maps, unit_of
 from emastudy.study import RecordError, SweepError, measures
-from emastudy.study import measurements as module
-from emastudy.study.claims import CLAIMS
-from emastudy.study.evidence import Evidence
-from emastudy.study.measurements import Measurement, load_measurements, measure, measure_one
+from emastudy.study.claims import CLAIMS, Evidence
 from emastudy.study.measures import (
     MEASURES,
+    Measurement,
     evenly_spaced,
     from_run_lengths,
+    load_measurements,
+    measure,
+    measure_one,
     mutual_information,
     run_lengths,
 )
+from emastudy.study.measures import store as module
 
 
 @pytest.fixture

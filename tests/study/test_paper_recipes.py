@@ -8,7 +8,7 @@ import pytest
 
 from emastudy.engine import RunConfig
 from emastudy.engine.cost import training_macs
-from emastudy.study import protocols
+from emastudy.study import recipes
 
 # Recipe → classes, backbone, batch, iterations, learning rate, stride in training (FACTS: Sec. 6.1
 # and the test chain of Sec. 6.2 of the paper).
@@ -26,7 +26,7 @@ PAPER = {
 
 @pytest.mark.parametrize("name", PAPER)
 def test_recipes_are_the_papers(name):
-    config = protocols.PROTOCOLS[name]()
+    config = recipes.PROTOCOLS[name]()
     classes, *stated = PAPER[name]
     assert [
         config.backbone, config.batch_size, config.iterations, config.learning_rate,
@@ -42,11 +42,11 @@ def test_recipes_are_the_papers(name):
 @pytest.mark.parametrize("name", PAPER)
 def test_what_a_docstring_says_is_so(name):
     """Cost as counted, the command by its name, and a published number or that there is none."""
-    text = inspect.getdoc(protocols.PROTOCOLS[name])
+    text = inspect.getdoc(recipes.PROTOCOLS[name])
     assert re.search(r"Expected: (\d\d\.\d+ % mIoU|no published number)", text)
     assert f"emastudy train {name} --data-root" in text
     stated = re.search(r"Cost: an estimated ([\d.]+)·10¹⁵ multiply-adds", text)
-    counted = training_macs(protocols.PROTOCOLS[name](), PAPER[name][0])
+    counted = training_macs(recipes.PROTOCOLS[name](), PAPER[name][0])
     assert float(stated[1]) == pytest.approx(counted / 1e15, rel=2e-3)
 
 
@@ -61,9 +61,9 @@ def test_training_costs_thrice_the_forward_passes():
 
 def test_the_chain_hands_weights_on_with_its_own_arguments():
     for options in ({}, {"seed": 3}, {"scale": 0.5, "num_bases": 32}):
-        first = protocols.voc_test_coco(**options)
-        second = protocols.voc_test_trainaug(**options)
-        third = protocols.voc_test(**options)
+        first = recipes.voc_test_coco(**options)
+        second = recipes.voc_test_trainaug(**options)
+        third = recipes.voc_test(**options)
         assert (second.start_from, third.start_from) == (first.id, second.id)
     splits = [c.train_split for c in (first, second, third)]
     assert splits == ["train", "trainaug", "trainval"]

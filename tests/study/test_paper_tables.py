@@ -7,9 +7,9 @@ import pytest
 
 from emastudy.engine import cost, train
 from emastudy.study import tables
-from emastudy.study.measurements import Measurement
-from emastudy.study.protocols import PROTOCOLS
-from emastudy.study.records import circumstances
+from emastudy.study.measures import Measurement
+from emastudy.study.recipes import PROTOCOLS
+from emastudy.study.runs import circumstances
 
 
 def test_margins_compare_like_with_like():

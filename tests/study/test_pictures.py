@@ -9,7 +9,7 @@ import torch
 
 from emastudy.datasets import View
 from emastudy.engine import evaluate
-from emastudy.study import pictures
+from emastudy.study.measures import per_image
 
 
 @pytest.fixture
@@ -20,10 +20,10 @@ def scenes(tiny, runtime):
 def test_an_images_score_is_that_of_a_set_of_it_alone(tiny, runtime, scenes):
     torch.manual_seed(0)
     network = tiny.build_network(len(scenes.classes))
-    guesses = {"FCN": pictures.predictions(network, scenes, tiny, runtime)}
+    guesses = {"FCN": per_image.predictions(network, scenes, tiny, runtime)}
     assert [g.shape for g in guesses["FCN"]] == [tuple(scenes[i][1].shape) for i in range(4)]
     alone = [evaluate(network, View(scenes, [i]), tiny, runtime).miou for i in range(4)]
-    scores = pictures.score_images(scenes, guesses)
+    scores = per_image.score_images(scenes, guesses)
     assert scores["FCN"].tolist() == pytest.approx(alone, rel=1e-12)
     assert scores["FCN"].nunique() > 1
 
@@ -35,7 +35,7 @@ def test_ignored_pixels_are_neither_right_nor_wrong(scenes):
             return image, torch.full_like(mask, 255) if index == 1 else mask
 
     guesses = {"all 0": [np.zeros(scenes[i][1].shape, np.uint8) for i in range(4)]}
-    scores = pictures.score_images(Bordered(scenes), guesses)["all 0"]
+    scores = per_image.score_images(Bordered(scenes), guesses)["all 0"]
     assert np.isnan(scores[1])
     share = float((scenes[0][1] == 0).float().mean())
     present = len(scenes[0][1].unique())
@@ -44,6 +44,6 @@ def test_ignored_pixels_are_neither_right_nor_wrong(scenes):
 
 def test_the_worst_are_the_lowest_and_no_neighbours():
     scores = pd.Series([50.0, 10.0, 11.0, 12.0, 40.0, float("nan"), 30.0])
-    assert pictures.worst(scores, 3) == [1, 2, 3]
-    assert pictures.worst(scores, 3, apart=3) == [1, 6]
-    assert pictures.worst(scores, 2, apart=2) == [1, 3]
+    assert per_image.worst(scores, 3) == [1, 2, 3]
+    assert per_image.worst(scores, 3, apart=3) == [1, 6]
+    assert per_image.worst(scores, 2, apart=2) == [1, 3]

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emastudy.study import plotting
+from emastudy.study.figures import charts
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def test_panels_are_those_of_the_values_that_have_rows_in_the_order_asked_for():
         {"gradient": ["unrolled", "detached", "unrolled"], "miou": [1.0, 2.0, 3.0]}
     )
     order = ["detached", "one_step", "unrolled"]
-    figure, parts = plotting.panels(frame, "gradient", order, width=4.0)
+    figure, parts = charts.panels(frame, "gradient", order, width=4.0)
     assert [value for _, value, _ in parts] == ["detached", "unrolled"]
     assert [list(rows["miou"]) for *_, rows in parts] == [[2.0], [1.0, 3.0]]
     assert [ax for ax, *_ in parts] == figure.axes
@@ -28,7 +28,7 @@ def test_panels_are_those_of_the_values_that_have_rows_in_the_order_asked_for():
     parts[0][0].set_ylim(0, 7)
     assert parts[1][0].get_ylim() == (0, 7)
     more = pd.concat([frame, frame.assign(gradient="one_step")])
-    assert plotting.panels(more, "gradient", order, width=4.0)[0].get_figwidth() == 9
+    assert charts.panels(more, "gradient", order, width=4.0)[0].get_figwidth() == 9
 
 
 def test_lines_keep_their_colours_in_a_panel_that_lacks_some_and_share_one_legend():
@@ -39,7 +39,7 @@ def test_lines_keep_their_colours_in_a_panel_that_lacks_some_and_share_one_legen
     figure, axes = plt.subplots(1, 2)
     colours = []
     for ax, part in zip(axes, (frame, frame[frame["start"] != "b"]), strict=True):
-        plotting.lines(
+        charts.lines(
             part, "T", "miou", "start", ax=ax, xlabel="T", ylabel="%", order=("a", "b", "c")
         )
         texts = [text.get_text() for text in ax.get_legend().get_texts()]
@@ -50,7 +50,7 @@ def test_lines_keep_their_colours_in_a_panel_that_lacks_some_and_share_one_legen
     assert all_of == some_of
     assert len(three) == 3
     assert two == {all_of["a"], all_of["c"]}
-    plotting.one_legend(axes)
+    charts.one_legend(axes)
     assert axes[0].get_legend() is None
     assert axes[1].get_legend() is not None
     plt.close(figure)
@@ -66,7 +66,7 @@ def test_every_lead_stands_in_its_rivals_block(ax):
         columns=["rival", "method", "difference", "low", "high"],
     )
     marks = pd.DataFrame({"rival": ["PSANet", "not run"], "difference": [1.5, 9.0]})
-    plotting.leads(frame, ax=ax, xlabel="mIoU", marks=marks)
+    charts.leads(frame, ax=ax, xlabel="mIoU", marks=marks)
     drawn = {
         line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True))
         for line in ax.lines
@@ -86,9 +86,7 @@ def test_every_lead_stands_in_its_rivals_block(ax):
 
 def test_a_ranking_has_the_best_on_top_and_recalled_numbers_open(ax):
     values = pd.Series({"B": 2.0, "A": 3.0, "C": 1.0})
-    plotting.ranking(
-        values, ax=ax, xlabel="mIoU", own=[False, True, False], sure=[True, True, False]
-    )
+    charts.ranking(values, ax=ax, xlabel="mIoU", own=[False, True, False], sure=[True, True, False])
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["C", "B", "A"]
     dots = [line for line in ax.lines if len(line.get_xdata())]
     assert [line.get_markerfacecolor() != "white" for line in dots] == [False, True, True]
@@ -101,7 +99,7 @@ def test_variants_share_a_colour_and_no_two_points_look_alike(ax):
     names = ["FCN", "A²", "EMA, detached", "EMA, unrolled"]
     frame = pd.DataFrame({"cost": [1.0, 2, 3, 3], "mean": [1.0, 2, 3, 4]}, index=names)
     frame = frame.assign(low=frame["mean"] - 1, high=frame["mean"] + 1)
-    plotting.tradeoff(
+    charts.tradeoff(
         frame, ax=ax, xlabel="cost", ylabel="mIoU", family=lambda name: name.startswith("EMA")
     )
     looks = {

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from emastudy.study.protocols import PROTOCOLS, grid, recipe, scenes
+from emastudy.study.recipes import PROTOCOLS, grid, recipe, scenes
 
 
 def test_a_grid_is_every_combination_with_every_seed():

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from emastudy.study.notebooks import NotebookError, run_notebooks
+from emastudy.study.report.notebooks import NotebookError, run_notebooks
 
 
 def write(experiments, name, source, parameters='profile: str = "quick"  # folder\nn: int = 1'):

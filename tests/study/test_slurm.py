@@ -15,7 +15,7 @@ import pytest
 import slurm_node
 
 from emastudy.study import Record, SweepError, run, run_one, survey
-from emastudy.study.status import Status
+from emastudy.study.runs import Status
 
 pytestmark = pytest.mark.slurm
 

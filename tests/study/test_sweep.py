@@ -9,7 +9,9 @@ import submitit
 from study.conftest import make_record
 
 from emastudy.engine import Runtime
-from emastudy.study import Record, SweepError, pools, run, run_one, sweep
+from emastudy.study import Record, SweepError, run, run_one
+from emastudy.study.runs import executors as pools
+from emastudy.study.runs import sweep
 
 
 def test_a_run_that_diverges_is_left_out_and_reported(tiny, runtime, tmp_path, caplog):

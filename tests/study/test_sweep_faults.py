@@ -21,18 +21,10 @@ from study.conftest import make_record
 from study.test_records import damage
 
 from emastudy.engine import NUMBERS_VERSION
-from emastudy.study import (
-    Record,
-    RecordError,
-    SweepError,
-    pools,
-    records,
-    run,
-    run_one,
-    survey,
-    sweep,
-)
-from emastudy.study.status import Status, hold, is_held
+from emastudy.study import Record, RecordError, SweepError, run, run_one, survey
+from emastudy.study.runs import Status, hold, is_held, sweep
+from emastudy.study.runs import executors as pools
+from emastudy.study.runs import record as records
 
 TESTS = str(Path(__file__).parents[1])
 # A process that works on TINY and stands still in the middle of its evaluation.
@@ -303,7 +295,7 @@ import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from study.conftest import TINY
 from emastudy.engine import Runtime
-from emastudy.study.status import hold, of_main
+from emastudy.study.runs.status import hold, of_main
 runtime = Runtime(runs_dir=sys.argv[2], device="cpu")
 with hold(TINY, None, runtime):
     print("inside", of_main(lambda: "from main", runtime), flush=True)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from emastudy.study import published, scaling
-from emastudy.study.tables import TABLE1_HEADS, table1
+from emastudy.study import published
+from emastudy.study.tables import TABLE1_HEADS, scaling, table1
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from emastudy.datasets import IGNORE, SegmentationDataset
-from emastudy.engine import RunConfig, Runtime, evaluate, metrics
+from emastudy.engine import RunConfig, Runtime, evaluate
+from emastudy.engine.scoring import metrics
 from emastudy.networks import SegmentationNetwork
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime
-from emastudy.study.records import Record, load_records
-from emastudy.study.sweep import run
+from emastudy.study.runs.record import Record, load_records
+from emastudy.study.runs.sweep import run
 
 #: What a run made again may differ by and still hold: points of mIoU, and the mean distance of the
 #: two loss curves in nats. Another processor rounds otherwise, and training lets that grow; another

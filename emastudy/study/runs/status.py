@@ -28,12 +28,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime
-from emastudy.study.records import (
-    Record,
-    RecordError,
-    check_writable,
-    write_json,
-)
+from emastudy.study.runs.record import Record, RecordError, check_writable, write_json
 
 logger = logging.getLogger(__name__)
 

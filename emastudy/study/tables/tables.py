@@ -14,8 +14,8 @@ import torch
 from emastudy import networks
 from emastudy.engine import RunConfig, cost
 from emastudy.study import published
-from emastudy.study.measurements import load_measurements
-from emastudy.study.protocols import PROTOCOLS
+from emastudy.study.measures import load_measurements
+from emastudy.study.recipes import PROTOCOLS
 
 #: Rows of Table 1: head and its options. All stand on the released ResNet-101 (deep stem).
 TABLE1_HEADS: dict[str, tuple[str, dict[str, Any]]] = {

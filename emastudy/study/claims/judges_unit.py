@@ -17,9 +17,11 @@ import torch
 
 from emastudy import em
 from emastudy.em import relatives
-from emastudy.study import scaling, tables
-from emastudy.study.evidence import Evidence, Part, Verdict, above_zero, lacking
-from emastudy.study.findings import Finding
+from emastudy.study import tables
+from emastudy.study.claims.evidence import Evidence, Part, Verdict, above_zero, lacking
+from emastudy.study.claims.findings import Finding
+from emastudy.study.statistics import Fit, fit_exponent
+from emastudy.study.tables import scaling
 
 _NORMALIZATIONS: tuple[str, ...] = get_args(em.Normalization)
 
@@ -156,13 +158,13 @@ def light(evidence: Sequence[Evidence]) -> list[Finding]:
 
 
 @functools.cache
-def _memory() -> scaling.Fit:
+def _memory() -> Fit:
     measured = scaling.measure_contexts((33, 49, 65), channels=128, repeats=1)
     ours = measured[measured["module"] == "EMA"]
-    return scaling.fit_exponent(ours["N"], ours["peak_bytes"])
+    return fit_exponent(ours["N"], ours["peak_bytes"])
 
 
-def _at_most(what: str, fit: scaling.Fit, limit: float) -> Part:
+def _at_most(what: str, fit: Fit, limit: float) -> Part:
     verdict: Verdict = "undecided"
     if fit.high <= limit:
         verdict = "supported"
@@ -186,9 +188,7 @@ def overhead(evidence: Sequence[Evidence]) -> list[Finding]:
         Finding(
             (
                 memory,
-                _at_most(
-                    "time of the unit", scaling.fit_exponent(row["pixels"], row["seconds"]), 1.1
-                ),
+                _at_most("time of the unit", fit_exponent(row["pixels"], row["seconds"]), 1.1),
                 Part(
                     "the unit's time",
                     small,

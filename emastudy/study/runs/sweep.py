@@ -13,10 +13,10 @@ import pandas as pd
 import submitit
 from tqdm.auto import tqdm
 
-from emastudy.engine import NonFiniteLossError, RunConfig, Runtime, evaluate, evaluation_data, train
-from emastudy.study.pools import POLL_SECONDS, Job, Local, Slurm, SweepError, parse_executor
-from emastudy.study.records import Record, RecordError, check_writable, circumstances, to_frame
-from emastudy.study.status import hold, holder, is_held, of_main
+from emastudy.engine import (NonFiniteLossError, RunConfig, Runtime, evaluate, evaluation_data, train)
+from emastudy.study.runs.executors import (POLL_SECONDS, Job, Local, Slurm, SweepError, parse_executor)
+from emastudy.study.runs.record import Record, RecordError, check_writable, circumstances, to_frame
+from emastudy.study.runs.status import hold, holder, is_held, of_main
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ import pandas as pd
 import yaml
 
 from emastudy.engine import RunConfig
-from emastudy.study.measurements import load_measurements
-from emastudy.study.protocols import PROTOCOLS
-from emastudy.study.records import load_records
+from emastudy.study.measures import load_measurements
+from emastudy.study.recipes import PROTOCOLS
+from emastudy.study.runs import load_records
 from emastudy.study.statistics import bootstrap_interval, mean_interval
 
 Verdict = Literal["supported", "contradicted", "undecided", "not run"]

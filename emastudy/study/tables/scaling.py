@@ -3,24 +3,13 @@
 Floor: study.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from emastudy.engine import cost
 from emastudy.networks import EMAU, DoubleAttention, NonLocal
-
-
-class Fit(NamedTuple):
-    """A power law y ∝ x^exponent with the 95 % interval of its exponent."""
-
-    exponent: float
-    low: float
-    high: float
 
 
 def measure_contexts(
@@ -77,20 +66,3 @@ def measure_contexts(
                 }
             )
     return pd.DataFrame(rows)
-
-
-def fit_exponent(x: Iterable[int | float], y: Iterable[int | float]) -> Fit:
-    """Least squares through log y against log x.
-
-    Args:
-        x: Positive values, at least two different ones.
-        y: Positive values.
-
-    Returns:
-        The slope and its 95 % t-interval (NaN with two points alone).
-    """
-    log_x, log_y = (np.log(np.asarray(list(values), dtype=float)) for values in (x, y))
-    line = stats.linregress(log_x, log_y)
-    freedom = len(log_x) - 2
-    half = stats.t.ppf(0.975, freedom) * line.stderr if freedom > 0 else float("nan")
-    return Fit(float(line.slope), float(line.slope - half), float(line.slope + half))

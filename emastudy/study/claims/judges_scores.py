@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from emastudy.study import published
-from emastudy.study.evidence import Evidence, Part, Verdict, above_zero, compare, lacking
-from emastudy.study.findings import Finding
+from emastudy.study.claims.evidence import Evidence, Part, Verdict, above_zero, compare, lacking
+from emastudy.study.claims.findings import Finding
 from emastudy.study.statistics import spread_ratio_interval
 
 _CORRUPTIONS = ("noise", "blur", "contrast", "jpeg")

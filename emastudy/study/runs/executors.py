@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from emastudy.engine import RunConfig, Runtime
-from emastudy.study.records import check_writable
+from emastudy.study.runs.record import check_writable
 
 logger = logging.getLogger(__name__)
 

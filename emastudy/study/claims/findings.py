@@ -10,7 +10,7 @@ from itertools import chain
 
 import numpy as np
 
-from emastudy.study.evidence import DATASETS, Part, Verdict
+from emastudy.study.claims.evidence import DATASETS, Part, Verdict
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from emastudy.engine.diagnostics import (
     unit_input,
     unit_of,
 )
-from emastudy.engine.feature_cache import CachedFeatures, evaluation_features
+from emastudy.engine.features.cache import CachedFeatures, evaluation_features
 from emastudy.networks import EMAU, SegmentationNetwork
 
 Row = dict[str, Any]

@@ -15,8 +15,8 @@ from emastudy.datasets import Scenes, evaluation_transform
 from emastudy.engine import Runtime, load_network, train
 from emastudy.engine.diagnostics import unit_input, unit_of
 from emastudy.networks import SegmentationNetwork
-from emastudy.study.protocols import scenes
-from emastudy.study.status import hold
+from emastudy.study.recipes import scenes
+from emastudy.study.runs import hold
 
 
 def photograph(name: str = "astronaut", *, height: int = 128) -> Float[Tensor, "3 h w"]:

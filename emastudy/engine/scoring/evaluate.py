@@ -18,10 +18,10 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from tqdm.auto import tqdm
 
 from emastudy.datasets import IGNORE, SegmentationDataset, evaluation_transform, pad_to_grid
-from emastudy.engine import metrics
 from emastudy.engine.config import RunConfig, Runtime
-from emastudy.engine.feature_cache import CachedFeatures
-from emastudy.engine.resumption import PartialCounts, fingerprint
+from emastudy.engine.features.cache import CachedFeatures
+from emastudy.engine.scoring import metrics
+from emastudy.engine.scoring.partial_counts import PartialCounts, fingerprint
 from emastudy.networks import SegmentationNetwork
 
 #: The scales that multi-scale scores are averaged over.

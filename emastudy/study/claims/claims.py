@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from emastudy.study import judges_scores, judges_unit
-from emastudy.study.evidence import DATASETS, Evidence
-from emastudy.study.findings import Finding, badge, not_run, sentence
-from emastudy.study.records import records_folder
+from emastudy.study.claims import judges_scores, judges_unit
+from emastudy.study.claims.evidence import DATASETS, Evidence
+from emastudy.study.claims.findings import Finding, badge, not_run, sentence
+from emastudy.study.runs import records_folder
 
 #: Gradient regimes in the order of the ledger: the released code's, the paper's story, ours.
 GRADIENTS: tuple[str, ...] = ("detached", "unrolled", "one_step")

@@ -25,12 +25,19 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from emastudy.datasets import SegmentationDataset, TrainingStream, training_transform
-from emastudy.engine import checkpoints, division, feature_cache
+from emastudy.engine import checkpoints
 from emastudy.engine.config import RunConfig, Runtime
-from emastudy.engine.course import Course, check_weights, gradient_norm, watched_parameters
-from emastudy.engine.evaluation import evaluate
-from emastudy.engine.interruption import Interruption, explained, ignore_signals, leave
-from emastudy.engine.throughput import Timed
+from emastudy.engine.features import cache as feature_cache
+from emastudy.engine.scoring.evaluate import evaluate
+from emastudy.engine.training import parallel as division
+from emastudy.engine.training.history import (
+    Course,
+    check_weights,
+    gradient_norm,
+    watched_parameters,
+)
+from emastudy.engine.training.signals import Interruption, explained, ignore_signals, leave
+from emastudy.engine.training.throughput import Timed
 from emastudy.networks import SegmentationNetwork
 
 logger = logging.getLogger(__name__)

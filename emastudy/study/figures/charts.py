@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import gmean
 
-from emastudy.study.scaling import fit_exponent
-from emastudy.study.statistics import mean_interval
+from emastudy.study.statistics import fit_exponent, mean_interval
 
 
 def use_style() -> None:

@@ -13,15 +13,14 @@ from typing import get_args
 import pandas as pd
 import yaml
 
-from emastudy.study import claims, comparison
-from emastudy.study.estimates import estimates_table
-from emastudy.study.evidence import DATASETS, Verdict
-from emastudy.study.findings import MARKS, Finding, badge, marks, not_run, sentence
-from emastudy.study.protocols import PROTOCOLS
-from emastudy.study.records import load_records
+from emastudy.study import claims
+from emastudy.study.claims import DATASETS, MARKS, Finding, Verdict, badge, marks, not_run, sentence
+from emastudy.study.recipes import PROTOCOLS
+from emastudy.study.runs import load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
+from emastudy.study.tables import accuracy, estimates_table
 
-_NAMES = {head: name for name, head in comparison.RIVALS.items()}
+_NAMES = {head: name for name, head in accuracy.RIVALS.items()}
 _GRADIENTS = {
     "detached": "EMA (detached, as released)",
     "one_step": "EMA (one-step gradient)",

@@ -21,16 +21,16 @@ from typing import Any
 import pandas as pd
 
 from emastudy.engine import RunConfig, Runtime, train
-from emastudy.study.measures import MEASURES, Row
-from emastudy.study.records import (
+from emastudy.study.measures.measures import MEASURES, Row
+from emastudy.study.runs import (
     RecordError,
     circumstances,
+    complete,
     config_columns,
+    hold,
     with_numbers,
     write_json,
 )
-from emastudy.study.status import hold
-from emastudy.study.sweep import complete
 
 SCHEMA = 1
 

@@ -1,0 +1,1 @@
+"""Scoring: predictions, one confusion matrix over a whole set, and files for a test server."""

@@ -1,0 +1,39 @@
+"""What people read: the ledger in words, sentences and tables for pages, running the notebooks."""
+
+from emastudy.study.report.inputs import (
+    photograph,
+    scene_images,
+    scene_network,
+    unit_features,
+)
+from emastudy.study.report.report import (
+    best_other,
+    book_pages,
+    circumstances_table,
+    findings_section,
+    headline,
+    in_short,
+    ledger_overview,
+    ledger_table,
+    ledger_text,
+    method_names,
+    write_includes,
+)
+
+__all__ = [
+    "best_other",
+    "book_pages",
+    "circumstances_table",
+    "findings_section",
+    "headline",
+    "in_short",
+    "ledger_overview",
+    "ledger_table",
+    "ledger_text",
+    "method_names",
+    "photograph",
+    "scene_images",
+    "scene_network",
+    "unit_features",
+    "write_includes",
+]
