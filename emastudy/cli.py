@@ -22,14 +22,17 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from emastudy import datasets
 from emastudy.engine import (
+    MULTI_SCALE,
     CheckpointError,
     NonFiniteLossError,
     RunConfig,
     Runtime,
+    Views,
     evaluate,
     load_network,
     predict,
 )
+from emastudy.engine.build import load_dataset
 from emastudy.study import (
     STATES,
     RecordError,
@@ -131,26 +134,19 @@ def _evaluate(
         submit: Folder for the files of PASCAL VOC's test server: PNGs and a tar to upload.
         runtime: Where to compute.
     """
-    from emastudy.engine import MULTI_SCALE
     from emastudy.engine.scoring.submission import VOCSubmission
 
     if multi_scale and scales != (1.0,):
         raise ValueError("scales and multi_scale are both given; choose one")
     network, manifest = load_network(checkpoint)
     config = manifest.config
-    run = Path(checkpoint).absolute()
-    run = run if run.name == config.id else run.parent
-    runtime = dataclasses.replace(runtime, runs_dir=str(run.parent))  # it may have been moved
-    dataset = config.load_dataset(split or config.eval_split, runtime)
+    dataset = load_dataset(config, split or config.eval_split, runtime)
     submission = VOCSubmission(dataset, submit) if submit else None
     scores = evaluate(
         network.to(_device(runtime)),
         dataset,
-        config,
-        runtime,
-        scales=MULTI_SCALE if multi_scale else scales,
-        flip=flip,
-        window=window,
+        **runtime.scoring(config),
+        views=Views(MULTI_SCALE if multi_scale else scales, flip, window),
         boundary=boundary,
         keep=submission,
     )
@@ -189,7 +185,7 @@ def _predict(
     network.to(_device(runtime))
     for path in images:
         image = datasets.read_image(path)
-        mask = predict(network, image, kind, config, runtime).numpy()
+        mask = predict(network, image, kind, dtype=runtime.autocast_dtype(config)).numpy()
         picture = Image.fromarray(mask.astype("uint8"), mode="P")
         picture.putpalette([value for color in colors for value in color])
         picture.save(output / f"{path.stem}_mask.png")

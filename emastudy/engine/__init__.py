@@ -1,15 +1,16 @@
-"""How it runs: configs, training with exact resume, evaluation, prediction.
+"""How it runs: configs, training with exact resume, scoring, prediction.
 
-Imports networks, datasets and em. ``train(config)`` then ``evaluate(config, network)``;
+``train(config)`` trains a run, ``evaluate(network, dataset)`` scores any network, and
 ``load_network(folder)`` opens what training left.
 """
 
+from emastudy.engine.build import build_network, load_dataset
 from emastudy.engine.checkpoints import CheckpointError, load_network
-from emastudy.engine.config import NUMBERS_VERSION, RunConfig, Runtime
+from emastudy.engine.config import NUMBERS_VERSION, RunConfig
 from emastudy.engine.features.cache import CachedFeatures, evaluation_data
-from emastudy.engine.scoring.evaluate import MULTI_SCALE, Scores, evaluate, predict
-from emastudy.engine.training.history import NonFiniteLossError
-from emastudy.engine.training.trainer import Training, train
+from emastudy.engine.runtime import Runtime
+from emastudy.engine.scoring import MULTI_SCALE, Scores, Views, evaluate, predict
+from emastudy.engine.training import NonFiniteLossError, Training, train
 
 __all__ = [
     "MULTI_SCALE",
@@ -21,8 +22,11 @@ __all__ = [
     "Runtime",
     "Scores",
     "Training",
+    "Views",
+    "build_network",
     "evaluate",
     "evaluation_data",
+    "load_dataset",
     "load_network",
     "predict",
     "train",

@@ -27,6 +27,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch import nn
 
+from emastudy.engine.build import build_network
 from emastudy.engine.config import RunConfig
 from emastudy.networks import SegmentationNetwork
 
@@ -211,7 +212,7 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
                 "runs/ID/checkpoint-NNNNNN that `emastudy train` has written"
             )
         folder, manifest = found
-    network = manifest.config.build_network(len(manifest.classes))
+    network = build_network(manifest.config, len(manifest.classes))
     network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     network.set_output_stride(manifest.config.eval_output_stride)
     return network.eval(), manifest

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from emastudy.engine.build import build_network
 from emastudy.engine.config import RunConfig
 from emastudy.networks import EMAU
 
@@ -121,7 +122,7 @@ def training_macs(config: RunConfig, num_classes: int) -> int:
     The backward pass of a convolution is two of its size, by its input and by its weights.
     """
     with torch.device("meta"):
-        network = config.build_network(num_classes)
+        network = build_network(config, num_classes)
     forward = measure(network, (config.crop_size, config.crop_size)).macs
     return 3 * forward * config.batch_size * config.iterations
 

@@ -4,7 +4,13 @@ Imports the floor em; knows nothing of datasets. ``build(head, backbone=..., num
 makes a network, ``EMAU`` is the unit alone.
 """
 
-from emastudy.networks.build import SegmentationNetwork, backbone_defaults, build, head_defaults
+from emastudy.networks.build import (
+    SegmentationNetwork,
+    backbone_defaults,
+    build,
+    evaluation_mode,
+    head_defaults,
+)
 from emastudy.networks.context import DoubleAttention, NonLocal
 from emastudy.networks.emau import EMAU
 from emastudy.networks.heads import ALIASES
@@ -23,6 +29,7 @@ __all__ = [
     "SegmentationNetwork",
     "backbone_defaults",
     "build",
+    "evaluation_mode",
     "export_official_state_dict",
     "head_defaults",
     "load_official_state_dict",

@@ -4,7 +4,8 @@ Floor: networks.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ class SegmentationNetwork(nn.Module):
     Attributes:
         backbone: Image to feature maps.
         head: Feature maps to logits at the last map's resolution or finer.
+        output_stride: Image pixels per pixel of the last feature map.
     """
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.output_stride = backbone.native_stride
 
     def set_output_stride(self, output_stride: int) -> None:
         """Change the stride of the last feature map, before or after training; weights stay.
@@ -46,6 +49,7 @@ class SegmentationNetwork(nn.Module):
         for module in self.head.modules():
             if isinstance(module, ASPP):
                 module.set_output_stride(output_stride)
+        self.output_stride = output_stride
 
     def forward(
         self, image: Float[Tensor, "b 3 h w"] | Sequence[Float[Tensor, "b _ _ _"]]
@@ -113,6 +117,37 @@ def build(
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = bn_momentum
     return network
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module, output_stride: int | None = None) -> Iterator[None]:
+    """Within the context a network is in evaluation mode; afterwards it is as it was.
+
+    Args:
+        network: Any network.
+        output_stride: Of a ``SegmentationNetwork``, within the context; None = as it is.
+    """
+    modes = {module: module.training for module in network.modules()}
+    before = network.output_stride if isinstance(network, SegmentationNetwork) else None
+    network.eval()
+    try:
+        if output_stride is not None:
+            _set_output_stride(network, output_stride)
+        yield
+    finally:
+        if before is not None and output_stride is not None:
+            _set_output_stride(network, before)
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _set_output_stride(network: nn.Module, output_stride: int) -> None:
+    if not isinstance(network, SegmentationNetwork):
+        raise ValueError(
+            f"output_stride is {output_stride}, but {type(network).__name__} is no network of "
+            "build(), whose stride alone can be changed; leave it None"
+        )
+    network.set_output_stride(output_stride)
 
 
 def head_defaults(head: str) -> dict[str, Any]:

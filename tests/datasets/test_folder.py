@@ -11,6 +11,7 @@ from PIL import Image
 from emastudy.datasets import IGNORE, View, load
 from emastudy.datasets.voc import voc_color
 from emastudy.engine import Runtime, evaluate, train
+from emastudy.engine.build import load_dataset
 from emastudy.study import recipes
 
 
@@ -62,7 +63,7 @@ def test_own_data_trains_and_scores_at_once(tmp_path):
     )  # fmt: skip
     runtime = Runtime(data_root=str(root), runs_dir=str(tmp_path / "runs"), device="cpu", threads=1)
     network = train(config, runtime).network
-    scores = evaluate(network, config.load_dataset("val", runtime), config, runtime)
+    scores = evaluate(network, load_dataset(config, "val", runtime), **runtime.scoring(config))
     assert [*scores.iou] == ["sound", "crack"]
     assert 0 <= scores.miou <= 100
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from emastudy import EMAU
 from emastudy.engine import RunConfig, Runtime, load_network, train
+from emastudy.engine.build import build_network
 from emastudy.engine.training.parallel import OneUpdate, Share
 
 # Batch norm is frozen and nothing dropped: then no division may be noticed. Small scales leave
@@ -199,7 +200,7 @@ def test_running_averages_of_parts_become_one_update():
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_weights(whole):
-    fresh = CONFIG.build_network(3).state_dict()
+    fresh = build_network(CONFIG, 3).state_dict()
     for name, value in whole.network.state_dict().items():
         if name.endswith(("running_mean", "running_var", "num_batches_tracked")):
             assert torch.equal(value, fresh[name]), name

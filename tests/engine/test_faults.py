@@ -30,6 +30,7 @@ from emastudy.engine import (
     load_network,
     train,
 )
+from emastudy.engine.build import build_network, load_dataset
 from emastudy.engine.training import parallel as division
 from emastudy.engine.training import trainer as training
 from emastudy.engine.training.parallel import segmentation_loss
@@ -413,11 +414,11 @@ def test_gradients_of_bases_and_first_conv_are_recorded_where_they_are(tmp_path)
     curves = train(config, runtime(tmp_path)).curves
     # The same gradients by hand: one iteration from the same weights, data and dropout.
     torch.manual_seed(config.seed)
-    network = config.build_network(8).to(memory_format=torch.channels_last).train()
+    network = build_network(config, 8).to(memory_format=torch.channels_last).train()
     stream = training.TrainingStream(
-        config.load_dataset("train", Runtime()),
+        load_dataset(config, "train", Runtime()),
         training.training_transform(
-            config.load_dataset("train", Runtime()), scales=config.scales, crop_size=32
+            load_dataset(config, "train", Runtime()), scales=config.scales, crop_size=32
         ),
         seed=0,
         start=0,

@@ -17,10 +17,19 @@ from emastudy.datasets import (
     load,
     whole_image_transform,
 )
-from emastudy.engine import RunConfig, Runtime, evaluate, evaluation_data, load_network, train
+from emastudy.engine import (
+    RunConfig,
+    Runtime,
+    Views,
+    evaluate,
+    evaluation_data,
+    load_network,
+    train,
+)
+from emastudy.engine.build import build_network
 from emastudy.engine.features import cache as module
 from emastudy.engine.features.cache import either_view, evaluation_features, training_features
-from emastudy.engine.scoring.evaluate import forward, forward_features
+from emastudy.engine.scoring.predict import forward, forward_features
 from emastudy.engine.training import parallel as division_module
 from emastudy.engine.training.parallel import segmentation_loss
 from emastudy.engine.training.trainer import parameter_groups
@@ -67,7 +76,7 @@ def runtime(tmp_path, weights):
 
 def built(config, runtime, classes=8):
     torch.manual_seed(0)
-    return config.build_network(classes, runtime.weights_path).eval()
+    return build_network(config, classes, runtime.weights_path).eval()
 
 
 def folders(runtime):
@@ -87,24 +96,27 @@ def test_scores_are_those_of_the_whole_network(voc_root, runtime, head, options,
     )  # fmt: skip
     runtime = dataclasses.replace(runtime, data_root=str(voc_root))
     network, dataset = built(config, runtime, 21), load("voc2012", "train", root=voc_root)
+    how = runtime.scoring(config)
     features = evaluation_features(network, config, runtime)
     assert len(features) == len(dataset)
     transform = evaluation_transform(dataset)
     for (image, mask), (maps, stored) in zip(
         (transform(*sample) for sample in dataset), features, strict=True
     ):
-        whole = forward(network, image[None].as_subclass(torch.Tensor), config, runtime)
-        cached = forward_features(network, maps, tuple(mask.shape), config, runtime)
+        whole = forward(
+            network, image[None].as_subclass(torch.Tensor), runtime.autocast_dtype(config)
+        )
+        cached = forward_features(network, maps, tuple(mask.shape), runtime.autocast_dtype(config))
         assert torch.equal(whole, cached)
         assert torch.equal(mask, stored)
         assert maps[-1].dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
-    scores = evaluate(network, dataset, config, runtime)
-    assert torch.equal(scores.confusion, evaluate(network, features, config, runtime).confusion)
+    scores = evaluate(network, dataset, **how)
+    assert torch.equal(scores.confusion, evaluate(network, features, **how).confusion)
     assert scores.confusion.sum() > 0
     chosen = [len(dataset) - 1]
     some = evaluation_features(network, config, runtime, indices=chosen)
-    found = evaluate(network, View(dataset, chosen), config, runtime).confusion
-    assert torch.equal(found, evaluate(network, some, config, runtime).confusion)
+    found = evaluate(network, View(dataset, chosen), **how).confusion
+    assert torch.equal(found, evaluate(network, some, **how).confusion)
     assert not torch.equal(found, scores.confusion)
 
 
@@ -112,7 +124,7 @@ def test_training_is_that_of_the_whole_network_on_whole_images(runtime):
     """The run, against a plain loop over images, mirror images and the whole network."""
     training = train(CONFIG, runtime)
     torch.manual_seed(CONFIG.seed)
-    network = CONFIG.build_network(8, runtime.weights_path)
+    network = build_network(CONFIG, 8, runtime.weights_path)
     scenes = Scenes("train", num_images=10)
     square = whole_image_transform(scenes, 65)
 
@@ -154,7 +166,7 @@ def test_only_the_head_learns_and_the_checkpoint_is_a_whole_network(runtime, tmp
         assert torch.equal(network.backbone.state_dict()[name], value), name
     assert not torch.equal(network.head.reduce[0].weight, fresh.head.reduce[0].weight)
     assert not torch.equal(network.head.context.bases, fresh.head.context.bases)
-    whole = evaluate(network, Scenes("val", num_images=3), CONFIG, runtime)
+    whole = evaluate(network, Scenes("val", num_images=3), **runtime.scoring(CONFIG))
     assert whole.confusion.tolist() == record.confusion
     assert isinstance(evaluation_data(network, CONFIG, runtime), module.CachedFeatures)
     tuned = dataclasses.replace(CONFIG, frozen_backbone=False)
@@ -308,7 +320,7 @@ def test_several_views_want_the_images_themselves(runtime):
     features = evaluation_features(network, CONFIG, runtime)
     for views in ({"scales": (0.5, 1.0)}, {"flip": True}, {"window": 33}):
         with pytest.raises(ValueError, match="give the images themselves"):
-            evaluate(network, features, CONFIG, runtime, **views)
+            evaluate(network, features, views=Views(**views))
 
 
 def test_the_loss_of_small_logits_is_that_of_enlarged_ones():

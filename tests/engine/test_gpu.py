@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from emastudy.engine import RunConfig, Runtime, evaluate, load_network, train
+from emastudy.engine.build import load_dataset
 
 pytestmark = [
     pytest.mark.gpu,
@@ -71,8 +72,8 @@ def test_mixed_precision_learns_and_resumes(precision, tmp_path):
     assert all(torch.isfinite(torch.tensor(losses(curves))))
     network, manifest = load_network(runtime.run_dir(config))
     assert ("scaler.pt" in manifest.files) == (precision == "fp16")
-    dataset = config.load_dataset("val", runtime)
-    assert 0 < evaluate(network.cuda(), dataset, config, runtime).miou <= 100
+    dataset = load_dataset(config, "val", runtime)
+    assert 0 < evaluate(network.cuda(), dataset, **runtime.scoring(config)).miou <= 100
 
 
 def test_accumulation_needs_less_memory(tmp_path):

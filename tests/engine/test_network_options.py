@@ -3,6 +3,7 @@
 import pytest
 
 from emastudy.engine import RunConfig
+from emastudy.engine.build import build_network
 
 
 def test_a_second_name_makes_the_same_run():
@@ -19,7 +20,7 @@ def test_stating_a_backbones_default_makes_no_other_run():
 
 def test_the_released_network_brings_its_backbones_options_along():
     config = RunConfig(head="emanet_released", backbone="resnet18", output_stride=16)
-    network = config.build_network(3)
+    network = build_network(config, 3)
     assert network.backbone.multi_grid == (1, 2)
     assert network.backbone.stages[0][0][0].kernel_size == (3, 3)
     shallow = RunConfig(
@@ -28,7 +29,7 @@ def test_the_released_network_brings_its_backbones_options_along():
         backbone_options={"deep_stem": False},
         output_stride=16,
     )
-    assert shallow.build_network(3).backbone.stages[0][0].kernel_size == (7, 7)
+    assert build_network(shallow, 3).backbone.stages[0][0].kernel_size == (7, 7)
     assert shallow.id != config.id
     assert RunConfig.from_dict(shallow.to_dict()) == shallow
 

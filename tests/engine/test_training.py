@@ -15,6 +15,7 @@ from emastudy.engine import (
     load_network,
     train,
 )
+from emastudy.engine.build import build_network
 from emastudy.engine.training import parallel as module
 from emastudy.engine.training.parallel import segmentation_loss
 from emastudy.engine.training.throughput import Timed
@@ -139,7 +140,7 @@ def test_training_lowers_the_loss_and_moves_the_bases(tmp_path):
     training = train(dataclasses.replace(TINY, iterations=60), runtime(tmp_path))
     loss = [value for _, value in training.curves["loss"]]
     assert sum(loss[-2:]) < 0.95 * sum(loss[:2])
-    fresh = TINY.build_network(8)
+    fresh = build_network(TINY, 8)
     bases = training.network.head.context.bases
     assert not torch.allclose(bases, fresh.head.context.bases)
     assert (bases.norm(dim=-1) <= 1 + 1e-5).all()  # a mean of unit vectors

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from emastudy.engine import cost
+from emastudy.engine.build import build_network
 from emastudy.study.recipes import scenes
 from emastudy.study.tables import estimate, estimates_table
 
 
 def test_training_is_three_forward_passes_of_every_image(tiny):
     with torch.device("meta"):
-        one = cost.measure(tiny.build_network(5), (tiny.crop_size, tiny.crop_size))
+        one = cost.measure(build_network(tiny, 5), (tiny.crop_size, tiny.crop_size))
     found = estimate(tiny, macs_per_second=1e6, num_classes=5)
     assert found.macs == 3 * one.macs * tiny.batch_size * tiny.iterations
     assert found.hours == pytest.approx(found.macs / 1e6 / 3600)

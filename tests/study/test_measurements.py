@@ -15,6 +15,7 @@ from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
 from emastudy.engine import RunConfig, predict, train
+from emastudy.engine.build import load_dataset
 from emastudy.engine.diagnostics import responsibility_maps, unit_of
 from emastudy.study import RecordError, SweepError, measures
 from emastudy.study.claims import CLAIMS, Evidence
@@ -162,11 +163,11 @@ def test_maps_are_responsibilities_of_bases_chosen_by_rule(unit_run, network, ru
     assert divergence[row["bases"][3]] < divergence[row["bases"][2]]
     drawn = torch.tensor(row["maps"])
     assert drawn.shape == (2, len(row["bases"]), 16, 16)
-    scenes = unit_run.load_dataset("val", runtime)
+    scenes = load_dataset(unit_run, "val", runtime)
     z = responsibility_maps(network, scenes, 1, [1, 2])[:, row["bases"]]
     torch.testing.assert_close(drawn / 255, z, atol=0.5 / 255, rtol=0)
     predicted = from_run_lengths(row["prediction"])
-    network_says = predict(network, scenes[1][0], scenes, unit_run, runtime)
+    network_says = predict(network, scenes[1][0], scenes, dtype=runtime.autocast_dtype(unit_run))
     np.testing.assert_array_equal(predicted, network_says)
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from emastudy.engine import cost, train
+from emastudy.engine.build import build_network
 from emastudy.study import tables
 from emastudy.study.measures import Measurement
 from emastudy.study.recipes import PROTOCOLS
@@ -66,5 +67,5 @@ def test_the_rehearsal_is_the_papers_chain(runtime):
     # A run of the small rate moves the weights a little from where the last one ended.
     name = next(key for key in ends[0] if key.endswith("conv1.weight"))
     moved = [float((b[name] - a[name]).norm()) for a, b in pairwise(ends)]
-    fresh = chain[0].build_network(8).state_dict()[name]
+    fresh = build_network(chain[0], 8).state_dict()[name]
     assert max(moved) < 0.1 * float((ends[0][name] - fresh).norm())

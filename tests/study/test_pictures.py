@@ -9,6 +9,7 @@ import torch
 
 from emastudy.datasets import View
 from emastudy.engine import evaluate
+from emastudy.engine.build import build_network
 from emastudy.study.measures import per_image
 
 
@@ -19,10 +20,10 @@ def scenes(tiny, runtime):
 
 def test_an_images_score_is_that_of_a_set_of_it_alone(tiny, runtime, scenes):
     torch.manual_seed(0)
-    network = tiny.build_network(len(scenes.classes))
+    network = build_network(tiny, len(scenes.classes))
     guesses = {"FCN": per_image.predictions(network, scenes, tiny, runtime)}
     assert [g.shape for g in guesses["FCN"]] == [tuple(scenes[i][1].shape) for i in range(4)]
-    alone = [evaluate(network, View(scenes, [i]), tiny, runtime).miou for i in range(4)]
+    alone = [evaluate(network, View(scenes, [i]), **runtime.scoring(tiny)).miou for i in range(4)]
     scores = per_image.score_images(scenes, guesses)
     assert scores["FCN"].tolist() == pytest.approx(alone, rel=1e-12)
     assert scores["FCN"].nunique() > 1

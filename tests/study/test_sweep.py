@@ -9,6 +9,7 @@ import submitit
 from study.conftest import make_record
 
 from emastudy.engine import Runtime
+from emastudy.engine.build import build_network
 from emastudy.study import Record, SweepError, run, run_one
 from emastudy.study.runs import executors as pools
 from emastudy.study.runs import sweep
@@ -37,7 +38,7 @@ def test_run_one_trains_scores_and_records(tiny, runtime, tmp_path):
     assert stored.metrics == record.metrics
     assert 0 <= record.metrics["miou"] <= 100
     assert sum(map(sum, record.confusion)) == 2 * 64 * 64
-    assert record.parameters == sum(p.numel() for p in tiny.build_network(8).parameters())
+    assert record.parameters == sum(p.numel() for p in build_network(tiny, 8).parameters())
 
 
 def test_a_damaged_record_is_made_again(tiny, runtime, tmp_path, caplog):

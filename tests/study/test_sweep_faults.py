@@ -34,10 +34,10 @@ from study.conftest import TINY
 from emastudy.engine import Runtime
 from emastudy.study import run_one, sweep
 evaluate = sweep.evaluate
-def slowly(*arguments):
+def slowly(*arguments, **options):
     print("evaluating", flush=True)
     sys.stdin.readline()
-    return evaluate(*arguments)
+    return evaluate(*arguments, **options)
 sweep.evaluate = slowly
 run_one(TINY, sys.argv[2], Runtime(runs_dir=sys.argv[3], device="cpu", threads=1))
 """

@@ -48,8 +48,10 @@ from emastudy.datasets import (
     pad_to_grid,
     whole_image_transform,
 )
-from emastudy.engine.config import RunConfig, Runtime
-from emastudy.networks import SegmentationNetwork
+from emastudy.engine.build import load_dataset
+from emastudy.engine.config import RunConfig
+from emastudy.engine.runtime import Runtime
+from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 logger = logging.getLogger(__name__)
 
@@ -98,13 +100,13 @@ def training_features(
     """Features of the training split, whole images and their mirror images; built where absent.
 
     Args:
-        network: Gives the backbone, which is set to the training stride and evaluation mode.
+        network: Gives the backbone; it is left as it was.
         config: The run.
         runtime: Where images and features lie.
     """
-    dataset = config.load_dataset(config.train_split, runtime)
-    network.set_output_stride(config.output_stride)
-    return _cached(network, dataset, config.train_split, config.crop_size, config, runtime)
+    dataset = load_dataset(config, config.train_split, runtime)
+    with evaluation_mode(network, config.output_stride):
+        return _cached(network, dataset, config.train_split, config.crop_size, config, runtime)
 
 
 def evaluation_features(
@@ -117,16 +119,16 @@ def evaluation_features(
     """Features of a split as ``evaluate`` would compute them; built where absent, of all images.
 
     Args:
-        network: Gives the backbone, which is set to the evaluation stride and mode.
+        network: Gives the backbone; it is left as it was.
         config: The run.
         runtime: Where images and features lie.
         split: Default ``config.eval_split``.
         indices: Which of the images to hand out; None = all.
     """
     split = split or config.eval_split
-    network.set_output_stride(config.eval_output_stride)
-    dataset = config.load_dataset(split, runtime)
-    return _cached(network, dataset, split, 0, config, runtime, indices)
+    dataset = load_dataset(config, split, runtime)
+    with evaluation_mode(network, config.eval_output_stride):
+        return _cached(network, dataset, split, 0, config, runtime, indices)
 
 
 def evaluation_data(
@@ -135,7 +137,7 @@ def evaluation_data(
     """What to hand to ``evaluate``: the scored split, as features where the backbone is frozen."""
     if config.frozen_backbone:
         return evaluation_features(network, config, runtime)
-    return config.load_dataset(config.eval_split, runtime)
+    return load_dataset(config, config.eval_split, runtime)
 
 
 def either_view(
@@ -286,7 +288,6 @@ def _build(
     (partial / "manifest.json").write_text(json.dumps(description, indent=1, sort_keys=True))
     dtype: torch.dtype = getattr(torch, description["dtype"])
     done = _read_index(partial)
-    network.backbone.eval()
     device = next(network.parameters()).device
     loader = DataLoader(
         Subset(prepared, range(len(done), len(prepared))),

@@ -13,7 +13,8 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from emastudy.engine.checkpoints import CheckpointError, unwritable
-from emastudy.engine.config import RunConfig, Runtime
+from emastudy.engine.config import RunConfig
+from emastudy.engine.runtime import Runtime
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

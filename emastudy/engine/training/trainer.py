@@ -26,8 +26,10 @@ from tqdm.auto import tqdm
 
 from emastudy.datasets import SegmentationDataset, TrainingStream, training_transform
 from emastudy.engine import checkpoints
-from emastudy.engine.config import RunConfig, Runtime
+from emastudy.engine.build import build_network, load_dataset
+from emastudy.engine.config import RunConfig
 from emastudy.engine.features import cache as feature_cache
+from emastudy.engine.runtime import Runtime
 from emastudy.engine.scoring.evaluate import evaluate
 from emastudy.engine.training import parallel as division
 from emastudy.engine.training.history import (
@@ -128,12 +130,12 @@ def _train(config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> Tra
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     run_dir = runtime.run_dir(config)
-    dataset = config.load_dataset(config.train_split, runtime)
+    dataset = load_dataset(config, config.train_split, runtime)
     set_seed(config.seed)
     checkpoint = checkpoints.newest(run_dir)
     pretrained = config.pretrained and checkpoint is None
-    network = config.build_network(
-        len(dataset.classes), (runtime.weights_path or "imagenet") if pretrained else None
+    network = build_network(
+        config, len(dataset.classes), (runtime.weights_path or "imagenet") if pretrained else None
     ).to(memory_format=torch.channels_last)
     if config.start_from and checkpoint is None:
         checkpoints.start_from(network, Path(runtime.runs_dir) / config.start_from)
@@ -359,9 +361,7 @@ def _validate(
     dataset = feature_cache.evaluation_data(bare, config, runtime)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(cuda):  # a loader draws a seed, and dropout must not see it
-        scores = evaluate(bare, dataset, config, runtime, description="validate")
-    bare.set_output_stride(config.output_stride)
-    _training_mode(network, config)
+        scores = evaluate(bare, dataset, **runtime.scoring(config), description="validate")
     return scores.miou
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from emastudy.datasets import SegmentationDataset, View, corrupt
 from emastudy.em import EMResult, expectation_maximization, reconstruct
 from emastudy.em.gradients import critical_concentration
-from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, cost, evaluate, predict
+from emastudy.engine import MULTI_SCALE, RunConfig, Runtime, Views, cost, evaluate, predict
+from emastudy.engine.build import load_dataset
 from emastudy.engine.diagnostics import (
     distinct_bases,
     effective_rank,
@@ -65,7 +66,7 @@ def scores(
     trained = unit_of(network).num_iterations if any(iterations) else 0
     for split in splits:
         split = split or config.eval_split
-        whole = config.load_dataset(split, runtime)
+        whole = load_dataset(config, split, runtime)
         chosen = evenly_spaced(len(whole), images)
         worse = [("", 0)] * ("" in corruptions) + list(
             itertools.product([kind for kind in corruptions if kind], severities)
@@ -80,10 +81,8 @@ def scores(
             found = evaluate(
                 network,
                 data,
-                config,
-                runtime,
-                scales=MULTI_SCALE if many else (1.0,),
-                flip=many,
+                **runtime.scoring(config),
+                views=Views(MULTI_SCALE, flip=True) if many else Views(),
                 description=f"{split} {kind} {severity or ''}".strip(),
             )
             rows.append(
@@ -207,7 +206,7 @@ def concepts(
         (nats, the most that is possible), and "counts" (K, classes): pixels by basis and class.
     """
     unit = unit_of(network)
-    classes = len(config.load_dataset(config.eval_split, runtime).classes)
+    classes = len(load_dataset(config, config.eval_split, runtime).classes)
     generator = torch.Generator().manual_seed(0)
     steps = range(1, unit.num_iterations + 1)
     counts = {
@@ -308,7 +307,7 @@ def maps(
         each), "maps" (T, bases, h, w) in 1/255, "entropy" (nats, mean over the pixels, after
         1, …, T iterations), "prediction" (class indices, see :func:`run_lengths`).
     """
-    dataset = config.load_dataset(config.eval_split, runtime)
+    dataset = load_dataset(config, config.eval_split, runtime)
     (found,) = concepts(network, config, runtime, images=images)
     counts = torch.tensor(found["counts"], dtype=torch.float64)
     usage = counts.sum(dim=1) / counts.sum()
@@ -328,7 +327,9 @@ def maps(
     rows = []
     for index in evenly_spaced(len(dataset), images)[:pictures]:
         z = responsibility_maps(network, dataset, index, steps)
-        prediction = predict(network, dataset[index][0], dataset, config, runtime)
+        prediction = predict(
+            network, dataset[index][0], dataset, dtype=runtime.autocast_dtype(config)
+        )
         rows.append(
             {
                 "image": index,
@@ -433,7 +434,7 @@ def _em(unit: EMAU, x: Tensor, bases: Tensor, iterations: int, *, trace: bool = 
 def _inputs(
     network: SegmentationNetwork, config: RunConfig, runtime: Runtime, images: int
 ) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-    dataset: SegmentationDataset = config.load_dataset(config.eval_split, runtime)
+    dataset: SegmentationDataset = load_dataset(config, config.eval_split, runtime)
     return em_inputs(network, dataset, evenly_spaced(len(dataset), images))
 
 

@@ -27,7 +27,7 @@ def predictions(
     def keep(index: int, classes: torch.Tensor) -> None:
         found[index] = classes.numpy().astype(np.uint8)
 
-    evaluate(network, dataset, config, runtime, keep=keep, description="predict")
+    evaluate(network, dataset, **runtime.scoring(config), keep=keep, description="predict")
     return [found[index] for index in range(len(dataset))]
 
 

@@ -13,8 +13,15 @@ import pandas as pd
 import submitit
 from tqdm.auto import tqdm
 
-from emastudy.engine import (NonFiniteLossError, RunConfig, Runtime, evaluate, evaluation_data, train)
-from emastudy.study.runs.executors import (POLL_SECONDS, Job, Local, Slurm, SweepError, parse_executor)
+from emastudy.engine import NonFiniteLossError, RunConfig, Runtime, evaluate, evaluation_data, train
+from emastudy.study.runs.executors import (
+    POLL_SECONDS,
+    Job,
+    Local,
+    Slurm,
+    SweepError,
+    parse_executor,
+)
 from emastudy.study.runs.record import Record, RecordError, check_writable, circumstances, to_frame
 from emastudy.study.runs.status import hold, holder, is_held, of_main
 
@@ -136,7 +143,7 @@ def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:
     training = train(config, runtime)
     data = evaluation_data(training.network, config, runtime)
     began = time.monotonic()
-    scores = evaluate(training.network, data, config, runtime)
+    scores = evaluate(training.network, data, **runtime.scoring(config))
     record = Record(
         config=config,
         metrics=scores.means,

@@ -12,6 +12,7 @@ import torch
 
 from emastudy import networks
 from emastudy.engine import RunConfig, cost
+from emastudy.engine.build import build_network
 from emastudy.study import published
 from emastudy.study.statistics import as_text, paired_differences, summarize
 
@@ -188,7 +189,7 @@ def head_costs(methods: Mapping[str, Sequence[RunConfig]], num_classes: int) -> 
     rows = {}
     for method, (config, *_) in methods.items():
         with torch.device("meta"):
-            network = config.build_network(num_classes)
+            network = build_network(config, num_classes)
         network.set_output_stride(config.eval_output_stride)
         head = cost.measure(network, (config.crop_size, config.crop_size)).parts["head"]
         rows[method] = {"mmacs": head.macs / 1e6, "kparams": head.params / 1e3}

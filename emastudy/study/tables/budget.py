@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from emastudy.engine import RunConfig, cost
+from emastudy.engine.build import build_network
 
 #: Multiply-adds that a data-centre GPU is assumed to sustain in bfloat16, per second.
 SUSTAINED = 25e12
@@ -94,5 +95,5 @@ def estimates_table(
 def _count(changed: str, num_classes: int) -> cost.Cost:
     config = RunConfig.from_dict(json.loads(changed))
     with torch.device("meta"):
-        network = config.build_network(num_classes)
+        network = build_network(config, num_classes)
     return cost.measure(network, (config.crop_size, config.crop_size))

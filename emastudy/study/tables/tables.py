@@ -13,6 +13,7 @@ import torch
 
 from emastudy import networks
 from emastudy.engine import RunConfig, cost
+from emastudy.engine.build import build_network
 from emastudy.study import published
 from emastudy.study.measures import load_measurements
 from emastudy.study.recipes import PROTOCOLS
@@ -122,7 +123,7 @@ def plan(*, macs_per_second: float = SUSTAINED_MACS) -> pd.DataFrame:
             config = PROTOCOLS[recipe]()
             macs = cost.training_macs(config, num_classes)
             with torch.device("meta"):
-                network = config.build_network(num_classes)
+                network = build_network(config, num_classes)
             one = cost.measure(network, (config.crop_size, config.crop_size))
             kept = config.batch_size * one.activation_bytes + 3 * 4 * one.params
             weights = " --weights-path FILE" if config.pretrained else ""

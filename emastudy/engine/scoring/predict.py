@@ -1,0 +1,176 @@
+"""Predictions for single images: padded, averaged over views, put together from windows."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Integer
+from torch import Tensor, nn
+
+from emastudy.datasets import SegmentationDataset, pad_to_grid
+from emastudy.networks import evaluation_mode
+
+#: The scales that multi-scale scores are averaged over.
+MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of an image that a prediction is averaged over.
+
+    Attributes:
+        scales: Factors of height and width, ``MULTI_SCALE`` for instance.
+        flip: Whether to add the mirror image at every scale.
+        window: Side of the square windows, pixels, that slide over a view larger than one; they
+            overlap by a third or more and probabilities are averaged where they do. 0 = the
+            network sees every view whole. The crop size of training suits.
+
+    Raises:
+        ValueError: No scale, one that is not positive, or a negative window.
+    """
+
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    window: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales are {self.scales}; expected positive factors, at least one")
+        if self.window < 0:
+            raise ValueError(f"window is {self.window}; expected a side in pixels, or 0 for none")
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one view alone, the whole image as it is."""
+        return tuple(self.scales) == (1.0,) and not self.flip and not self.window
+
+
+@torch.inference_mode()
+def classify(
+    network: nn.Module,
+    image: Float[Tensor, "b 3 h w"],
+    views: Views = Views(),
+    dtype: torch.dtype | None = None,
+) -> Int[Tensor, "b h w"]:
+    """Class of every pixel of normalised images, averaged over several views of them.
+
+    The class is that of the largest mean probability, p = (1/V) Σ_v softmax(logits_v), over the
+    scales and, with ``flip``, the mirror image at every scale. A view is resized bilinearly with
+    antialiasing, as in training, and its probabilities are resized back alike.
+
+    Args:
+        network: Network in evaluation mode.
+        image: (B, 3, H, W).
+        views: What is averaged over.
+        dtype: Type that matrix products are computed in under autocast; None = float32.
+    """
+    size = (image.shape[-2], image.shape[-1])
+    alone = tuple(views.scales) == (1.0,) and not views.flip
+    if alone and not 0 < views.window < max(size):
+        return forward(network, image, dtype).argmax(dim=1)  # no softmax is needed
+    total: Tensor | None = None
+    for scale in views.scales:
+        scaled = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        view = _resized(image, scaled)
+        for mirrored in (False, True) if views.flip else (False,):
+            seen = view.flip(-1) if mirrored else view
+            probabilities = _probabilities(network, seen, views.window, dtype)
+            probabilities = probabilities.flip(-1) if mirrored else probabilities
+            probabilities = _resized(probabilities, size)
+            total = probabilities if total is None else total.add_(probabilities)
+    assert total is not None  # there is a scale
+    return total.argmax(dim=1)
+
+
+def _resized(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c H W"]:
+    if tuple(image.shape[-2:]) == size:
+        return image
+    return F.interpolate(image, size, mode="bilinear", antialias=True)
+
+
+def _probabilities(
+    network: nn.Module, image: Float[Tensor, "b 3 h w"], window: int, dtype: torch.dtype | None
+) -> Float[Tensor, "b c h w"]:
+    """Softmax of the logits, averaged over windows where the image is larger than one."""
+    height, width = image.shape[-2:]
+    if not 0 < window < max(height, width):
+        return forward(network, image, dtype).softmax(dim=1)
+    total: Tensor | None = None
+    times = image.new_zeros(height, width)
+    for top in _starts(height, window):
+        for left in _starts(width, window):
+            place = (..., slice(top, top + window), slice(left, left + window))
+            part = forward(network, image[place], dtype).softmax(dim=1)
+            if total is None:
+                total = part.new_zeros(*part.shape[:2], height, width)
+            total[place] += part
+            times[place] += 1
+    assert total is not None  # there is a window
+    return total / times
+
+
+def _starts(side: int, window: int) -> Iterator[int]:
+    """First pixels of windows that cover a side evenly and overlap by a third or more."""
+    steps = max(0, math.ceil((side - window) / (window - window // 3)))
+    return (round(step * (side - window) / max(1, steps)) for step in range(steps + 1))
+
+
+@torch.inference_mode()
+def forward(
+    network: nn.Module, image: Float[Tensor, "b 3 h w"], dtype: torch.dtype | None = None
+) -> Float[Tensor, "b c h w"]:
+    """Logits of normalised images, padded to 8k+1 a side for the pass, see ``pad_to_grid``."""
+    height, width = image.shape[-2:]
+    padded = pad_to_grid(image).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(image.device.type, dtype, enabled=dtype is not None):
+        logits: Tensor = network(padded)
+    return logits[..., :height, :width]
+
+
+@torch.inference_mode()
+def forward_features(
+    network: nn.Module,
+    maps: list[Tensor],
+    size: tuple[int, int],
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """The same from feature maps of the padded images, see ``evaluation_features``.
+
+    Args:
+        network: Its head alone is run.
+        maps: The feature maps that the head reads.
+        size: Height and width of the image before padding.
+        dtype: As in :func:`classify`.
+    """
+    with torch.autocast(maps[0].device.type, dtype, enabled=dtype is not None):
+        small: Tensor = network(maps)
+    height, width = size
+    padded = (height + -(height - 1) % 8, width + -(width - 1) % 8)
+    logits = F.interpolate(small, size=padded, mode="bilinear", align_corners=True)
+    return logits[..., :height, :width]
+
+
+def predict(
+    network: nn.Module,
+    image: Integer[Tensor, "3 h w"],
+    dataset: type[SegmentationDataset] | SegmentationDataset,
+    *,
+    views: Views = Views(),
+    dtype: torch.dtype | None = None,
+) -> Int[Tensor, "h w"]:
+    """Class index per pixel of one image.
+
+    Args:
+        network: Any network of images to logits; it is left as it was.
+        image: (3, H, W) uint8 RGB.
+        dataset: Gives mean and standard deviation that the network was trained with.
+        views: What is averaged over.
+        dtype: Type that matrix products are computed in under autocast; None = float32.
+    """
+    device = next(network.parameters()).device
+    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (dataset.mean, dataset.std))
+    normalised = (image.to(device).float() / 255 - mean) / std
+    with evaluation_mode(network):
+        return classify(network, normalised[None], views, dtype)[0].cpu()
