@@ -9,12 +9,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from unittest import mock
 
 from emastudy.engine import Runtime
 from emastudy.study import run
 from emastudy.study.recipes import scenes
-from emastudy.study.runs import executors as pools
 
 RUNS, AIM = 8, 0.6
 
@@ -25,12 +23,10 @@ def main() -> None:
     configs = [scenes(seed=seed, scale=0.2) for seed in range(RUNS)]
     seconds = {}
     for cores in (1, 2):
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            mock.patch.object(pools, "_cores", lambda cores=cores: cores),
-        ):
+        with tempfile.TemporaryDirectory() as folder:
+            runtime = Runtime(runs_dir=folder, device="cpu")
             began = time.monotonic()
-            run(configs, Path(folder) / "records", Runtime(runs_dir=folder, device="cpu"))
+            run(configs, Path(folder) / "records", runtime, executor=f"local cores={cores}")
             seconds[cores] = time.monotonic() - began
     ratio = seconds[2] / seconds[1]
     sys.stdout.write(

@@ -12,7 +12,7 @@ from emastudy.errors import WriteError
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to; it takes the place of ``path`` when the block ends.
+    """A path to write a file to; the file takes the place of ``path`` when the block ends.
 
     It is flushed to disk first, so that neither a reader nor a power cut meets half of it. After
     an error the file is gone and what was at ``path`` before stays. Folders are made.
@@ -24,17 +24,13 @@ def written_whole(path: Path) -> Iterator[Path]:
         OSError: The disk is full or read-only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    partial = Path(name)
-    try:
+    # In a folder of its own: a search for *.json beside ``path`` must not find half of one.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        partial = Path(folder) / path.name
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,10 +65,3 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's content, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    """What the user's umask takes away; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,9 +1,5 @@
-"""Whole networks: a backbone and a head.
+"""Whole networks: a backbone and a head."""
 
-Floor: networks.
-"""
-
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emastudy import options
 from emastudy.networks.backbones import BACKBONES, Backbone
 from emastudy.networks.heads import ALIASES, HEADS
 from emastudy.networks.pyramids import ASPP
@@ -107,9 +104,9 @@ def build(
     """
     head = ALIASES.get(head, head)
     maker = _lookup("head", head, HEADS)
-    _check_options("head", head, head_options, head_defaults(head))
+    options.check(f"head {head!r}", head_options, head_defaults(head))
     trunk_options = backbone_defaults(backbone, head)
-    _check_options("backbone", backbone, backbone_options or {}, trunk_options)
+    options.check(f"backbone {backbone!r}", backbone_options or {}, trunk_options)
     trunk = BACKBONES[backbone](weights, **{**trunk_options, **(backbone_options or {})})
     network = SegmentationNetwork(trunk, maker(trunk.channels, num_classes, **head_options))
     network.set_output_stride(output_stride)
@@ -168,7 +165,7 @@ def backbone_defaults(backbone: str, head: str = "fcn") -> dict[str, Any]:
     found = _defaults(_lookup("backbone", backbone, BACKBONES))
     del found["weights"]
     asked = _BACKBONE_OPTIONS.get(head, {})
-    _check_options("backbone", backbone, asked, found)
+    options.check(f"backbone {backbone!r}", asked, found)
     return {**found, **asked}
 
 
@@ -184,16 +181,5 @@ def _defaults(maker: Any) -> dict[str, Any]:
     if isinstance(maker, partial):
         parts, found = [maker.func, *filter(callable, maker.args)], dict(maker.keywords)
     for part in parts:
-        for parameter in inspect.signature(part).parameters.values():
-            if parameter.default is not parameter.empty:
-                found.setdefault(parameter.name, parameter.default)
+        found |= {k: v for k, v in options.defaults(part).items() if k not in found}
     return found
-
-
-def _check_options(
-    kind: str, name: str, options: Mapping[str, Any], known: Mapping[str, Any]
-) -> None:
-    for option in options:
-        if option not in known:
-            there = ", ".join(sorted(known)) or "none"
-            raise ValueError(f"{kind} {name!r} has no option {option!r}; it has {there}")

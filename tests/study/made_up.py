@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 import pandas as pd
-from study.conftest import make_record
+from study.tiny import make_record
 
 from emastudy.engine import RunConfig
 from emastudy.study.claims import CLAIMS, Evidence

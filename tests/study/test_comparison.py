@@ -4,7 +4,7 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from study.conftest import make_record
+from study.tiny import make_record
 
 from emastudy import networks
 from emastudy.engine import cost

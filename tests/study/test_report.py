@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 import pytest
-from study.conftest import make_record
+from study.tiny import make_record
 
 from emastudy.study import report
 from emastudy.study.statistics import paired_differences

@@ -1,13 +1,11 @@
-"""Which images a network gets wrong: predictions of a whole set, and scores image by image.
-
-Floor: study.
-"""
+"""Which images a network gets wrong: predictions of a whole set, and scores image by image."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from emastudy.datasets import IGNORE, SegmentationDataset
 from emastudy.engine import RunConfig, Runtime, evaluate
@@ -47,13 +45,13 @@ def score_images(
     rows = []
     for index in range(len(dataset)):
         mask = dataset[index][1].as_subclass(torch.Tensor).long()
-        kept = mask != IGNORE
-        row = {}
-        for method, predicted in guesses.items():
-            pairs = mask[kept] * classes + torch.from_numpy(predicted[index]).long()[kept]
-            counts = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-            row[method] = metrics.miou(counts)
-        rows.append(row)
+        counts = {
+            method: multiclass_confusion_matrix(
+                torch.from_numpy(predicted[index]).long(), mask, classes, ignore_index=IGNORE
+            )
+            for method, predicted in guesses.items()
+        }
+        rows.append({method: metrics.miou(table) for method, table in counts.items()})
     return pd.DataFrame(rows)
 
 

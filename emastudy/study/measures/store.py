@@ -1,16 +1,12 @@
 """Measurements: what was found when a trained network was asked for more than its score.
 
-Floor: study (imports engine).
-
-A measurement belongs to a run, has a name of ``measures.MEASURES`` and options, and holds rows of
-numbers. It is kept as one JSON file beside the records, ``measurements/RUN.NAME-HASH.json``, so
-that a page can be built without the network. The network is trained, or its checkpoint loaded, only
-where the file is missing.
+A measurement belongs to a run, has a name of ``MEASURES`` and options, and holds rows of numbers.
+It is kept as one JSON file beside the records, ``measurements/RUN.NAME-HASH.json``, so that a page
+can be built without the network. The network is trained, or its checkpoint loaded, only where the
+file is missing.
 """
 
-import dataclasses
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,19 +16,14 @@ from typing import Any
 
 import pandas as pd
 
+from emastudy import options as function_options
 from emastudy.engine import RunConfig, Runtime, train
-from emastudy.study.measures.measures import MEASURES, Row
-from emastudy.study.runs import (
-    RecordError,
-    circumstances,
-    complete,
-    config_columns,
-    hold,
-    with_numbers,
-    write_json,
-)
-
-SCHEMA = 1
+from emastudy.engine.training.signals import explained
+from emastudy.errors import InputError
+from emastudy.study.measures.subject import MEASURES, Row, Subject
+from emastudy.study.runs import circumstances, complete, config_columns, lock_run
+from emastudy.study.runs.provenance import with_numbers
+from emastudy.study.runs.record import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -54,9 +45,12 @@ class Measurement:
     circumstances: dict[str, Any]
 
     def write(self, folder: Path) -> Path:
-        """Write the file atomically into ``folder/measurements``."""
-        values = {"schema": SCHEMA, **dataclasses.asdict(self), "config": self.config.to_dict()}
-        return write_json(_path(folder, self.config, self.name, self.options), values)
+        """Write the file into ``folder/measurements``: it is whole or it is not there.
+
+        Raises:
+            RecordError: The disk is full or read-only.
+        """
+        return write_json(_path(folder, self.config, self.name, self.options), vars(self))
 
     @classmethod
     def read(cls, path: Path) -> "Measurement":
@@ -65,20 +59,15 @@ class Measurement:
         Raises:
             RecordError: Truncated, of another schema, or of another run than its name.
         """
-        fix = "delete it and run the notebook again to make it anew"
-        try:
-            values = json.loads(path.read_text())
-            if values.pop("schema") != SCHEMA:
-                raise ValueError(f"its schema is not {SCHEMA}")
-            values["config"] = RunConfig.from_dict(values["config"])
-            values["circumstances"] = with_numbers(values["circumstances"])
-            found = cls(**values)
+
+        def make(values: dict[str, Any]) -> Measurement:
+            found = cls(**values | {"circumstances": with_numbers(values["circumstances"])})
             name = _path(Path(), found.config, found.name, found.options).name
             if name != path.name:
                 raise ValueError(f"by its content it should be named {name}")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"measurement {path} cannot be used ({error}); {fix}") from error
-        return found
+            return found
+
+        return read_json(path, "measurement", make)
 
 
 def measure(
@@ -104,19 +93,17 @@ def measure(
         See :func:`load_measurements`.
 
     Raises:
-        ValueError: Unknown measure, option or executor.
+        InputError: Unknown measure, option or executor.
         SweepError: As in ``sweep.run``.
     """
-    options = _sparse(name, options)
-    configs = list(configs)
+    options, folder, configs = _sparse(name, options), Path(records), list(configs)
 
     def done(config: RunConfig) -> bool:
-        return _path(Path(records), config, name, options).exists()
+        return _path(folder, config, name, options).exists()
 
     job = partial(measure_one, name=name, options=options)
-    complete(configs, done, job, Path(records), runtime, executor)
-    paths = [_path(Path(records), c, name, options) for c in configs if done(c)]
-    return to_frame(Measurement.read(path) for path in paths)
+    complete(configs, done, job, folder, runtime, executor)
+    return _to_frame(_path(folder, config, name, options) for config in configs if done(config))
 
 
 def measure_one(
@@ -128,55 +115,42 @@ def measure_one(
     options: Mapping[str, Any],
 ) -> Path:
     """Measure one run, training it if there is no checkpoint, and write what was found."""
-    with hold(config, Path(records), runtime):
-        training = train(config, runtime)
-    network = training.network.eval()
+    with lock_run(config, Path(records), runtime):
+        network = train(config, runtime).network.eval()
     network.set_output_stride(config.eval_output_stride)
-    rows = MEASURES[name](network, config, runtime, **options)
-    found = Measurement(config, name, dict(options), rows, circumstances(runtime.precision(config)))
-    return found.write(Path(records))
+    with explained(config, runtime):
+        rows = MEASURES[name](Subject(network, config, runtime), **options)
+    place = circumstances(runtime.precision(config))
+    return Measurement(config, name, dict(options), rows, place).write(Path(records))
 
 
 def load_measurements(folder: str | Path, name: str) -> pd.DataFrame:
     """All measurements of one name in a folder of records as a tidy table.
 
     Returns:
-        One row per row of a measurement: "id", the config's columns as in
-        ``records.load_records``, and the measure's own ("at.…" for what was set, plain names for
-        what was found). Empty where nothing was measured.
+        One row per row of a measurement: "id", the config's columns as in ``load_records``, and the
+        measure's own ("at.…" for what was set, plain names for what was found). Empty where nothing
+        was measured.
     """
-    paths = sorted((Path(folder) / "measurements").glob(f"*.{name}-*.json"))
-    return to_frame(Measurement.read(path) for path in paths)
+    return _to_frame(sorted((Path(folder) / "measurements").glob(f"*.{name}-*.json")))
 
 
-def to_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
-    """Measurements as a tidy table, see :func:`load_measurements`."""
+def _to_frame(paths: Iterable[Path]) -> pd.DataFrame:
     return pd.DataFrame(
-        [
-            {"id": found.config.id, **config_columns(found.config), **row}
-            for found in measurements
-            for row in found.rows
-        ]
+        {"id": found.config.id, **config_columns(found.config), **row}
+        for found in map(Measurement.read, paths)
+        for row in found.rows
     )
 
 
 def _sparse(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that differ from the measure's defaults, as JSON has them."""
+    """The options that differ from the measure's defaults, sorted, as JSON has them."""
     if name not in MEASURES:
-        raise ValueError(f"measure is {name!r}; there are {', '.join(MEASURES)}")
-    known = {
-        p.name: p.default
-        for p in inspect.signature(MEASURES[name]).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    }
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(
-            f"measure {name!r} has no option {', '.join(map(repr, unknown))}; it has "
-            + ", ".join(known)
-        )
-    given, usual = json.loads(json.dumps([dict(options), known]))
-    return {k: v for k, v in sorted(given.items()) if v != usual[k]}
+        raise InputError(f"measure is {name!r}; there are {', '.join(sorted(MEASURES))}")
+    known = function_options.defaults(MEASURES[name])
+    function_options.check(f"measure {name!r}", options, known)
+    given, usual = json.loads(json.dumps([dict(sorted(options.items())), known]))
+    return function_options.sparse(given, usual)
 
 
 def _path(folder: Path, config: RunConfig, name: str, options: Mapping[str, Any]) -> Path:

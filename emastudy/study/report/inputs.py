@@ -16,7 +16,7 @@ from emastudy.engine import Runtime, load_network, train
 from emastudy.engine.diagnostics import unit_input, unit_of
 from emastudy.networks import SegmentationNetwork
 from emastudy.study.recipes import scenes
-from emastudy.study.runs import hold
+from emastudy.study.runs import lock_run
 
 
 def photograph(name: str = "astronaut", *, height: int = 128) -> Float[Tensor, "3 h w"]:
@@ -55,7 +55,7 @@ def scene_network(scale: float, runtime: Runtime, **options: Any) -> Segmentatio
         options: Of ``protocols.scenes``: seed, and options of the head.
     """
     config = scenes("ema", scale=scale, **options)
-    with hold(config, None, runtime):
+    with lock_run(config, None, runtime):
         train(config, runtime)
     # Loaded rather than taken from the training, which may compute in bfloat16.
     return load_network(runtime.run_dir(config))[0]

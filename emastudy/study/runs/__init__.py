@@ -1,40 +1,18 @@
 """Making runs and keeping their results: records, folders, locks, executors, sweeps, audits."""
 
-from emastudy.study.runs.audit import (
-    TOLERANCE,
-    audit,
-    compare,
-    draw,
-)
-from emastudy.study.runs.executors import (
-    SweepError,
-    parse_executor,
-)
-from emastudy.study.runs.record import (
-    Record,
-    RecordError,
-    circumstances,
-    config_columns,
-    load_records,
+from emastudy.errors import RecordError, SweepError
+from emastudy.study.runs.audit import TOLERANCE, audit
+from emastudy.study.runs.folders import (
+    experiments_folder,
+    recorded_folder,
     records_folder,
     runs_folder,
-    to_frame,
-    with_numbers,
-    write_json,
 )
-from emastudy.study.runs.status import (
-    STATES,
-    State,
-    Status,
-    hold,
-    is_held,
-    survey,
-)
-from emastudy.study.runs.sweep import (
-    complete,
-    run,
-    run_one,
-)
+from emastudy.study.runs.locks import Status, is_locked, lock_run
+from emastudy.study.runs.provenance import circumstances
+from emastudy.study.runs.record import Record, config_columns, load_records, to_frame
+from emastudy.study.runs.survey import STATES, State, survey
+from emastudy.study.runs.sweep import complete, parse_executor, run, run_one
 
 __all__ = [
     "STATES",
@@ -46,20 +24,18 @@ __all__ = [
     "SweepError",
     "audit",
     "circumstances",
-    "compare",
     "complete",
     "config_columns",
-    "draw",
-    "hold",
-    "is_held",
+    "experiments_folder",
+    "is_locked",
     "load_records",
+    "lock_run",
     "parse_executor",
+    "recorded_folder",
     "records_folder",
     "run",
     "run_one",
     "runs_folder",
     "survey",
     "to_frame",
-    "with_numbers",
-    "write_json",
 ]

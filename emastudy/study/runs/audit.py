@@ -4,21 +4,23 @@ What an audit yields is a record like any other, kept in ``records/PROFILE/audit
 comparison is computed, whenever it is looked at.
 """
 
+import logging
 import shutil
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime
+from emastudy.errors import InputError
 from emastudy.study.runs.record import Record, load_records
-from emastudy.study.runs.sweep import run
+from emastudy.study.runs.sweep import complete, run_one
+
+logger = logging.getLogger(__name__)
 
 #: What a run made again may differ by and still hold: points of mIoU, and the mean distance of the
 #: two loss curves in nats. Another processor rounds otherwise, and training lets that grow; another
-#: seed changes some 0.7 points on scenes, more than twice as much.
+#: seed changes more, in every profile.
 TOLERANCE = {"miou": 0.3, "loss": 0.02}
 
 
@@ -28,15 +30,15 @@ def audit(
     *,
     sample: int = 0,
     seed: int = 0,
-    ids: Iterable[str] = (),
+    ids: Sequence[str] = (),
     executor: str = "local",
 ) -> pd.DataFrame:
     """Train recorded runs anew and compare them with their records.
 
     Args:
         folder: The profile's records.
-        runtime: Where the runs happen. A run's folder in ``runs_dir`` is removed once its audit is
-            recorded, so that the next audit trains anew.
+        runtime: Where the runs happen. A run's folder in ``runs_dir`` is removed at the end of its
+            audit, so that the next one trains anew; interrupted, the same call goes on.
         sample: How many runs, drawn at random from those that no audit covers yet, evenly over
             heads, gradient regimes and commits.
         seed: Of the draw.
@@ -44,38 +46,47 @@ def audit(
         executor: As in ``sweep.run``.
 
     Returns:
-        See :func:`compare`, for all audits there are.
+        See :func:`compare`, for all audits there are; and a row for each run that diverged now,
+        which holds no more than one beyond the tolerance and is drawn again another time.
 
     Raises:
-        ValueError: No record has one of the ids, or there is none at all.
+        InputError: No current record has one of the ids, or there is none at all.
+        SweepError: As in ``sweep.run``.
     """
     records = load_records(folder)
-    if records.empty:
-        raise ValueError(f"{folder} holds no records to audit")
-    unknown = [id for id in ids if id not in records.index]
-    if unknown:
-        raise ValueError(f"{folder} holds no record of {', '.join(unknown)}")
+    current = records[[record.numbers == NUMBERS_VERSION for record in records.get("record", ())]]
+    unknown = [name for name in ids if name not in current.index]
+    if current.empty or unknown:
+        which = f"of {', '.join(unknown)}" if unknown else "to audit"
+        raise InputError(f"{folder} holds no record {which} with the numbers of this version")
+    known = compare(folder)["id"]
+    chosen = current.loc[[*ids, *draw(current, known=known, count=sample, seed=seed)]]
     audits = folder / "audit"
-    for id in ids:
-        (audits / f"{id}.json").unlink(missing_ok=True)
-    chosen = [*ids, *draw(records, known=compare(folder)["id"], count=sample, seed=seed)]
-    configs: list[RunConfig] = [records.loc[id, "record"].config for id in chosen]  # type: ignore[union-attr]
-    if configs:
-        run(configs, audits, replace(runtime, keep_checkpoints=1), executor=executor)
+    for name in chosen.index:  # by request, or of an earlier version of the numbers
+        (audits / f"{name}.json").unlink(missing_ok=True)
+    if len(chosen):
+        logger.info(
+            "%d runs are trained anew; for their records that took %.1f minutes, one after another",
+            len(chosen),
+            chosen["seconds"].sum() / 60,
+        )
+    configs = [record.config for record in chosen["record"]]
+    diverged = complete(
+        configs,
+        lambda config: (audits / f"{config.id}.json").exists(),
+        _train_anew,
+        audits,
+        runtime,
+        executor,
+    )
     for config in configs:
-        shutil.rmtree(runtime.run_dir(config), ignore_errors=True)
-    return compare(folder)
+        if config.id in diverged:
+            shutil.rmtree(runtime.run_dir(config), ignore_errors=True)
+    return compare(folder, diverged)
 
 
 def draw(records: pd.DataFrame, *, known: Iterable[str], count: int, seed: int) -> list[str]:
-    """Ids of runs drawn at random, in turn from every kind of run: head, gradient regime, commit.
-
-    Args:
-        records: See ``records.load_records``.
-        known: Ids that are not drawn.
-        count: How many; fewer if there are no more.
-        seed: Of the draw.
-    """
+    """Ids of runs drawn at random, in turn from every kind: head, gradient regime, commit."""
     left = records[~records.index.isin(list(known))].sample(frac=1, random_state=seed)
     kinds = [
         (record.config.head, record.config.head_options.get("gradient"), record.commit)
@@ -85,53 +96,63 @@ def draw(records: pd.DataFrame, *, known: Iterable[str], count: int, seed: int) 
     return list(turn.sort_values(kind="stable").index[:count])
 
 
-def compare(folder: Path) -> pd.DataFrame:
+def compare(folder: Path, diverged: Iterable[str] = ()) -> pd.DataFrame:
     """Every audited run beside its record.
 
     Args:
         folder: The profile's records.
+        diverged: Ids of runs that were audited and have no result.
 
     Returns:
         One row an audit: "id", "head", "options", "seed", "commit" (of the record), "processor" and
         "torch" (of the record, and of the audit after an arrow where they differ), "recorded" and
         "again" (mIoU, percent), "difference" (points), "loss" (mean distance of the loss curves,
-        nats) and "holds" (both within :data:`TOLERANCE`).
+        nats) and "holds" (both within :data:`TOLERANCE`). NaN where the audit diverged.
     """
     columns = ["id", "head", "options", "seed", "commit", "processor", "torch"]
     columns += ["recorded", "again", "difference", "loss", "holds"]
-    rows = []
-    for path in sorted((folder / "audit").glob("*.json")):
-        again, record = Record.read(path), Record.read(folder / path.name)
-        if again.numbers != NUMBERS_VERSION:
-            continue
-        difference = again.metrics["miou"] - record.metrics["miou"]
-        loss = _distance(record.curves["loss"], again.curves["loss"])
-        holds = abs(difference) <= TOLERANCE["miou"] and loss <= TOLERANCE["loss"]
-        rows.append(
-            {
-                "id": record.config.id,
-                "head": record.config.head,
-                "options": " ".join(f"{k}={v}" for k, v in record.config.head_options.items()),
-                "seed": record.config.seed,
-                "commit": record.commit,
-                "processor": _both(record.machine["processor"], again.machine["processor"]),
-                "torch": _both(record.versions["torch"], again.versions["torch"]),
-                "recorded": record.metrics["miou"],
-                "again": again.metrics["miou"],
-                "difference": difference,
-                "loss": loss,
-                "holds": holds,
-            }
-        )
+    audits = {path.stem: Record.read(path) for path in sorted((folder / "audit").glob("*.json"))}
+    current = {name: again for name, again in audits.items() if again.numbers == NUMBERS_VERSION}
+    rows = [
+        _row(Record.read(folder / f"{name}.json"), again)
+        for name, again in (current | dict.fromkeys(diverged)).items()
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _distance(one: list[tuple[int, float]], other: list[tuple[int, float]]) -> float:
-    """Mean distance of two curves; infinite where they have not the same iterations."""
-    if [iteration for iteration, _ in one] != [iteration for iteration, _ in other]:
-        return float("inf")
-    return float(np.mean([abs(a - b) for (_, a), (_, b) in zip(one, other, strict=True)]))
+def _row(record: Record, again: Record | None) -> dict[str, object]:
+    config = record.config
+    row = {
+        "id": config.id,
+        "head": config.head,
+        "options": " ".join(f"{k}={v}" for k, v in config.head_options.items()),
+        "seed": config.seed,
+        "commit": record.commit,
+        "processor": record.machine["processor"],
+        "torch": record.versions["torch"],
+        "recorded": record.metrics["miou"],
+        "holds": False,
+    }
+    if again is None:
+        return row
+    difference = again.metrics["miou"] - record.metrics["miou"]
+    loss = pd.Series(dict(record.curves["loss"])) - pd.Series(dict(again.curves["loss"]))
+    distance = float(loss.abs().mean(skipna=False))  # NaN where their iterations differ
+    return {
+        **row,
+        "processor": _change(record.machine["processor"], again.machine["processor"]),
+        "torch": _change(record.versions["torch"], again.versions["torch"]),
+        "again": again.metrics["miou"],
+        "difference": difference,
+        "loss": distance,
+        "holds": abs(difference) <= TOLERANCE["miou"] and distance <= TOLERANCE["loss"],
+    }
 
 
-def _both(before: str, after: str) -> str:
+def _train_anew(config: RunConfig, folder: Path, runtime: Runtime) -> None:
+    run_one(config, folder, runtime)
+    shutil.rmtree(runtime.run_dir(config))
+
+
+def _change(before: str, after: str) -> str:
     return before if before == after else f"{before} → {after}"

@@ -1,34 +1,22 @@
-"""Records: what is kept of a finished run. One JSON file a run, named by the run's id.
+"""Records: what is kept of a finished run. One JSON file a run, named by the run's id."""
 
-Floor: study.
-"""
-
-import dataclasses
 import json
-import os
-import platform
 import re
-import subprocess
-import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
-import torch
 
-import emastudy
 from emastudy import networks
-from emastudy.engine import NUMBERS_VERSION, RunConfig
+from emastudy.engine import RunConfig
+from emastudy.errors import RecordError
+from emastudy.files import write_text
+from emastudy.study.runs.provenance import with_numbers
 
-SCHEMA = 1
-_PACKAGES = ("accelerate", "numpy", "torch", "torchmetrics", "torchvision")
-
-
-class RecordError(ValueError):
-    """A record cannot be trusted, or not be written; the message names the file and the fix."""
+_SCHEMA = 1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,14 +53,12 @@ class Record:
     created: str
 
     def write(self, folder: Path) -> Path:
-        """Write ``folder/ID.json`` atomically: it is whole or it is not there.
+        """Write ``folder/ID.json``: it is whole or it is not there.
 
         Raises:
             RecordError: The disk is full or read-only; a record from before stays as it was.
         """
-        values = {"schema": SCHEMA, "id": self.config.id, **dataclasses.asdict(self)}
-        values["config"] = self.config.to_dict()
-        return write_json(folder / f"{self.config.id}.json", values)
+        return write_json(folder / f"{self.config.id}.json", {"id": self.config.id, **vars(self)})
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -81,46 +67,19 @@ class Record:
         Raises:
             RecordError: Truncated, of another schema, or of another run than its name.
         """
-        fix = "delete it and run the notebook again to make it anew"
-        try:
-            values = json.loads(path.read_text())
-        except ValueError as error:
-            raise RecordError(f"record {path} is no JSON ({error}): truncated? {fix}") from error
-        if not isinstance(values, dict) or values.pop("schema", None) != SCHEMA:
-            raise RecordError(f"record {path} does not use schema {SCHEMA}; {fix}")
-        identity = values.pop("id", None)
-        try:
-            values = with_numbers(values)
-            values["config"] = RunConfig.from_dict(values["config"])
+
+        def make(values: dict[str, Any]) -> Record:
+            names = values.pop("id", None), values["config"].id, path.stem
+            if len(set(names)) > 1:
+                raise ValueError(
+                    "it says it is run {}, its config makes it {}, and it is named {}; all three "
+                    "names must agree".format(*names)
+                )
             curves = values["curves"].items()
             values["curves"] = {k: [(int(i), float(v)) for i, v in c] for k, c in curves}
-            record = cls(**values)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"record {path} has wrong fields ({error}); {fix}") from error
-        if not identity == record.config.id == path.stem:
-            raise RecordError(
-                f"record {path} says it is run {identity} and its config makes it "
-                f"{record.config.id}; all three names must agree: {fix}"
-            )
-        return record
+            return cls(**with_numbers(values))
 
-
-def records_folder(profile: str) -> Path:
-    """``experiments/records/PROFILE`` of the checkout that the working directory lies in.
-
-    Outside a checkout it is ``records/PROFILE`` in the working directory.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "experiments" / "records").is_dir():
-            return folder / "experiments" / "records" / profile
-    return here / "records" / profile
-
-
-def runs_folder() -> Path:
-    """Folder ``runs`` beside ``experiments``: checkpoints and logs."""
-    root = records_folder("")
-    return (root.parents[1] if root.parent.name == "experiments" else root.parent) / "runs"
+        return read_json(path, "record", make)
 
 
 def load_records(folder: str | Path) -> pd.DataFrame:
@@ -133,7 +92,7 @@ def load_records(folder: str | Path) -> pd.DataFrame:
     return to_frame(Record.read(path) for path in sorted(Path(folder).glob("*.json")))
 
 
-def to_frame(records: Any) -> pd.DataFrame:
+def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """Records as a tidy table, see :func:`load_records`."""
     rows = [
         {
@@ -157,27 +116,23 @@ def config_columns(config: RunConfig) -> dict[str, Any]:
     return {**values, **options}
 
 
-def write_json(path: Path, values: dict[str, Any]) -> Path:
-    """Write a JSON file atomically: it is whole or it is not there.
+def write_json(path: Path, values: Mapping[str, Any]) -> Path:
+    """Write a result: it is whole or it is not there.
+
+    Args:
+        path: Where to.
+        values: What JSON can hold, and under "config" a ``RunConfig``.
 
     Raises:
         RecordError: The disk is full or read-only; a file from before stays as it was.
         ValueError: A number that JSON does not have (NaN, infinity).
     """
-    text = _compact_lists(json.dumps(values, indent=1, allow_nan=False))
+    values = {"schema": _SCHEMA, **values, "config": values["config"].to_dict()}
+    text = json.dumps(values, indent=1, allow_nan=False)
+    # Lists of plain numbers on one line: a point of a curve a line, not a number a line.
+    text = re.sub(r"\[\s+([-\d.eE+,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(partial).chmod(0o644)
-            Path(partial).replace(path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        write_text(path, text + "\n")
     except OSError as error:
         raise RecordError(
             f"{path} cannot be written ({error}). Free space there or make the folder writable, "
@@ -186,84 +141,26 @@ def write_json(path: Path, values: dict[str, Any]) -> Path:
     return path
 
 
-def check_writable(folder: Path, choice: str = "another folder of records") -> None:
-    """Make a folder and try to write in it, before hours of work for it.
+def read_json(path: Path, kind: str, make: Callable[[dict[str, Any]], T]) -> T:
+    """Read a result, and check that it is what its name says.
 
     Args:
-        folder: The folder.
-        choice: What may be given instead, for the message.
+        path: Where it is.
+        kind: What it is called in messages.
+        make: Makes it of the file's values. Errors of wrong fields it need not catch.
 
     Raises:
-        RecordError: It cannot be written.
+        RecordError: Truncated, of another schema, with wrong fields, or of another run than its
+            name.
     """
+    fix = "delete it and run the notebook again to make it anew"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"0")
-            file.flush()
-    except OSError as error:
-        raise RecordError(
-            f"folder {folder} cannot be written ({error}). Free space there, make it writable, or "
-            f"choose {choice}; then run again"
-        ) from error
-
-
-def circumstances(precision: str) -> dict[str, Any]:
-    """The fields of a record that say where and with what it was made.
-
-    Args:
-        precision: What the run computed in, see ``Runtime.precision``.
-    """
-    package = Path(emastudy.__file__).parent
-    return {
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "precision": precision,
-            "processes": int(os.environ.get("WORLD_SIZE", "1")),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
-        "commit": _commit(package),
-        "numbers": NUMBERS_VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def with_numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """A record's or measurement's circumstances with the version of the numbers.
-
-    Files from before the field existed hold a digest of the source instead and are of version 1:
-    no golden loss had changed until then, and the audit trained samples of every age anew.
-    """
-    return {"numbers": 1, **{k: v for k, v in values.items() if k != "source"}}
-
-
-def _commit(folder: Path) -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(f"{kind} {path} is no JSON ({error}): truncated? {fix}") from error
+    if not isinstance(values, dict) or values.pop("schema", None) != _SCHEMA:
+        raise RecordError(f"{kind} {path} does not use schema {_SCHEMA}; {fix}")
     try:
-        # Only tracked files of the package count: a record being written does not.
-        return git("rev-parse", "HEAD")[:12] + ("+" if git("status", "-s", "-uno", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _compact_lists(text: str) -> str:
-    """Put JSON lists of plain numbers on one line, so that a record's diff can be read."""
-    return re.sub(r"\[\s+([-\d.eE+,\s]+?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text)
+        return make({**values, "config": RunConfig.from_dict(values["config"])})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{kind} {path} has wrong fields ({error}); {fix}") from error

@@ -1,33 +1,31 @@
 """Sweeps: many runs, each trained at most once.
 
-Floor: study. Runs whose record exists are loaded; the rest are trained in isolated processes, on
-this machine or on Slurm, see ``pools``.
+Runs whose record exists are loaded; the rest are trained in isolated processes, on this machine or
+on Slurm, see ``executors``.
 """
 
 import logging
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import pandas as pd
-import submitit
-from tqdm.auto import tqdm
 
-from emastudy.engine import NonFiniteLossError, RunConfig, Runtime, evaluate, evaluation_data, train
-from emastudy.study.runs.executors import (
-    POLL_SECONDS,
-    Job,
-    Local,
-    Slurm,
-    SweepError,
-    parse_executor,
-)
-from emastudy.study.runs.record import Record, RecordError, check_writable, circumstances, to_frame
-from emastudy.study.runs.status import hold, holder, is_held, of_main
+from emastudy import options
+from emastudy.engine import RunConfig, Runtime, evaluate, evaluation_data, train
+from emastudy.engine.training.signals import explained
+from emastudy.errors import InputError, RecordError, SweepError
+from emastudy.files import check_writable
+from emastudy.study.runs.locks import lock_run, on_main_process
+from emastudy.study.runs.provenance import circumstances
+from emastudy.study.runs.record import Record, to_frame
 
 logger = logging.getLogger(__name__)
 
-_LOG_LINES = 15
+_OTHER_RECORDS = "choose another folder of records"
+Kind = Literal["local", "slurm", "none"]
 
 
 def run_one(config: RunConfig, records: str | Path, runtime: Runtime = Runtime()) -> Record:  # noqa: B008
@@ -45,16 +43,18 @@ def run_one(config: RunConfig, records: str | Path, runtime: Runtime = Runtime()
         The record; it is loaded, and nothing trained, where it exists.
 
     Raises:
-        RecordError: The folder of records, or the run's own, cannot be written.
+        WriteError: The folder of records, or the run's own, cannot be written.
+        RecordError: The disk was full when the record was written; the trained network is kept.
     """
     folder = Path(records)
-    known = of_main(lambda: _recorded(config, folder), runtime)
+    known = on_main_process(lambda: _recorded(config, folder), runtime)
     if known:
         return known
-    of_main(lambda: check_writable(folder), runtime)
-    with hold(config, folder, runtime):
-        # Whom we waited for may have made it.
-        return of_main(lambda: _recorded(config, folder), runtime) or _make(config, folder, runtime)
+    on_main_process(lambda: check_writable(folder, _OTHER_RECORDS), runtime)
+    with lock_run(config, folder, runtime):
+        # The process that was waited for may have written the record already.
+        known = on_main_process(lambda: _recorded(config, folder), runtime)
+        return known or _make(config, folder, runtime)
 
 
 def run(
@@ -78,17 +78,20 @@ def run(
         executor: "local", "slurm", or "none": train nothing, return what is recorded. Local runs
             have a GPU each where there are any, else a share of the cores: ``runtime.threads``, or
             one, by which for small networks many runs side by side are faster than many threads
-            for one. What Slurm shall give to a run follows its name, as submitit calls it:
+            for one. ``"local cores=4 gpus=[0,1]"`` leaves the rest of the machine to others. What
+            Slurm shall give to a run follows its name, as submitit calls it:
             ``"slurm partition=gpu gpus_per_node=1 cpus_per_task=8 mem_gb=32 timeout_min=600"``.
-            One whose time is up, or who is preempted, is requeued and goes on from its checkpoint.
+            A run whose time is up, or that is preempted, is requeued and goes on from its
+            checkpoint.
 
     Returns:
-        One row a run, in the order of ``configs``, see ``records.load_records``.
+        One row a run, in the order of ``configs``, see :func:`load_records`.
 
     Raises:
-        ValueError: Unknown executor or parameter of it.
+        InputError: Unknown executor or parameter of it.
         SweepError: Runs failed for another reason than a loss that is not finite: all others have
             finished and are recorded, run again to retry. Or not one of the runs is recorded.
+        WriteError: The folder of records, or that of runs, cannot be written.
     """
     folder = Path(records)
     configs = list({config.id: config for config in configs}.values())
@@ -106,11 +109,11 @@ def run(
 def complete(
     configs: Sequence[RunConfig],
     done: Callable[[RunConfig], bool],
-    job: Job,
+    job: Callable[[RunConfig, Path, Runtime], object],
     folder: Path,
     runtime: Runtime,
     executor: str,
-) -> None:
+) -> list[str]:
     """Do one job for every config for which it is not done yet, see :func:`run`.
 
     Args:
@@ -119,31 +122,60 @@ def complete(
         job: Called in a process of its own as ``job(config, folder, runtime)``.
         folder: Folder of the records.
         runtime: Where the jobs run.
-        executor: "local", "slurm" and its parameters, or "none": do nothing.
+        executor: "local" or "slurm", with their parameters, or "none": do nothing.
+
+    Returns:
+        Ids of the runs that diverged, and so have no result.
 
     Raises:
-        ValueError, SweepError: As :func:`run`.
+        InputError, SweepError, WriteError: As :func:`run`.
     """
     kind, parameters = parse_executor(executor)
     waiting = [config for config in configs if not done(config)]
-    if waiting and kind != "none":
-        check_writable(folder)
-        pool = Slurm(runtime, parameters) if kind == "slurm" else Local(runtime, parameters)
-        _run_all(waiting, done, job, folder, pool)
-    elif waiting and len(waiting) == len(configs):
+    if not waiting:
+        return []
+    if kind != "none":
+        check_writable(folder, _OTHER_RECORDS)
+        try:
+            from emastudy.study.runs.executors import Local
+            from emastudy.study.runs.queue import Queue
+            from emastudy.study.runs.slurm import Slurm
+        except ModuleNotFoundError as error:
+            raise SweepError(
+                f"executor={kind} runs jobs through submitit, which is not installed ({error}); "
+                "pip install 'emastudy[slurm]', or train run by run (run_one, emastudy train)"
+            ) from error
+        place = Slurm(runtime, parameters) if kind == "slurm" else Local(runtime, parameters)
+        return Queue(waiting, done, job, folder, place).work()
+    if len(waiting) == len(configs):
         raise SweepError(
             f"none of the {len(configs)} runs is recorded in {folder}; run the notebook with "
             "executor=local (make study), or choose a profile with records (PROFILE=scenes)"
         )
-    elif waiting:
-        logger.warning("%d of %d runs are not recorded in %s", len(waiting), len(configs), folder)
+    logger.warning("%d of %d runs are not recorded in %s", len(waiting), len(configs), folder)
+    return []
+
+
+def parse_executor(executor: str) -> tuple[Kind, dict[str, Any]]:
+    """Name and parameters of an executor: "slurm partition=gpu" is "slurm", {"partition": "gpu"}.
+
+    Raises:
+        InputError: Unknown name, or not of the form NAME=VALUE.
+    """
+    kind, *pairs = shlex.split(executor) or [""]
+    if kind not in get_args(Kind):
+        raise InputError(f"executor is {kind!r}; expected one of {', '.join(get_args(Kind))}")
+    if pairs and kind == "none":
+        raise InputError(f"executor is {executor!r}; none takes no parameters")
+    return kind, options.parse(pairs)  # type: ignore[return-value]
 
 
 def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:
     training = train(config, runtime)
     data = evaluation_data(training.network, config, runtime)
     began = time.monotonic()
-    scores = evaluate(training.network, data, **runtime.scoring(config))
+    with explained(config, runtime):
+        scores = evaluate(training.network, data, **runtime.scoring(config))
     record = Record(
         config=config,
         metrics=scores.means,
@@ -154,92 +186,8 @@ def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:
         parameters=sum(p.numel() for p in training.network.parameters()),
         **circumstances(runtime.precision(config)),
     )
-    of_main(lambda: record.write(folder), runtime)
+    on_main_process(lambda: record.write(folder), runtime)
     return record
-
-
-def _run_all(
-    waiting: list[RunConfig],
-    done: Callable[[RunConfig], bool],
-    job: Job,
-    folder: Path,
-    pool: Local | Slurm,
-) -> None:
-    queue = list(waiting)
-    active: dict[str, tuple[RunConfig, submitit.Job[None]]] = {}
-    failures: dict[str, str] = {}
-    deferred: set[str] = set()
-    # miniters=0 lets update(0) redraw, so that the counts are live while no run ends; smoothing=0
-    # reckons what is left from the mean since the start, where the default would take the second
-    # since the last redrawing for the time of a run.
-    bar = tqdm(
-        total=len(waiting), desc="runs", unit="run", miniters=0, mininterval=1.0, smoothing=0
-    )
-    try:
-        while queue or active:
-            ready: list[RunConfig] = []
-            for config in queue[:]:
-                if len(ready) == pool.free:
-                    break
-                run_dir = pool.runtime.run_dir(config)
-                if is_held(run_dir):
-                    if config.id not in deferred:
-                        logger.info("%s is being run by %s", config.id, holder(run_dir))
-                    deferred.add(config.id)
-                elif config.id in deferred and done(config):
-                    queue.remove(config)
-                    bar.update()
-                else:
-                    ready.append(config)
-            if ready:
-                for config, one in zip(ready, pool.submit(job, ready, folder), strict=False):
-                    queue.remove(config)
-                    active[one.job_id] = (config, one)
-            jobs = [one for _, one in active.values()]
-            for name, state in pool.ended(jobs).items():
-                config, one = active.pop(name)
-                if not done(config):
-                    failures[config.id] = _report(one, state)
-                    logger.error("run %s failed: %s", config.id, failures[config.id])
-                bar.update()
-            running = pool.running([one for _, one in active.values()])
-            counts = {"running": running, "failed": len(failures)}
-            if len(active) > running:
-                counts["queued"] = len(active) - running
-            bar.set_postfix(counts, refresh=False)
-            bar.update(0)
-            time.sleep(POLL_SECONDS)
-    finally:
-        if active:  # interrupted: checkpoints and finished records stay
-            pool.stop([one for _, one in active.values()])
-        bar.close()
-    diverged = [name for name, text in failures.items() if NonFiniteLossError.__name__ in text]
-    if diverged:
-        logger.warning(
-            "%d of %d runs diverged, which is their result: they have no record, and tables are "
-            "without them: %s",
-            len(diverged),
-            len(waiting),
-            ", ".join(diverged),
-        )
-    if len(failures) > len(diverged):
-        raise SweepError(
-            f"{len(failures)} of {len(waiting)} runs failed; the others are recorded, run again "
-            "to retry.\n\n" + "\n\n".join(f"{name}: {text}" for name, text in failures.items())
-        )
-
-
-def _report(job: submitit.Job[None], state: str) -> str:
-    """How a job ended, with the tail of its log."""
-    path = job.paths.stderr
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return f"{state}; it left no log at {path}"
-    # Of a progress bar, which is one long line of carriage returns, what was drawn last.
-    lines = [line.rpartition("\r")[2] for line in text.rstrip().split("\n")]
-    tail = "\n".join(f"    {line}" for line in lines[-_LOG_LINES:])
-    return f"{state}; the end of its log {path}:\n{tail}"
 
 
 def _recorded(config: RunConfig, folder: Path) -> Record | None:

@@ -1,13 +1,19 @@
 """Records are held against the same runs, trained anew."""
 
 import dataclasses
+import itertools
 import json
+import logging
+import statistics
 
 import pandas as pd
 import pytest
+from study.tiny import make_record
 
+from emastudy.engine import NUMBERS_VERSION
 from emastudy.study import load_records, run_one
-from emastudy.study.runs import TOLERANCE, audit, compare, draw
+from emastudy.study.runs import TOLERANCE, audit
+from emastudy.study.runs.audit import compare, draw
 
 
 @pytest.fixture
@@ -62,3 +68,46 @@ def test_what_no_record_has_is_named(recorded, runtime):
     with pytest.raises(ValueError, match="no record of scenes-x"):
         audit(recorded, runtime, ids=["scenes-x"])
     assert compare(recorded).empty
+
+
+def test_a_run_that_diverges_now_does_not_hold_and_stops_no_other(
+    recorded, tiny, runtime, tmp_path, caplog
+):
+    wild = dataclasses.replace(tiny, learning_rate=1e30, iterations=5)
+    make_record(wild).write(recorded)
+    place = dataclasses.replace(runtime, runs_dir=str(tmp_path / "audit"))
+    with caplog.at_level(logging.INFO):
+        found = audit(recorded, place, sample=5).set_index("id")
+    assert "2 runs are trained anew; for their records that took 0.2 minutes" in caplog.text
+    assert found["holds"].to_dict() == {tiny.id: True, wild.id: False}
+    assert pd.isna(found.loc[wild.id, "again"])
+    assert not place.run_dir(wild).exists()
+    assert compare(recorded)["id"].tolist() == [tiny.id]
+
+
+def test_an_audit_of_an_earlier_version_of_the_numbers_is_made_again(
+    recorded, tiny, runtime, tmp_path
+):
+    stale = dataclasses.replace(make_record(tiny, miou=0.0), numbers=NUMBERS_VERSION - 1)
+    stale.write(recorded / "audit")
+    assert compare(recorded).empty
+    place = dataclasses.replace(runtime, runs_dir=str(tmp_path / "audit"))
+    assert audit(recorded, place, sample=1)["difference"].tolist() == [0]
+
+
+def test_a_record_of_an_earlier_version_of_the_numbers_is_not_audited(tiny, runtime, tmp_path):
+    dataclasses.replace(make_record(tiny), numbers=NUMBERS_VERSION - 1).write(tmp_path)
+    with pytest.raises(ValueError, match=f"no record of {tiny.id} with the numbers of this ver"):
+        audit(tmp_path, runtime, ids=[tiny.id])
+
+
+def test_the_tolerance_is_below_what_another_seed_changes(root):
+    for profile in ("scenes", "animals", "animals_frozen", "camvid"):
+        records = load_records(root / "experiments" / "records" / profile)
+        kinds = [dataclasses.replace(r.config, seed=0).id for r in records["record"]]
+        differences = [
+            abs(one - other)
+            for _, scores in records["miou"].groupby(kinds)
+            for one, other in itertools.combinations(scores, 2)
+        ]
+        assert statistics.median(differences) > 1.5 * TOLERANCE["miou"], profile

@@ -5,15 +5,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from study.conftest import make_record
+from study.tiny import damage, make_record
 
 from emastudy.engine import NUMBERS_VERSION
-from emastudy.study import Record, RecordError, load_records, records_folder, runs_folder
+from emastudy.study import Record, RecordError, load_records
 
 
 def test_a_record_survives_writing_and_reading(tiny, tmp_path):
@@ -35,24 +33,6 @@ def test_the_table_is_tidy(tiny, tmp_path):
     assert frame.loc[ema.id, "head.normalization"] == "l2"  # a default, filled in
     assert sorted(frame[frame["head"] == "fcn"]["miou"]) == [50.0, 51.0]
     assert load_records(tmp_path / "nothing").empty
-
-
-def damage(path, how):
-    text = path.read_text()
-    values = json.loads(text)
-    if how == "truncated":
-        return path.write_text(text[: len(text) // 2])
-    if how == "empty":
-        return path.write_text("")
-    if how == "older schema":
-        values["schema"] = 0
-    elif how == "another's":
-        values["config"]["seed"] = 7
-    elif how == "unknown field":
-        values["config"]["colour"] = "red"
-    elif how == "lacking field":
-        del values["metrics"]
-    return path.write_text(json.dumps(values))
 
 
 @pytest.mark.parametrize(
@@ -94,30 +74,24 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tiny, tmp_path, monkeyp
     assert Record.read(path).metrics["miou"] == 1.0
 
 
-def test_kill_9_in_mid_write_leaves_whole_records_only(tiny, tmp_path):
-    script = (
-        "import sys, dataclasses; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from study.conftest import TINY, make_record;"
-        "r = make_record(TINY); print('ready', flush=True)\n"
-        "while True: r.write(Path(sys.argv[2]))"
-    )
-    tests = str(Path(__file__).parents[1])
-    command = [sys.executable, "-c", script, tests, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+WRITES = """
+import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])
+from study.tiny import TINY, make_record
+record = make_record(TINY)
+print("ready", flush=True)
+while True: record.write(Path(sys.argv[2]))
+"""
+
+
+def test_kill_9_in_mid_write_leaves_whole_records_only(script, folders):
+    with script(WRITES, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         time.sleep(0.3)
         os.kill(process.pid, signal.SIGKILL)
-    written = list(tmp_path.glob("*.json"))
+    written = list(folders[0].glob("*.json"))
     assert len(written) == 1
     Record.read(written[0])
-    assert len(load_records(tmp_path)) == 1  # leftovers of the killed write are not read
-
-
-def test_circumstances_are_recorded(tiny):
-    record = make_record(tiny)
-    assert record.machine["precision"] == "float32"
-    assert {"python", "torch", "torchvision", "accelerate"} <= set(record.versions)
-    assert record.numbers == NUMBERS_VERSION
+    assert len(load_records(folders[0])) == 1  # leftovers of the killed write are not read
 
 
 def test_records_from_before_the_version_existed_are_of_version_1(tiny, tmp_path):
@@ -128,20 +102,7 @@ def test_records_from_before_the_version_existed_are_of_version_1(tiny, tmp_path
     assert Record.read(path).numbers == 1
 
 
-def test_every_committed_record_is_current():
-    paths = sorted((Path(__file__).parents[2] / "experiments/records").glob("*/*.json"))
+def test_every_committed_record_is_current(root):
+    paths = sorted((root / "experiments/records").glob("*/*.json"))
     assert len(paths) > 1000
     assert {Record.read(path).numbers for path in paths} == {NUMBERS_VERSION}
-
-
-def test_folders_are_found_from_anywhere_in_a_checkout(tmp_path, monkeypatch):
-    (tmp_path / "experiments" / "records").mkdir(parents=True)
-    for place in (tmp_path, tmp_path / "experiments"):
-        monkeypatch.chdir(place)
-        assert records_folder("x") == tmp_path / "experiments" / "records" / "x"
-        assert runs_folder() == tmp_path / "runs"
-    (tmp_path / "elsewhere").mkdir()
-    outside = tmp_path.parent
-    monkeypatch.chdir(outside)
-    assert records_folder("x") == outside / "records" / "x"
-    assert runs_folder() == outside / "runs"

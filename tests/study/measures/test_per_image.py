@@ -9,13 +9,13 @@ import torch
 
 from emastudy.datasets import View
 from emastudy.engine import evaluate
-from emastudy.engine.build import build_network
+from emastudy.engine.build import build_network, load_dataset
 from emastudy.study.measures import per_image
 
 
 @pytest.fixture
 def scenes(tiny, runtime):
-    return dataclasses.replace(tiny, eval_images=4).load_dataset("val", runtime)
+    return load_dataset(dataclasses.replace(tiny, eval_images=4), "val", runtime)
 
 
 def test_an_images_score_is_that_of_a_set_of_it_alone(tiny, runtime, scenes):

@@ -135,26 +135,22 @@ def within_minutes(condition):
         time.sleep(0.1)
 
 
-def test_ctrl_c_cancels_the_jobs(node, tiny, runtime, tmp_path):
-    script = (
-        "import dataclasses, sys; sys.path.insert(0, sys.argv[1]);"
-        "from study.conftest import TINY; from emastudy.engine import Runtime;"
-        "from emastudy.study import run;"
-        "run([dataclasses.replace(TINY, iterations=10**6)], sys.argv[2],"
-        "Runtime(runs_dir=sys.argv[3], device='cpu'), executor='slurm')"
-    )
-    command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), tmp_path / "records"]
+LONG = """
+import dataclasses, sys; sys.path.insert(0, sys.argv[1])
+from study.tiny import TINY
+from emastudy.engine import Runtime
+from emastudy.study import run
+runtime = Runtime(runs_dir=sys.argv[3], device="cpu")
+run([dataclasses.replace(TINY, iterations=10**6)], sys.argv[2], runtime, executor="slurm")
+"""
 
-    def states():
-        return set(survey(tmp_path, Path(runtime.runs_dir))["state"])
 
-    with subprocess.Popen(
-        [*command, runtime.runs_dir], stderr=subprocess.DEVNULL, env=os.environ
-    ) as process:
-        within_minutes(lambda: "running" in states() or process.poll() is not None)
+def test_ctrl_c_cancels_the_jobs(node, script, states):
+    with script(LONG, stderr=subprocess.DEVNULL, env=os.environ) as process:
+        within_minutes(lambda: "running" in states().values() or process.poll() is not None)
         process.send_signal(2)
-    within_minutes(lambda: "running" not in states())
-    assert survey(tmp_path, Path(runtime.runs_dir))["state"].tolist() == ["interrupted"]
+    within_minutes(lambda: "running" not in states().values())
+    assert list(states().values()) == ["interrupted"]
 
 
 def test_a_partition_that_does_not_exist_is_named(node, tiny, runtime, tmp_path):

@@ -1,0 +1,30 @@
+"""How many different bases there are."""
+
+import torch
+
+from emastudy.em.gradients import critical_concentration
+from emastudy.engine.diagnostics import distinct_bases
+from emastudy.study.measures.subject import Row, Subject, register
+
+
+@register("distinct")
+def distinct(subject: Subject, *, iterations: int = 8, images: int = 64) -> list[Row]:
+    """How many different bases there are, in unseen images, and why.
+
+    They are counted after each of so many ``iterations``, whatever T the network has.
+
+    Returns:
+        One row: "num_bases", "distinct" (means over images of ``diagnostics.distinct_bases`` of
+        μ^(0), …, μ^(iterations)) and "critical" (``em.gradients.critical_concentration`` of every
+        image, for the unit's normalisation).
+    """
+    unit = subject.unit
+    counts, critical = [], []
+    for x, bases, _ in subject.inputs(images):
+        course = [bases]
+        for _ in range(iterations):
+            course.append(subject.em(x, course[-1], 1).bases)
+        counts.append(distinct_bases(torch.stack(course)))
+        critical.append(float(critical_concentration(x.double(), normalization=unit.normalization)))
+    means = torch.stack(counts).double().mean(dim=0).tolist()
+    return [{"num_bases": unit.num_bases, "distinct": means, "critical": critical}]

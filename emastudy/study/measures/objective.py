@@ -1,0 +1,31 @@
+"""The objective that EM climbs, or should."""
+
+import torch
+
+from emastudy.study.measures.subject import Row, Subject, register
+
+
+@register("objective")
+def objective(subject: Subject, *, iterations: int = 8, images: int = 64) -> list[Row]:
+    """How the unit's objective F moves along ``iterations``, on features of unseen images.
+
+    Returns:
+        One row: "at.iterations", "images", "falls" (images in which F falls by more than 1e-9 of
+        its size at any iteration; in double precision), "largest_fall" (of F's size), and
+        "objective" (nats per pixel, mean over images, after 0, 1, … iterations).
+    """
+    courses, falls = [], []
+    for x, start, _ in subject.inputs(images):
+        course = subject.em(x.double(), start.double(), iterations, trace=True).objective
+        assert course is not None
+        courses.append(course / len(x))
+        falls.append(float((-course.diff() / course[1:].abs()).max()))
+    return [
+        {
+            "at.iterations": iterations,
+            "images": len(falls),
+            "falls": sum(fall > 1e-9 for fall in falls),
+            "largest_fall": max(*falls, 0.0),
+            "objective": torch.stack(courses).mean(dim=0).tolist(),
+        }
+    ]

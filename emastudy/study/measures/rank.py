@@ -1,0 +1,43 @@
+"""How few directions the re-estimated features have."""
+
+import torch
+from torch import Tensor
+
+from emastudy.em import reconstruct
+from emastudy.engine.diagnostics import effective_rank
+from emastudy.study.measures.subject import Row, Subject, register
+
+
+@register("rank")
+def rank(subject: Subject, *, images: int = 64) -> list[Row]:
+    """Rank of the unit's features X and of their re-estimate X̃, in unseen images.
+
+    Returns:
+        One row of means over images: "rank_x", "rank_estimate" (numerical, in double precision),
+        "largest_rank_estimate", "effective_rank_x", "effective_rank_estimate" (see
+        ``diagnostics.effective_rank``), "num_bases", and the singular values over the largest,
+        "spectrum_x" and "spectrum_estimate".
+    """
+    spectra: dict[str, list[Tensor]] = {"x": [], "estimate": []}
+    ranks: dict[str, list[float]] = {"x": [], "estimate": []}
+    effective: dict[str, list[float]] = {"x": [], "estimate": []}
+    for x, start, _ in subject.inputs(images):
+        result = subject.em(x.double(), start.double(), subject.unit.num_iterations)
+        for name, matrix in (
+            ("x", x.double()),
+            ("estimate", reconstruct(result.responsibilities, result.bases)),
+        ):
+            values = torch.linalg.svdvals(matrix)
+            spectra[name].append(values / values[0])
+            ranks[name].append(float(torch.linalg.matrix_rank(matrix)))
+            effective[name].append(float(effective_rank(matrix)))
+    row: Row = {
+        "num_bases": subject.unit.num_bases,
+        "largest_rank_estimate": max(ranks["estimate"]),
+    }
+    for name in spectra:
+        row[f"rank_{name}"] = sum(ranks[name]) / len(ranks[name])
+        row[f"effective_rank_{name}"] = sum(effective[name]) / len(effective[name])
+        length = min(map(len, spectra[name]))
+        row[f"spectrum_{name}"] = torch.stack([s[:length] for s in spectra[name]]).mean(0).tolist()
+    return [row]

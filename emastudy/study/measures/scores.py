@@ -1,0 +1,93 @@
+"""Scores under other circumstances than the record's."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from emastudy.datasets import SegmentationDataset, View, corrupt
+from emastudy.engine import MULTI_SCALE, CachedFeatures, Views, evaluate, load_dataset
+from emastudy.engine.features.cache import evaluation_features
+from emastudy.study.measures.subject import Row, Subject, evenly_spaced, register
+
+
+@register("scores")
+def scores(
+    subject: Subject,
+    *,
+    iterations: Sequence[int] = (0,),
+    corruptions: Sequence[str] = ("",),
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    splits: Sequence[str] = ("",),
+    multi_scale: Sequence[bool] = (False,),
+    images: int = 0,
+) -> list[Row]:
+    """Scores under other circumstances than the record's: every combination is a row.
+
+    Args:
+        subject: What is asked; it needs an EMA unit only where its iterations change.
+        iterations: Numbers of EM iterations; 0 = as trained.
+        corruptions: "" (none) and kinds of ``datasets.CORRUPTIONS``.
+        severities: 1-5, for the kinds that are not "".
+        splits: Splits; "" = the run's own.
+        multi_scale: Whether to average over six scales and mirror images.
+        images: How many images of each split, evenly spaced; 0 = all.
+
+    Returns:
+        Rows with "at.num_iterations", "at.corruption", "at.severity", "at.split",
+        "at.multi_scale", "images" (how many), "miou", "pixel_accuracy", "iou", "confusion".
+    """
+    worse = [("", 0)] * ("" in corruptions)
+    worse += itertools.product([kind for kind in corruptions if kind], severities)
+    rows = []
+    for split in [split or subject.config.eval_split for split in splits]:
+        for (kind, severity), count, many in itertools.product(worse, iterations, multi_scale):
+            data = _data(subject, split, kind, severity, images, features=not many)
+            with _iterations(subject, count):
+                found = evaluate(
+                    subject.network,
+                    data,
+                    **subject.runtime.scoring(subject.config),
+                    views=Views(MULTI_SCALE, flip=True) if many else Views(),
+                    description=f"{split} {kind} {severity or ''}".strip(),
+                )
+            rows.append(
+                {
+                    "at.num_iterations": count,
+                    "at.corruption": kind,
+                    "at.severity": severity,
+                    "at.split": split,
+                    "at.multi_scale": many,
+                    "images": len(data),
+                    "miou": found.miou,
+                    "pixel_accuracy": found.pixel_accuracy,
+                    "iou": found.iou,
+                    "confusion": found.confusion.tolist(),
+                }
+            )
+    return rows
+
+
+def _data(
+    subject: Subject, split: str, kind: str, severity: int, images: int, *, features: bool
+) -> SegmentationDataset | CachedFeatures:
+    """Images of a split, corrupted, or what a frozen backbone makes of them if it may be that."""
+    whole = load_dataset(subject.config, split, subject.runtime)
+    chosen = evenly_spaced(len(whole), images)
+    if subject.config.frozen_backbone and features and not kind:
+        return evaluation_features(subject.network, subject.config, subject.runtime, split, chosen)
+    return View(whole, chosen, partial(corrupt, kind=kind, severity=severity) if kind else None)
+
+
+@contextmanager
+def _iterations(subject: Subject, count: int) -> Iterator[None]:
+    """Within the context the unit does so many iterations; 0 = as many as before and after."""
+    if not count:
+        yield
+        return
+    unit, trained = subject.unit, subject.unit.num_iterations
+    unit.num_iterations = count
+    try:
+        yield
+    finally:
+        unit.num_iterations = trained

@@ -1,0 +1,35 @@
+"""A job stops when it is told to, and its run goes on from there."""
+
+import os
+import signal
+import subprocess
+import time
+
+from study.tiny import make_record
+
+from emastudy.study.runs import Status
+
+# Two long runs side by side, as a terminal or a notebook's kernel would start them.
+LONG = """
+import dataclasses, sys; sys.path.insert(0, sys.argv[1])
+from study.tiny import TINY
+from emastudy.engine import Runtime
+from emastudy.study import run
+configs = [TINY, *(dataclasses.replace(TINY, iterations=10**6, seed=s) for s in (1, 2))]
+runtime = Runtime(runs_dir=sys.argv[3], device="cpu", threads=1)
+run(configs, sys.argv[2], runtime, executor="local cores=2")
+"""
+
+
+def test_ctrl_c_stops_the_runs_and_keeps_what_is_done(tiny, folders, script, states):
+    make_record(tiny).write(folders[0])
+    with script(LONG, start_new_session=True, stderr=subprocess.PIPE) as process:
+        while sorted(states().values()) != ["finished", "running", "running"]:
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C: every process gets it
+        assert "KeyboardInterrupt" in process.communicate()[1]
+    # The sweep returned only when its runs had: no lock is held, each noted how it ended.
+    assert sorted(states().values()) == ["finished", "interrupted", "interrupted"]
+    stopped = [Status.read(path) for path in folders[1].glob("scenes-*")]
+    assert [status.state for status in stopped] == ["interrupted"] * 2
