@@ -1,7 +1,7 @@
-"""What we learn: protocols, records, sweeps, published numbers, figures.
+"""What we learn: recipes, records, sweeps, measures, tables, claims, figures, reports.
 
-Imports all floors below. A notebook makes configs with ``protocols``, hands them to ``sweep.run``
-and draws the DataFrame that comes back.
+A notebook makes configs with ``recipes``, hands them to ``run`` and draws the DataFrame that comes
+back.
 """
 
 from emastudy.study.measures import load_measurements, measure

@@ -1,7 +1,5 @@
 """Published numbers, as data. Nothing here was measured by us.
 
-Floor: study.
-
 Every number has its source and how sure it is: "confirmed" (read in the paper's prose, the authors'
 repository or its issues, or the code base named), "recalled" (from memory, seen in no copy; show it
 only as unverified) or "derived" (computed by us from the published definition). The tables and
@@ -12,6 +10,8 @@ from collections.abc import Iterable
 from typing import Literal, get_args
 
 import pandas as pd
+
+from emastudy.errors import InputError
 
 Confidence = Literal["confirmed", "recalled", "derived"]
 
@@ -150,70 +150,12 @@ def figures() -> pd.DataFrame:
     return _checked(pd.DataFrame(rows, columns=columns))
 
 
-def statements() -> pd.DataFrame:
-    """What the paper says of its figures in words, and what others say of the method.
-
-    Returns:
-        Columns "figure", "statement", "source", "confidence".
-    """
-    columns = ["figure", "statement", "source", "confidence"]
-    ablation = "the paper, Section 6.2.1"
-    rows = [
-        (
-            "Fig. 3 left",
-            "Moving averaging beats no update and back-propagation by at least 0.9 mIoU.",
-            f"the paper, Section 6.2.1, {_MEMORY}",
-            "recalled",
-        ),
-        ("Fig. 3 right", "LayerNorm is even worse than no normalisation.", ablation, "confirmed"),
-        (
-            "Fig. 3 right",
-            "LayerNorm and no normalisation hardly depend on T.",
-            ablation,
-            "confirmed",
-        ),
-        (
-            "Fig. 3 right",
-            "L2Norm improves with T and beats LayerNorm and no normalisation for T ≥ 3.",
-            ablation,
-            "confirmed",
-        ),
-        ("Fig. 4", "mIoU peaks at a small T_train.", f"{_ISSUES}/36", "confirmed"),
-        (
-            "Fig. 4",
-            "mIoU rises with T_eval and saturates near 4.",
-            f"the paper, Section 6.2.2, {_MEMORY}",
-            "recalled",
-        ),
-        (
-            "Fig. 4",
-            "EMANet beats the non-local and the A² block.",
-            f"the paper, Section 6.2.2, and a later survey, both {_MEMORY}",
-            "recalled",
-        ),
-        (
-            "gradients",
-            "Gradients through A_E and A_M are cut off in the released code.",
-            f"{_ISSUES}/5",
-            "confirmed",
-        ),
-        (
-            "gradients",
-            "Giving the first 1×1 conv a gradient may lower mIoU a little.",
-            f"{_ISSUES}/14",
-            "confirmed",
-        ),
-        ("bases", "mIoU is flat for K from 16 to 128.", f"{_ISSUES}/33", "confirmed"),
-    ]
-    return _checked(pd.DataFrame(rows, columns=columns))
-
-
 def recomputed() -> pd.DataFrame:
     """Rows of Table 1 counted anew on a 65×65 map: what the row's definition must have been.
 
     Returns:
         Index = method; columns "gmacs", "mparams", "definition", "source", "confidence".
-        ``tables.table1`` counts them live.
+        ``tables.table1`` counts them anew.
     """
     columns = ["gmacs", "mparams", "definition", "source", "confidence"]
     unit = "3×3 conv 2048→C, EMAU with K = 64 and T = 3, classifier C→21"
@@ -323,7 +265,7 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     """Make ``confidence`` a category of the three words; another word is an error at once."""
     unknown = set(frame["confidence"]) - set(get_args(Confidence))
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"confidence is {', '.join(sorted(unknown))}; there are {get_args(Confidence)}"
         )
     return frame.astype({"confidence": pd.CategoricalDtype(list(get_args(Confidence)))})

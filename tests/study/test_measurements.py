@@ -6,19 +6,19 @@ import json
 
 import hypothesis.strategies as st
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
+from study.made_up import evidence
 
 from emastudy.engine import RunConfig, predict, train
 from emastudy.engine.build import load_dataset
 from emastudy.engine.diagnostics import responsibility_maps, unit_of
 from emastudy.study import RecordError, SweepError, measures
-from emastudy.study.claims import CLAIMS, Evidence
+from emastudy.study.claims import CLAIMS
 from emastudy.study.measures import (
     MEASURES,
     Measurement,
@@ -225,8 +225,7 @@ def test_time_is_what_the_claim_of_little_overhead_reads(unit_run, network, runt
     assert row["pixels"] == [64, 144, 256]
     assert all(value > 0 for value in (*row["seconds"], row["unit_seconds"]))
     table = module.to_frame([Measurement(unit_run, "time", {}, [row], {})]).set_index("id")
-    evidence = Evidence("scenes", None, 5, pd.DataFrame(), {"time": table})
-    (found,) = CLAIMS["C8"].findings([evidence])
+    (found,) = CLAIMS["C8"].findings([evidence(time=table)])
     share = found.parts[2].effect
     assert share == pytest.approx(row["unit_seconds"] / row["network_seconds"])
     assert found.parts[1].verdict != "not run"

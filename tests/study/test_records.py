@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from study.conftest import make_record
+from study.made_up import make_record
 
 from emastudy.engine import NUMBERS_VERSION
 from emastudy.study import Record, RecordError, load_records, records_folder, runs_folder
@@ -97,7 +97,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tiny, tmp_path, monkeyp
 def test_kill_9_in_mid_write_leaves_whole_records_only(tiny, tmp_path):
     script = (
         "import sys, dataclasses; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from study.conftest import TINY, make_record;"
+        "from study.made_up import TINY, make_record;"
         "r = make_record(TINY); print('ready', flush=True)\n"
         "while True: r.write(Path(sys.argv[2]))"
     )

@@ -138,7 +138,7 @@ def within_minutes(condition):
 def test_ctrl_c_cancels_the_jobs(node, tiny, runtime, tmp_path):
     script = (
         "import dataclasses, sys; sys.path.insert(0, sys.argv[1]);"
-        "from study.conftest import TINY; from emastudy.engine import Runtime;"
+        "from study.made_up import TINY; from emastudy.engine import Runtime;"
         "from emastudy.study import run;"
         "run([dataclasses.replace(TINY, iterations=10**6)], sys.argv[2],"
         "Runtime(runs_dir=sys.argv[3], device='cpu'), executor='slurm')"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import submitit
-from study.conftest import make_record
+from study.made_up import make_record
 
 from emastudy.engine import Runtime
 from emastudy.engine.build import build_network

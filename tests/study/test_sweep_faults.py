@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from study.conftest import make_record
+from study.made_up import make_record
 from study.test_records import damage
 
 from emastudy.engine import NUMBERS_VERSION
@@ -30,7 +30,7 @@ TESTS = str(Path(__file__).parents[1])
 # A process that works on TINY and stands still in the middle of its evaluation.
 STANDS_STILL = """
 import sys; sys.path.insert(0, sys.argv[1])
-from study.conftest import TINY
+from study.made_up import TINY
 from emastudy.engine import Runtime
 from emastudy.study import run_one, sweep
 evaluate = sweep.evaluate
@@ -263,7 +263,7 @@ def test_records_of_an_earlier_version_of_the_numbers_are_outdated(tiny, folders
 # Two long runs side by side, as a terminal or a notebook's kernel would start them.
 LONG = """
 import dataclasses, sys; sys.path.insert(0, sys.argv[1])
-from study.conftest import TINY
+from study.made_up import TINY
 from emastudy.engine import Runtime
 from emastudy.study import pools, run
 pools._cores = lambda: 2
@@ -293,7 +293,7 @@ def test_ctrl_c_stops_the_runs_and_keeps_what_is_done(tiny, folders):
 RANK = """
 import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from study.conftest import TINY
+from study.made_up import TINY
 from emastudy.engine import Runtime
 from emastudy.study.runs.status import hold, of_main
 runtime = Runtime(runs_dir=sys.argv[2], device="cpu")
