@@ -4,7 +4,8 @@ A claim's text, its rule and the code that decides it stand together under ``@cl
 for each kind of claim.
 """
 
-from emastudy.study.claims import ablations, comparisons, cost, identities, unit
+# Importing them registers their claims.
+from emastudy.study.claims import ablations, comparisons, cost, identities, unit  # noqa: F401
 from emastudy.study.claims.claim import CLAIMS, Claim, claim, judge, ledger
 from emastudy.study.claims.evidence import DATASETS, Evidence, load_evidence
 from emastudy.study.claims.verdict import Finding, Part, Verdict
@@ -17,13 +18,8 @@ __all__ = [
     "Finding",
     "Part",
     "Verdict",
-    "ablations",
     "claim",
-    "comparisons",
-    "cost",
-    "identities",
     "judge",
     "ledger",
     "load_evidence",
-    "unit",
 ]

@@ -1,7 +1,7 @@
 """The one table of methods that are compared: what each is called, and what it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,31 +22,21 @@ class Method:
     Attributes:
         label: What readers call it.
         head: Its head, see ``networks.build``.
-        options: Options of the head.
-        width: Share of the usual channels that it works on.
         table1_row: The row of the paper's Table 1 that it stands beside; "" = none.
+        gradient: EMA's regime; "" for the others.
+        width: Share of the usual channels that it works on.
     """
 
     label: str
     head: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    width: float = 1.0
     table1_row: str = ""
+    gradient: str = ""
+    width: float = 1.0
 
     def head_options(self, channels: int) -> dict[str, Any]:
         """Options of its head where the usual one has so many channels."""
-        narrow = {"channels": round(self.width * channels)} if self.width != 1 else {}
-        return {**self.options, **narrow}
-
-
-def _ema(regime: str, *, half: bool = False) -> Method:
-    return Method(
-        label=f"EMA{' (half)' if half else ''}, {REGIMES[regime]}",
-        head="ema",
-        options={"gradient": regime},
-        width=0.5 if half else 1.0,
-        table1_row="EMANet (256)" if half else "EMANet (512)",
-    )
+        regime = {"gradient": self.gradient} if self.gradient else {}
+        return regime | ({"channels": round(self.width * channels)} if self.width != 1 else {})
 
 
 #: The methods by a short name, in the order of all tables. EMA comes at the usual width and at half
@@ -56,12 +46,14 @@ METHODS = {
     "non_local": Method("Non-local", "non_local"),
     "a2": Method("A²", "a2"),
     "pspnet": Method("PSPNet", "pspnet"),
-    "deeplabv3": Method("DeepLabV3", "deeplabv3", table1_row="DeepLabV3"),
-    "deeplabv3plus": Method("DeepLabV3+", "deeplabv3plus", table1_row="DeepLabV3+"),
-    "psanet": Method("PSANet", "psanet", table1_row="PSANet"),
-    **{f"ema_{regime}": _ema(regime) for regime in REGIMES},
-    "ema_half_detached": _ema("detached", half=True),
-    "ema_half_unrolled": _ema("unrolled", half=True),
+    "deeplabv3": Method("DeepLabV3", "deeplabv3", "DeepLabV3"),
+    "deeplabv3plus": Method("DeepLabV3+", "deeplabv3plus", "DeepLabV3+"),
+    "psanet": Method("PSANet", "psanet", "PSANet"),
+    "ema_detached": Method("EMA, detached", "ema", "EMANet (512)", "detached"),
+    "ema_unrolled": Method("EMA, unrolled", "ema", "EMANet (512)", "unrolled"),
+    "ema_one_step": Method("EMA, one-step", "ema", "EMANet (512)", "one_step"),
+    "ema_half_detached": Method("EMA (half), detached", "ema", "EMANet (256)", "detached", 0.5),
+    "ema_half_unrolled": Method("EMA (half), unrolled", "ema", "EMANet (256)", "unrolled", 0.5),
 }
 #: What EMA is held against in the paper's Table 1.
 TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != "ema")
@@ -73,16 +65,10 @@ def label_runs(runs: pd.DataFrame) -> pd.Series:
     Args:
         runs: Records or measurements, see ``runs.load_records``.
     """
-    regimes = runs.get("head.gradient", pd.Series(None, runs.index))
-    return pd.Series(map(_label, runs["head"], regimes), runs.index)
-
-
-def _label(head: str, regime: Any) -> str:
-    options = {"gradient": regime} if isinstance(regime, str) else {}
-    for method in METHODS.values():
-        if (method.head, method.options, method.width) == (head, options, 1):
-            return method.label
-    return ", ".join([head, *options.values()])
+    labels = {(m.head, m.gradient): m.label for m in METHODS.values() if m.width == 1}
+    regimes = runs.get("head.gradient", pd.Series("", runs.index)).fillna("")
+    kinds = zip(runs["head"], regimes, strict=True)
+    return pd.Series([labels.get(k, ", ".join(filter(None, k))) for k in kinds], runs.index)
 
 
 def name_methods(runs: pd.DataFrame, methods: Mapping[str, Sequence[RunConfig]]) -> pd.DataFrame:

@@ -18,12 +18,8 @@ from emastudy.study.recipes.recipe import register
 
 #: These recipes, and the number of classes of each one's dataset.
 PAPER_CLASSES = {
-    "voc_ablation": 21,
-    "voc_val": 21,
-    "voc_val_released": 21,
-    "voc_test_coco": 21,
-    "voc_test_trainaug": 21,
-    "voc_test": 21,
+    **dict.fromkeys(("voc_ablation", "voc_val", "voc_val_released"), 21),
+    **dict.fromkeys(("voc_test_coco", "voc_test_trainaug", "voc_test"), 21),
     "pascal_context": 60,
     "coco_stuff": 171,
 }

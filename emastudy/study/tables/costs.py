@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from emastudy import networks
 from emastudy.engine import cost
@@ -14,11 +15,11 @@ from emastudy.study.recipes import METHODS
 
 
 def table1_heads() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Rows of Table 1 in its order → head and options, of the methods that stand beside them."""
+    """Rows of Table 1 in its order → head and options of the first method that stands beside it."""
     channels = networks.head_defaults("ema")["channels"]
     rows = {
         method.table1_row: (method.head, method.head_options(channels))
-        for method in METHODS.values()
+        for method in reversed(METHODS.values())
     }
     return {row: rows[row] for row in published.table1().index if row in rows}
 
@@ -95,30 +96,21 @@ def measure_contexts(
         *(("A²", k, DoubleAttention(channels, k)) for k in bases),
         ("non-local", 0, NonLocal(channels)),
     ]
-    rows = []
-    for name, k, module in modules:
-        module.eval().to(device).to(memory_format=torch.channels_last)
-        for side in sides:
-            x = torch.randn(1, channels, side, side, device=device)
-            x = x.contiguous(memory_format=torch.channels_last)
-
-            def run(module: torch.nn.Module = module, x: torch.Tensor = x) -> torch.Tensor:
-                result: torch.Tensor = module(x)
-                return result
-
-            with torch.no_grad():
-                seconds = cost.seconds(run, repeats=repeats)
-                peak = cost.peak_bytes(run, x, *module.parameters(), *module.buffers())
-            stored = cost.measure(module, (side, side), channels=channels, folded=True).peak_bytes
-            rows.append(
-                {
-                    "module": name,
-                    "side": side,
-                    "N": side**2,
-                    "K": k,
-                    "seconds": seconds,
-                    "peak_bytes": peak,
-                    "stored_bytes": stored,
-                }
-            )
+    rows = [
+        {"module": name, "side": side, "N": side**2, "K": k}
+        | _measured(module.eval().to(device), side, channels, repeats)
+        for name, k, module in modules
+        for side in sides
+    ]
     return pd.DataFrame(rows)
+
+
+def _measured(module: nn.Module, side: int, channels: int, repeats: int) -> dict[str, float]:
+    module.to(memory_format=torch.channels_last)
+    x = torch.randn(1, channels, side, side, device=next(module.parameters()).device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        seconds = cost.seconds(lambda: module(x), repeats=repeats)
+        peak = cost.peak_bytes(lambda: module(x), x, *module.parameters(), *module.buffers())
+    counted = cost.measure(module, (side, side), channels=channels, folded=True)
+    return {"seconds": seconds, "peak_bytes": peak, "stored_bytes": counted.peak_bytes}

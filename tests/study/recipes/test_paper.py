@@ -7,7 +7,7 @@ import pytest
 
 from emastudy.datasets.coco_stuff import COCO_STUFF_CLASSES
 from emastudy.datasets.voc import VOC_CLASSES
-from emastudy.study import recipes
+from emastudy.study.recipes import PAPER_CLASSES, RECIPES
 from emastudy.study.tables import estimate
 
 # Recipe → classes, backbone, batch, iterations, learning rate, stride in training (FACTS: Sec. 6.1
@@ -26,9 +26,9 @@ PAPER = {
 
 @pytest.mark.parametrize("name", PAPER)
 def test_recipes_are_the_papers(name):
-    config = recipes.RECIPES[name]()
+    config = RECIPES[name]()
     classes, *stated = PAPER[name]
-    assert recipes.PAPER_CLASSES[name] == classes
+    assert PAPER_CLASSES[name] == classes
     assert [
         config.backbone, config.batch_size, config.iterations, config.learning_rate,
         config.output_stride,
@@ -43,17 +43,17 @@ def test_recipes_are_the_papers(name):
 @pytest.mark.parametrize("name", PAPER)
 def test_what_a_docstring_says_is_so(name):
     """Cost as counted, the command by its name, and a published number or that there is none."""
-    text = inspect.getdoc(recipes.RECIPES[name])
+    text = inspect.getdoc(RECIPES[name])
     assert re.search(r"Expected: (\d\d\.\d+ % mIoU|no published number)", text)
     assert f"emastudy train {name} --data-root" in text
     stated = re.search(r"Cost: an estimated ([\d.]+)·10¹⁵ multiply-adds", text)
-    counted = estimate(recipes.RECIPES[name](), num_classes=PAPER[name][0]).macs
+    counted = estimate(RECIPES[name](), num_classes=PAPER[name][0]).macs
     assert float(stated[1]) == pytest.approx(counted / 1e15, rel=2e-3)
 
 
 def test_the_number_of_classes_is_the_datasets():
-    assert recipes.PAPER_CLASSES["voc_val"] == len(VOC_CLASSES)
-    assert recipes.PAPER_CLASSES["coco_stuff"] == len(COCO_STUFF_CLASSES)
+    assert PAPER_CLASSES["voc_val"] == len(VOC_CLASSES)
+    assert PAPER_CLASSES["coco_stuff"] == len(COCO_STUFF_CLASSES)
 
 
 def test_the_chain_hands_weights_on_with_its_own_arguments():
@@ -63,9 +63,9 @@ def test_the_chain_hands_weights_on_with_its_own_arguments():
         {"scale": 0.5, "num_bases": 32},
         {"backbone": "resnet152", "head": "fcn"},
     ):
-        first = recipes.voc_test_coco(**options)
-        second = recipes.voc_test_trainaug(**options)
-        third = recipes.voc_test(**options)
+        first = RECIPES["voc_test_coco"](**options)
+        second = RECIPES["voc_test_trainaug"](**options)
+        third = RECIPES["voc_test"](**options)
         assert (second.start_from, third.start_from) == (first.id, second.id)
     splits = [c.train_split for c in (first, second, third)]
     assert splits == ["train", "trainaug", "trainval"]

@@ -7,7 +7,7 @@ from study.made_up import ema, evidence, plain, scored
 
 from emastudy.study import claims, report
 from emastudy.study.claims import CLAIMS
-from emastudy.study.report.ledger import MARKS
+from emastudy.study.report.ledger import MARKS, ledger_overview, ledger_table
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_pages_name_their_claims():
 
 
 def test_the_table_has_a_row_a_claim_and_links_listed_pages_only(mixed, cheap_costs):
-    table = report.ledger_table(claims.judge([mixed]), ["notebooks/14_relatives"])
+    table = ledger_table(claims.judge([mixed]), ["notebooks/14_relatives"])
     lines = [line for line in table.splitlines() if re.match(r"\| \[?C\d", line)]
     assert len(lines) == 19
     linked = [line for line in lines if "](notebooks/14_relatives.ipynb)" in line]
@@ -50,7 +50,7 @@ def test_the_table_has_a_row_a_claim_and_links_listed_pages_only(mixed, cheap_co
 def test_at_a_glance_a_mark_stands_in_the_place_of_its_data_set_and_regime(
     mixed, cheap_costs, root
 ):
-    overview = report.ledger_overview(claims.judge([mixed]), ["notebooks/14_relatives"])
+    overview = ledger_overview(claims.judge([mixed]), ["notebooks/14_relatives"])
     rows = {
         re.sub(r"\W", "", cells[1].split("]")[0]): cells[3:-1]
         for cells in (line.split("|") for line in overview.splitlines() if line.startswith("| "))

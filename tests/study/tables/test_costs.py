@@ -4,7 +4,7 @@ import pytest
 
 from emastudy.study import published
 from emastudy.study.statistics import fit_exponent
-from emastudy.study.tables import measure_contexts, table1, table1_heads
+from emastudy.study.tables.costs import measure_contexts, table1, table1_heads
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +14,12 @@ def costs():
 
 def test_rows_are_the_published_ones(costs):
     assert list(costs.index) == list(published.table1().index) == ["ResNet-101", *table1_heads()]
+
+
+def test_emanet_is_counted_as_released():
+    """The other regimes keep more for the backward pass."""
+    assert table1_heads()["EMANet (512)"] == ("ema", {"gradient": "detached"})
+    assert table1_heads()["EMANet (256)"] == ("ema", {"gradient": "detached", "channels": 256})
 
 
 @pytest.mark.parametrize("method", ["ResNet-101", "DeepLabV3", "EMANet (256)", "EMANet (512)"])
