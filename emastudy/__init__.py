@@ -5,7 +5,7 @@ The names most users need:
 * ``EMAU``: the attention unit, an ``nn.Module`` that drops into any network.
 * ``em``: the EM iteration as pure functions of tensors (Eqs 11-14 of the paper).
 * ``networks``, ``datasets``: ``networks.build(name, ...)``, ``datasets.load(name, ...)``.
-* ``engine``, ``study``: train and score a ``RunConfig``; protocols, records and sweeps.
+* ``engine``, ``study``: train and score a ``RunConfig``; recipes, records and sweeps.
 
 Importing ``emastudy`` loads torch and nothing else that is heavy; the rest loads when it is first
 used.

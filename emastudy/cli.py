@@ -43,7 +43,7 @@ from emastudy.study import (
     runs_folder,
     survey,
 )
-from emastudy.study.recipes import PROTOCOLS
+from emastudy.study.recipes import RECIPES
 from emastudy.study.runs import State
 
 app = tyro.extras.SubcommandApp()
@@ -71,15 +71,15 @@ class _Order:
 
 def _order(name: str) -> _Order:
     """A recipe to be changed. Options of its head come last, when it is known which head it has."""
-    return _Order(dataclasses.replace(PROTOCOLS[name](), head_options={}), recipe=name)
+    return _Order(dataclasses.replace(RECIPES[name](), head_options={}), recipe=name)
 
 
 if TYPE_CHECKING:
     Order = _Order
 else:
     Order = tyro.extras.subcommand_type_from_defaults(
-        {name: _order(name) for name in PROTOCOLS},
-        {name: inspect.getdoc(recipe) for name, recipe in PROTOCOLS.items()},
+        {name: _order(name) for name in RECIPES},
+        {name: inspect.getdoc(recipe) for name, recipe in RECIPES.items()},
     )
 
 
@@ -92,7 +92,7 @@ def _train(order: Order) -> None:
     Args:
         order: The recipe to start from; every option replaces one of its fields.
     """
-    usual = PROTOCOLS[order.recipe](order.config.head).head_options
+    usual = RECIPES[order.recipe](order.config.head).head_options
     config = dataclasses.replace(
         order.config,
         head_options={**usual, **_pairs(order.head_options)},

@@ -28,7 +28,7 @@ Option = bool | int | float | str | list[str]
 class RunConfig:
     """One training run, completely. Change it with ``dataclasses.replace``.
 
-    Made by a function of ``emastudy.study.protocols``. ``id`` is a hash of the fields that
+    Made by a function of ``emastudy.study.recipes``. ``id`` is a hash of the fields that
     differ from their defaults, so a field added later, with a default that means what the code
     did before, leaves every older id as it is. ``head_options`` likewise keeps only what differs
     from the head's own defaults: stating a default makes no other run. ``backbone_options`` do

@@ -23,8 +23,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from emastudy.engine.build import build_network
-from emastudy.engine.config import RunConfig
 from emastudy.networks import EMAU
 
 
@@ -114,17 +112,6 @@ def measure(
         )
     whole = costs.pop("")
     return dataclasses.replace(whole, parts=costs)
-
-
-def training_macs(config: RunConfig, num_classes: int) -> int:
-    """Estimated multiply-adds of a whole run: thrice those of its forward passes on full crops.
-
-    The backward pass of a convolution is two of its size, by its input and by its weights.
-    """
-    with torch.device("meta"):
-        network = build_network(config, num_classes)
-    forward = measure(network, (config.crop_size, config.crop_size)).macs
-    return 3 * forward * config.batch_size * config.iterations
 
 
 def count_parameters(module: nn.Module) -> int:

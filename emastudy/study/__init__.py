@@ -1,4 +1,4 @@
-"""What is learnt: runs and measures, and from them tables, claims, figures and pages.
+"""What we learn: recipes, records, sweeps, measures, tables, claims, figures, reports.
 
 A notebook makes configs with ``recipes``, hands them to ``run`` and draws the DataFrame that comes
 back.

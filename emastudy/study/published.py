@@ -1,11 +1,9 @@
 """Published numbers, as data. Nothing here was measured by us.
 
-Floor: study.
-
 Every number has its source and how sure it is: "confirmed" (read in the paper's prose, the authors'
-repository or its issues, or the code base named), "recalled" (from memory, seen in no copy; show it
-only as unverified) or "derived" (computed by us from the published definition). The tables and
-figures of the paper's text at hand were lost in extraction, so no value was read off a plot.
+repository or its issues, or the code base named) or "recalled" (from memory, seen in no copy; show
+it only as unverified). The tables and figures of the paper's text at hand were lost in extraction,
+so no value was read off a plot.
 """
 
 from collections.abc import Iterable
@@ -13,7 +11,9 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-Confidence = Literal["confirmed", "recalled", "derived"]
+from emastudy.errors import InputError
+
+Confidence = Literal["confirmed", "recalled"]
 
 #: Where the numbers of Table 1 were taken from.
 TABLE1_SOURCE = "Li et al., ICCV 2019, Table 1, as in the README of github.com/XiaLiPKU/EMANet"
@@ -150,84 +150,6 @@ def figures() -> pd.DataFrame:
     return _checked(pd.DataFrame(rows, columns=columns))
 
 
-def statements() -> pd.DataFrame:
-    """What the paper says of its figures in words, and what others say of the method.
-
-    Returns:
-        Columns "figure", "statement", "source", "confidence".
-    """
-    columns = ["figure", "statement", "source", "confidence"]
-    ablation = "the paper, Section 6.2.1"
-    rows = [
-        (
-            "Fig. 3 left",
-            "Moving averaging beats no update and back-propagation by at least 0.9 mIoU.",
-            f"the paper, Section 6.2.1, {_MEMORY}",
-            "recalled",
-        ),
-        ("Fig. 3 right", "LayerNorm is even worse than no normalisation.", ablation, "confirmed"),
-        (
-            "Fig. 3 right",
-            "LayerNorm and no normalisation hardly depend on T.",
-            ablation,
-            "confirmed",
-        ),
-        (
-            "Fig. 3 right",
-            "L2Norm improves with T and beats LayerNorm and no normalisation for T ≥ 3.",
-            ablation,
-            "confirmed",
-        ),
-        ("Fig. 4", "mIoU peaks at a small T_train.", f"{_ISSUES}/36", "confirmed"),
-        (
-            "Fig. 4",
-            "mIoU rises with T_eval and saturates near 4.",
-            f"the paper, Section 6.2.2, {_MEMORY}",
-            "recalled",
-        ),
-        (
-            "Fig. 4",
-            "EMANet beats the non-local and the A² block.",
-            f"the paper, Section 6.2.2, and a later survey, both {_MEMORY}",
-            "recalled",
-        ),
-        (
-            "gradients",
-            "Gradients through A_E and A_M are cut off in the released code.",
-            f"{_ISSUES}/5",
-            "confirmed",
-        ),
-        (
-            "gradients",
-            "Giving the first 1×1 conv a gradient may lower mIoU a little.",
-            f"{_ISSUES}/14",
-            "confirmed",
-        ),
-        ("bases", "mIoU is flat for K from 16 to 128.", f"{_ISSUES}/33", "confirmed"),
-    ]
-    return _checked(pd.DataFrame(rows, columns=columns))
-
-
-def recomputed() -> pd.DataFrame:
-    """Rows of Table 1 counted anew on a 65×65 map: what the row's definition must have been.
-
-    Returns:
-        Index = method; columns "gmacs", "mparams", "definition", "source", "confidence".
-        ``tables.table1`` counts them live.
-    """
-    columns = ["gmacs", "mparams", "definition", "source", "confidence"]
-    unit = "3×3 conv 2048→C, EMAU with K = 64 and T = 3, classifier C→21"
-    by_us = ("counted by us from the published definition", "derived")
-    rows = {
-        "ResNet-101": (189.9, 42.62, "deep stem, output stride 8", *by_us),
-        "DeepLabV3": (63.4, 15.5, "ASPP without the 3×3 conv behind it", *by_us),
-        "EMANet (256)": (21.00, 4.87, unit, *by_us),
-        "EMANet (512)": (43.10, 10.01, unit, *by_us),
-    }
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
-    return _checked(frame)
-
-
 def reimplementations() -> pd.DataFrame:
     """Independent re-implementations, single scale, each trained by its own code base.
 
@@ -292,10 +214,6 @@ def numbers() -> pd.DataFrame:
         source=TABLE1_SOURCE,
         confidence="confirmed",
     )
-    again = recomputed().reset_index()
-    again = again.melt(
-        ["method", "source", "confidence"], ["gmacs", "mparams"], var_name="quantity"
-    ).assign(where="Table 1, recomputed", dataset="VOC val", backbone="ResNet-101")
     scores = [
         table2().reset_index().assign(where="Table 2", dataset="VOC test"),
         table3().reset_index().assign(where="Table 3", dataset="PASCAL Context"),
@@ -309,7 +227,7 @@ def numbers() -> pd.DataFrame:
     rest = [frame.rename(columns={"miou": "value"}).assign(quantity="miou") for frame in scores]
     about = ["where", "dataset", "method", "backbone"]
     columns = [*about, "quantity", "value", "source", "confidence"]
-    return _checked(pd.concat([first, again, *rest], ignore_index=True)[columns])
+    return _checked(pd.concat([first, *rest], ignore_index=True)[columns])
 
 
 def _methods(
@@ -320,10 +238,10 @@ def _methods(
 
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Make ``confidence`` a category of the three words; another word is an error at once."""
+    """Make ``confidence`` a category of the two words; another word is an error at once."""
     unknown = set(frame["confidence"]) - set(get_args(Confidence))
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"confidence is {', '.join(sorted(unknown))}; there are {get_args(Confidence)}"
         )
     return frame.astype({"confidence": pd.CategoricalDtype(list(get_args(Confidence)))})

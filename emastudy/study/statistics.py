@@ -1,15 +1,15 @@
-"""Means and differences over seeds, with intervals.
-
-Floor: study (imports scipy and pandas).
-"""
+"""Means and differences over seeds, with intervals."""
 
 import itertools
+import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from emastudy.errors import InputError
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -23,39 +23,10 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[fl
         (mean, low, high). One value alone has no interval: low and high are NaN.
     """
     sample = np.asarray(list(values), dtype=float)
-    mean = float(sample.mean())
-    if len(sample) < 2:
-        return mean, float("nan"), float("nan")
-    half = stats.t.ppf(0.5 + confidence / 2, len(sample) - 1) * stats.sem(sample)
-    return mean, mean - float(half), mean + float(half)
-
-
-def bootstrap_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap of the mean, to stand beside :func:`mean_interval`.
-
-    Percentile and not BCa, whose acceleration no three or five values can estimate. With so few
-    it is narrower than its name says (it leaves out the t-interval's factor for an estimated
-    spread), so it never decides anything: it shows what does not hang on normality.
-
-    Args:
-        values: One number per seed.
-        confidence: Nominal coverage.
-
-    Returns:
-        (low, high) from 9,999 resamples with a fixed seed; NaN for one value alone.
-    """
-    sample = np.asarray(list(values), dtype=float)
-    if len(sample) < 2:
-        return float("nan"), float("nan")
-    interval = stats.bootstrap(
-        (sample,),
-        np.mean,
-        n_resamples=9_999,
-        confidence_level=confidence,
-        method="percentile",
-        random_state=np.random.default_rng(0),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    # scipy warns of one value alone, and of values that are equal.
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        low, high = stats.ttest_1samp(sample, 0).confidence_interval(confidence)
+    return float(sample.mean()), float(low), float(high)
 
 
 def spread_ratio_interval(
@@ -141,7 +112,7 @@ def paired_differences(
         excludes zero.
 
     Raises:
-        ValueError: Two runs of one group share a seed: something else differs between them.
+        InputError: Two runs of one group share a seed: something else differs between them.
     """
     columns = ["difference", "low", "high", "seeds", "decided"]
     if within:
@@ -155,7 +126,7 @@ def paired_differences(
         nothing = pd.MultiIndex.from_arrays([[]] * (len(within) + 1), names=[*within, by])
         return pd.DataFrame(index=nothing, columns=columns)
     if frame.duplicated([by, "seed"]).any():
-        raise ValueError(
+        raise InputError(
             f"several runs share one {by} and seed; pairing by seed needs one run each: "
             "filter the frame first"
         )

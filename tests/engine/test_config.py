@@ -26,7 +26,7 @@ def test_ids_are_frozen():
         "pascal_context": "pascal_context-ema-57cca74664",
         "coco_stuff": "coco_stuff-ema-cb557344e6",
     }.items():
-        assert recipes.PROTOCOLS[recipe]().id == identity
+        assert recipes.RECIPES[recipe]().id == identity
 
 
 def test_stating_a_default_makes_no_other_run():

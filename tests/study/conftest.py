@@ -5,7 +5,7 @@ import pytest
 from study.tiny import TINY
 
 from emastudy.engine import Runtime
-from emastudy.study.claims import judges_unit
+from emastudy.study.claims import cost
 
 
 @pytest.fixture
@@ -24,5 +24,5 @@ def cheap_costs(monkeypatch):
     methods = ["DeepLabV3", "DeepLabV3+", "PSANet", "EMANet (512)"]
     costs = pd.DataFrame({"gmacs": [6, 8, 5, 4], "mparams": [6, 8, 5, 4]}, methods)
     costs["kept_mib"] = [7.0, 8.0, 9.0, 4.0]
-    monkeypatch.setattr(judges_unit, "_table1", lambda: costs)
+    monkeypatch.setattr(cost, "table1", lambda: costs)
     return costs

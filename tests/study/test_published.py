@@ -16,7 +16,7 @@ def numbers():
 def test_every_number_has_source_and_confidence(numbers):
     assert not numbers.isna().any().any()
     assert (numbers["source"].str.len() > 10).all()
-    assert set(numbers["confidence"]) == {"confirmed", "recalled", "derived"}
+    assert set(numbers["confidence"]) == {"confirmed", "recalled"}
     miou = numbers[numbers["quantity"].isin(["miou", "miou_ms"])]
     assert miou["value"].between(30, 90).all()
     key = ["where", "dataset", "method", "backbone", "quantity", "value"]
@@ -28,8 +28,6 @@ def test_what_was_only_recalled_says_so(numbers):
     assert recalled["source"].str.contains("from memory").all()
     rest = numbers[numbers["confidence"] != "recalled"]
     assert not rest["source"].str.contains("from memory").any()
-    words = published.statements()
-    assert (words["source"].str.contains("memory") == (words["confidence"] == "recalled")).all()
 
 
 def test_the_claims_quote_the_tables():
@@ -55,13 +53,6 @@ def test_emanet_is_last_of_the_context_heads_elsewhere():
     zoo = frame[(frame["code"] == "sssegmentation") & (frame["method"] != "FCN")]
     for _, part in zoo.groupby("backbone"):
         assert part.set_index("method")["miou"].idxmin() == "EMANet"
-
-
-def test_recomputed_rows_are_near_the_printed_ones():
-    ours, theirs = published.recomputed(), published.table1()
-    for column in ("gmacs", "mparams"):
-        ratio = ours[column] / theirs.loc[ours.index, column]
-        assert ((ratio - 1).abs() < 0.006).all()
 
 
 def test_another_word_for_confidence_is_an_error():

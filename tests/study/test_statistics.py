@@ -1,14 +1,12 @@
 """Intervals against scipy's own, and against what they promise."""
 
-from itertools import product
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from emastudy.study.statistics import (
-    bootstrap_interval,
+    fit_exponent,
     mean_interval,
     paired_differences,
     spread_ratio_interval,
@@ -27,15 +25,10 @@ def test_one_seed_has_no_interval():
     mean, low, high = mean_interval([3.0])
     assert mean == 3.0
     assert np.isnan([low, high]).all()
-    assert np.isnan(bootstrap_interval([3.0])).all()
 
 
-def test_the_bootstrap_is_that_of_all_resamples():
-    """Five values have 5⁵ resamples: the percentiles of all of them are the exact answer."""
-    values = np.array([1.0, 2.5, 3.0, 7.0, 4.2])
-    means = values[np.array(list(product(range(5), repeat=5)))].mean(axis=1)
-    assert bootstrap_interval(values) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.1)
-    assert bootstrap_interval(values) == bootstrap_interval(values)
+def test_values_that_agree_have_an_interval_without_width():
+    assert mean_interval([4.0, 4.0, 4.0]) == (4.0, 4.0, 4.0)
 
 
 def test_the_interval_of_a_ratio_of_spreads_covers():
@@ -109,3 +102,16 @@ def test_several_quantities_are_summarised_group_by_group():
     assert found.loc[("b", "once")].tolist() == alone.loc["b"].tolist()
     assert found.loc[("a", "twice"), "low"] == pytest.approx(2 * alone.loc["a", "low"])
     assert found["seeds"].tolist() == [5] * 4
+
+
+def test_exponents_of_known_laws():
+    n = np.array([10.0, 20.0, 50.0, 100.0])
+    fit = fit_exponent(n, 3 * n**2)
+    assert (fit.exponent, fit.low, fit.high) == pytest.approx((2, 2, 2))
+    assert np.isnan(fit_exponent(n[:2], n[:2]).low)
+    noisy = 3 * n**2 * [1.0, 1.1, 0.9, 1.0]
+    line = stats.linregress(np.log(n), np.log(noisy))
+    fit = fit_exponent(n, noisy)
+    assert fit.exponent == pytest.approx(line.slope)
+    # Student's 97.5 % quantile with two degrees of freedom, from tables.
+    assert fit.high - fit.exponent == pytest.approx(4.3027 * line.stderr, rel=1e-4)

@@ -1,47 +1,25 @@
-"""What the paper claims, how each claim is decided, and what the records say of it."""
+"""What the paper claims, how each claim is decided, and what the records say of it.
 
-from emastudy.study.claims.claims import (
-    CLAIMS,
-    GRADIENTS,
-    Claim,
-    answer,
-    decided_here,
-    judge,
-    ledger,
-    load_evidence,
-    of_page,
-)
-from emastudy.study.claims.evidence import (
-    DATASETS,
-    Evidence,
-    Verdict,
-)
-from emastudy.study.claims.findings import (
-    MARKS,
-    Finding,
-    badge,
-    marks,
-    not_run,
-    sentence,
-)
+A claim's text, its rule and the code that decides it stand together under ``@claim``, in one file
+for each kind of claim.
+"""
+
+# Importing them registers their claims.
+from emastudy.study.claims import ablations, comparisons, cost, identities, unit  # noqa: F401
+from emastudy.study.claims.claim import CLAIMS, Claim, claim, judge, ledger
+from emastudy.study.claims.evidence import DATASETS, Evidence, load_evidence
+from emastudy.study.claims.verdict import Finding, Part, Verdict
 
 __all__ = [
     "CLAIMS",
     "DATASETS",
-    "GRADIENTS",
-    "MARKS",
     "Claim",
     "Evidence",
     "Finding",
+    "Part",
     "Verdict",
-    "answer",
-    "badge",
-    "decided_here",
+    "claim",
     "judge",
     "ledger",
     "load_evidence",
-    "marks",
-    "not_run",
-    "of_page",
-    "sentence",
 ]

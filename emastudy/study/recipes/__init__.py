@@ -1,39 +1,43 @@
-"""Complete configs: functions that return one ``RunConfig``."""
+"""Complete configs: functions that return one ``RunConfig``, and the table of compared methods.
 
-from emastudy.study.recipes.recipes import (
-    PROTOCOLS,
-    animals,
-    animals_frozen,
-    camvid,
-    coco_stuff,
-    grid,
-    pascal_context,
-    recipe,
-    scenes,
-    table1_network,
-    voc_ablation,
-    voc_test,
-    voc_test_coco,
-    voc_test_trainaug,
-    voc_val,
-    voc_val_released,
+A new recipe is a function in one of the files here under ``@register()``.
+"""
+
+from emastudy.study.recipes.methods import (
+    METHODS,
+    REGIMES,
+    TABLE1_RIVALS,
+    label_runs,
+    name_methods,
+    width,
 )
+from emastudy.study.recipes.recipe import RECIPES, Recipe, grid, recipe
+
+# isort: split
+# RECIPES has them in the order in which they are imported: from the small to the paper's.
+from emastudy.study.recipes.scenes import scenes
+
+# isort: split
+from emastudy.study.recipes.photographs import animals, animals_frozen, camvid
+
+# isort: split
+from emastudy.study.recipes.paper import PAPER_CLASSES, table1_network
 
 __all__ = [
-    "PROTOCOLS",
+    "METHODS",
+    "PAPER_CLASSES",
+    "RECIPES",
+    "REGIMES",
+    "TABLE1_RIVALS",
+    "Recipe",
     "animals",
     "animals_frozen",
     "camvid",
-    "coco_stuff",
     "grid",
-    "pascal_context",
+    "label_runs",
+    "name_methods",
     "recipe",
     "scenes",
     "table1_network",
-    "voc_ablation",
-    "voc_test",
-    "voc_test_coco",
-    "voc_test_trainaug",
-    "voc_val",
-    "voc_val_released",
+    "width",
 ]

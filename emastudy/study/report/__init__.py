@@ -1,39 +1,30 @@
 """What people read: the ledger in words, sentences and tables for pages, running the notebooks."""
 
+from emastudy.study.report.includes import circumstances_table, headline, write_includes
 from emastudy.study.report.inputs import (
     photograph,
     scene_images,
     scene_network,
     unit_features,
 )
-from emastudy.study.report.report import (
-    best_other,
-    book_pages,
-    circumstances_table,
-    findings_section,
-    headline,
-    in_short,
-    ledger_overview,
-    ledger_table,
-    ledger_text,
-    method_names,
-    write_includes,
-)
+from emastudy.study.report.ledger import answer, decided_here, ledger_text, of_page
+from emastudy.study.report.sentences import best_other, duel, in_short, margin, table1_answer
 
 __all__ = [
+    "answer",
     "best_other",
-    "book_pages",
     "circumstances_table",
-    "findings_section",
+    "decided_here",
+    "duel",
     "headline",
     "in_short",
-    "ledger_overview",
-    "ledger_table",
     "ledger_text",
-    "method_names",
+    "margin",
+    "of_page",
     "photograph",
     "scene_images",
     "scene_network",
+    "table1_answer",
     "unit_features",
     "write_includes",
 ]

@@ -52,7 +52,7 @@ def scene_network(scale: float, runtime: Runtime, **options: Any) -> Segmentatio
     Args:
         scale: Share of the recipe's iterations.
         runtime: Where it is trained and kept.
-        options: Of ``protocols.scenes``: seed, and options of the head.
+        options: Of ``recipes.scenes``: seed, and options of the head.
     """
     config = scenes("ema", scale=scale, **options)
     with lock_run(config, None, runtime):

@@ -1,26 +1,25 @@
-"""What a run will cost: hours and memory from counted multiply-adds. Estimates, not measurements.
-
-Floor: study.
-"""
+"""Estimates of what a run will cost: hours and memory from counted multiply-adds."""
 
 import functools
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 
 from emastudy.engine import RunConfig, cost
 from emastudy.engine.build import build_network
+from emastudy.errors import InputError
+from emastudy.study.recipes import PAPER_CLASSES, RECIPES
+from emastudy.study.tables.test_sets import PAPER_RUNS
 
 #: Multiply-adds that a data-centre GPU is assumed to sustain in bfloat16, per second.
-SUSTAINED = 25e12
+SUSTAINED_MACS = 25e12
 # A backward pass does the forward pass's products twice: for the inputs and for the weights.
 _PASSES = 3
 # Float32 weights, their gradients and SGD's momentum.
 _COPIES = 3
-# Crops from which on a CPU would take weeks, pixels.
-_LARGE = 400
+# What of a config shapes its network.
 _SHAPES = ("head", "head_options", "backbone", "backbone_options", "output_stride", "crop_size")
 
 
@@ -29,9 +28,10 @@ class Estimate:
     """Cost of training one run.
 
     Attributes:
-        macs: Multiply-adds of all forward and backward passes.
+        macs: Multiply-adds of all forward and backward passes, on full crops.
         hours: Wall clock; scoring and waiting for data come on top.
-        memory: Bytes per GPU; what the libraries take for themselves comes on top.
+        memory: Bytes per GPU: what the backward pass keeps, in bfloat16, and weights, gradients
+            and momentum in float32; what the libraries take for themselves comes on top.
     """
 
     macs: float
@@ -40,27 +40,31 @@ class Estimate:
 
 
 def estimate(
-    config: RunConfig, *, gpus: int = 1, macs_per_second: float = SUSTAINED, num_classes: int = 21
+    config: RunConfig,
+    *,
+    num_classes: int = 21,
+    gpus: int = 1,
+    macs_per_second: float = SUSTAINED_MACS,
 ) -> Estimate:
     """Estimate what training a run costs, without data and without running it.
 
     Args:
         config: The run.
+        num_classes: Number of logits.
         gpus: GPUs that share a batch, assumed to lose nothing by it.
         macs_per_second: Multiply-adds that one of them sustains.
-        num_classes: Number of logits.
 
     Raises:
-        ValueError: More GPUs than images in a batch, or not a positive number.
+        InputError: More GPUs than images in a batch, or not a positive number.
     """
     if not 1 <= gpus <= config.batch_size or macs_per_second <= 0:
-        raise ValueError(
+        raise InputError(
             f"gpus is {gpus}, macs_per_second {macs_per_second}; expected 1 to batch_size = "
             f"{config.batch_size} GPUs and a positive speed"
         )
     # Recipes share networks: what does not shape one is left out, so that each is counted once.
     network = RunConfig(**{name: getattr(config, name) for name in _SHAPES})
-    one = _count(network.canonical_json(), num_classes)
+    one = _forward_cost(network.canonical_json(), num_classes)
     macs = float(_PASSES * one.macs * config.batch_size * config.iterations)
     activations = one.activation_bytes * -(-config.batch_size // gpus) / 2  # bfloat16
     return Estimate(
@@ -70,30 +74,37 @@ def estimate(
     )
 
 
-def estimates_table(
-    recipes: Mapping[str, Callable[..., RunConfig]], gpus: tuple[int, ...] = (1, 4)
-) -> str:
-    """The estimates as a Markdown table, for the recipes that want a GPU, by their crops.
-
-    Args:
-        recipes: Name → recipe, e.g. ``protocols.PROTOCOLS``.
-        gpus: Numbers of GPUs.
-    """
-    columns = [f"hours, GiB on {n} GPU{'s' * (n > 1)}" for n in gpus]
-    lines = ["| recipe | 10¹⁵ multiply-adds | " + " | ".join(columns) + " |"]
-    lines.append("|---" * (2 + len(gpus)) + "|")
-    for name, recipe in recipes.items():
-        config = recipe()
-        if config.crop_size >= _LARGE:
-            found = [estimate(config, gpus=n) for n in gpus]
-            cells = [f"{e.hours:.1f}, {e.memory / 2**30:.1f}" for e in found]
-            lines.append(f"| `{name}` | {found[0].macs / 1e15:.3g} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 @functools.cache
-def _count(changed: str, num_classes: int) -> cost.Cost:
-    config = RunConfig.from_dict(json.loads(changed))
+def _forward_cost(network: str, num_classes: int) -> cost.Cost:
+    config = RunConfig.from_dict(json.loads(network))
     with torch.device("meta"):
-        network = build_network(config, num_classes)
-    return cost.measure(network, (config.crop_size, config.crop_size))
+        built = build_network(config, num_classes)
+    return cost.measure(built, (config.crop_size, config.crop_size))
+
+
+def plan() -> pd.DataFrame:
+    """What it takes to run the paper's Tables 2-4 on one GPU.
+
+    Returns:
+        Index ("table", "recipe"). "dataset", "batch", "iterations"; "peta_macs" (10¹⁵
+        multiply-adds of the whole run), "gpu_hours" and "memory_gib" as :func:`estimate` has
+        them; "command".
+    """
+    rows = {}
+    for table, recipes in PAPER_RUNS.items():
+        for recipe in recipes:
+            config = RECIPES[recipe]()
+            needed = estimate(config, num_classes=PAPER_CLASSES[recipe])
+            weights = " --weights-path FILE" if config.pretrained else ""
+            rows[table, recipe] = {
+                "dataset": config.dataset,
+                "batch": config.batch_size,
+                "iterations": config.iterations,
+                "peta_macs": needed.macs / 1e15,
+                "gpu_hours": needed.hours,
+                "memory_gib": needed.memory / 2**30,
+                "command": f"emastudy train {recipe} --data-root FOLDER{weights}",
+            }
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["table", "recipe"])
+    return frame

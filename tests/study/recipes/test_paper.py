@@ -2,13 +2,13 @@
 
 import inspect
 import re
-from dataclasses import replace
 
 import pytest
 
-from emastudy.engine import RunConfig
-from emastudy.engine.cost import training_macs
-from emastudy.study import recipes
+from emastudy.datasets.coco_stuff import COCO_STUFF_CLASSES
+from emastudy.datasets.voc import VOC_CLASSES
+from emastudy.study.recipes import PAPER_CLASSES, RECIPES
+from emastudy.study.tables import estimate
 
 # Recipe → classes, backbone, batch, iterations, learning rate, stride in training (FACTS: Sec. 6.1
 # and the test chain of Sec. 6.2 of the paper).
@@ -26,8 +26,9 @@ PAPER = {
 
 @pytest.mark.parametrize("name", PAPER)
 def test_recipes_are_the_papers(name):
-    config = recipes.PROTOCOLS[name]()
+    config = RECIPES[name]()
     classes, *stated = PAPER[name]
+    assert PAPER_CLASSES[name] == classes
     assert [
         config.backbone, config.batch_size, config.iterations, config.learning_rate,
         config.output_stride,
@@ -42,28 +43,29 @@ def test_recipes_are_the_papers(name):
 @pytest.mark.parametrize("name", PAPER)
 def test_what_a_docstring_says_is_so(name):
     """Cost as counted, the command by its name, and a published number or that there is none."""
-    text = inspect.getdoc(recipes.PROTOCOLS[name])
+    text = inspect.getdoc(RECIPES[name])
     assert re.search(r"Expected: (\d\d\.\d+ % mIoU|no published number)", text)
     assert f"emastudy train {name} --data-root" in text
     stated = re.search(r"Cost: an estimated ([\d.]+)·10¹⁵ multiply-adds", text)
-    counted = training_macs(recipes.PROTOCOLS[name](), PAPER[name][0])
+    counted = estimate(RECIPES[name](), num_classes=PAPER[name][0]).macs
     assert float(stated[1]) == pytest.approx(counted / 1e15, rel=2e-3)
 
 
-def test_training_costs_thrice_the_forward_passes():
-    config = RunConfig(head="fcn", head_options={"channels": 4}, batch_size=2, iterations=7)
-    one = training_macs(replace(config, batch_size=1, iterations=1), 8)
-    assert training_macs(config, 8) == 14 * one
-    # On a 16×16 map: the 3×3 conv from 64 channels, and the classifier.
-    narrow = training_macs(replace(config, head_options={"channels": 1}), 8)
-    assert training_macs(config, 8) - narrow == 14 * 3 * 16 * 16 * (9 * 64 + 8) * (4 - 1)
+def test_the_number_of_classes_is_the_datasets():
+    assert PAPER_CLASSES["voc_val"] == len(VOC_CLASSES)
+    assert PAPER_CLASSES["coco_stuff"] == len(COCO_STUFF_CLASSES)
 
 
 def test_the_chain_hands_weights_on_with_its_own_arguments():
-    for options in ({}, {"seed": 3}, {"scale": 0.5, "num_bases": 32}):
-        first = recipes.voc_test_coco(**options)
-        second = recipes.voc_test_trainaug(**options)
-        third = recipes.voc_test(**options)
+    for options in (
+        {},
+        {"seed": 3},
+        {"scale": 0.5, "num_bases": 32},
+        {"backbone": "resnet152", "head": "fcn"},
+    ):
+        first = RECIPES["voc_test_coco"](**options)
+        second = RECIPES["voc_test_trainaug"](**options)
+        third = RECIPES["voc_test"](**options)
         assert (second.start_from, third.start_from) == (first.id, second.id)
     splits = [c.train_split for c in (first, second, third)]
     assert splits == ["train", "trainaug", "trainval"]

@@ -1,9 +1,8 @@
-"""Every verdict on the unit itself, on made-up measurements."""
+"""Every verdict on what a trained unit computes, on made-up measurements."""
 
 import pytest
 from study.made_up import NOISE, SEEDS, evidence, find, measured
 
-from emastudy.study.claims import CLAIMS
 from emastudy.study.recipes import scenes
 
 
@@ -83,43 +82,3 @@ def test_concepts(course, random, shuffled, verdict):
     )
     assert find("C18", evidence(concepts=table)).verdict == verdict
     assert find("C18", evidence(concepts=table.iloc[1:])).verdict == "not run"
-
-
-def test_identities():
-    (non_local,) = CLAIMS["C2"].findings([])
-    assert non_local.verdict == "supported"
-    verdicts = {f.variant: f.verdict for f in CLAIMS["C3"].findings([])}
-    assert verdicts == {
-        "θ = log softmax(ρ)": "supported",
-        "θ linear, as in the block": "contradicted",
-    }
-    (directions,) = CLAIMS["C4"].findings([])
-    assert directions.verdict == "supported"
-    assert all(part.effect > 1 for part in directions.parts[1:])  # degrees, not rounding
-
-
-def test_costs(cheap_costs):
-    assert CLAIMS["C7"].findings([])[0].verdict == "supported"
-    cheap_costs.loc["PSANet", "kept_mib"] = 3.9
-    (found,) = CLAIMS["C7"].findings([])
-    assert found.verdict == "contradicted"
-    assert found.decisive.what.startswith("PSANet")
-
-
-@pytest.mark.parametrize(
-    ("power", "unit", "verdict"),
-    [(1.0, 0.05, "supported"), (1.0, 0.2, "contradicted"), (2.0, 0.05, "contradicted")],
-)
-def test_overhead(power, unit, verdict):
-    pixels = [1089, 2401, 4225, 9409]
-    noise = [1.0, 1.01, 0.99, 1.0]
-    row = {
-        "pixels": pixels,
-        "seconds": [1e-6 * n**power * e for n, e in zip(pixels, noise, strict=True)],
-        "unit_seconds": unit,
-        "network_seconds": 1.0,
-    }
-    timed = evidence(time=measured([(scenes("ema"), row)]))
-    (found,) = CLAIMS["C8"].findings([evidence(), timed])
-    assert found.parts[0].verdict == "supported"
-    assert found.verdict == verdict

@@ -1,10 +1,10 @@
-"""Recipes combined into sweeps."""
+"""What every recipe takes, by its name or combined into sweeps."""
 
 from dataclasses import replace
 
 import pytest
 
-from emastudy.study.recipes import PROTOCOLS, grid, recipe, scenes
+from emastudy.study.recipes import PAPER_CLASSES, RECIPES, grid, recipe, scenes
 
 
 def test_a_grid_is_every_combination_with_every_seed():
@@ -29,7 +29,7 @@ def test_another_backbone_changes_nothing_else():
 
 
 def test_another_backbone_keeps_the_options_that_it_has():
-    paper = PROTOCOLS["voc_ablation"]()
+    paper = RECIPES["voc_ablation"]()
     assert recipe("voc_ablation", "resnet18")().backbone_options == paper.backbone_options != {}
     assert recipe("voc_ablation", "mobilenet_v2")().backbone_options == {}
 
@@ -37,3 +37,17 @@ def test_another_backbone_keeps_the_options_that_it_has():
 def test_an_unknown_backbone_is_named():
     with pytest.raises(ValueError, match="'vgg16'; there are mobilenet_v2"):
         recipe("scenes", "vgg16")
+
+
+def test_a_heads_second_name_makes_the_same_run():
+    assert scenes("emanet").id == scenes("ema").id
+
+
+def test_a_scale_that_is_no_share_is_refused():
+    with pytest.raises(ValueError, match=r"scale is 0.0; expected a number > 0"):
+        scenes(scale=0.0)
+
+
+def test_recipes_are_listed_from_the_small_to_the_papers():
+    assert list(RECIPES)[:3] == ["scenes", "animals", "camvid"]
+    assert list(RECIPES)[-len(PAPER_CLASSES) :] == list(PAPER_CLASSES)

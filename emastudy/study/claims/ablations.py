@@ -1,0 +1,242 @@
+"""Claims about the unit's settings: how its bases are kept and normalised, how often it iterates.
+
+Section 5.2, Figs 3 and 4.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, product
+
+import numpy as np
+import pandas as pd
+
+from emastudy.study.claims.claim import claim
+from emastudy.study.claims.evidence import Evidence
+from emastudy.study.claims.verdict import (
+    Finding,
+    Part,
+    above_zero,
+    compare,
+    holds,
+    missing_part,
+    on_same_images,
+    side,
+)
+from emastudy.study.statistics import spread_ratio_interval
+
+_NAMES = {"l2": "L2Norm", "none": "no norm", "layer": "LN"}
+
+
+@claim(
+    "C9",
+    section="5.2, Fig. 3 left",
+    statement="moving averaging beats no update and back-propagation for μ^(0)",
+    measure="mIoU, α = 0.9 against each, T = 3",
+    rule="rule",
+    page="22_bases_maintenance",
+)
+def maintenance(evidence: Evidence) -> Iterable[Finding]:
+    """Back-propagation into μ^(0) needs the unrolled gradient, whatever the others have."""
+    average, fixed = evidence.miou(), evidence.miou(maintenance="fixed")
+    learned = evidence.miou(gradient="unrolled", maintenance="learned")
+    back = "moving average less back-propagation"
+    back += "" if evidence.gradient == "unrolled" else " (unrolled)"
+    yield Finding(
+        (
+            compare("moving average less no update", average, fixed, evidence.needed),
+            compare(back, average, learned, evidence.needed),
+        )
+    )
+
+
+@claim(
+    "C10",
+    section="5.2",
+    statement="back-propagating into μ^(0) is unstable and may collapse",
+    measure="gradient norms over training, spread over seeds, share of collapsed runs",
+    rule="a collapse, or a larger spread",
+    page="22_bases_maintenance",
+    regimes=("unrolled",),
+)
+def instability(evidence: Evidence) -> Iterable[Finding]:
+    """A collapse is a score below half of the moving average's mean, or a loss not finite."""
+    learned, average = evidence.runs(maintenance="learned"), evidence.miou()
+    score = evidence.miou(maintenance="learned")
+    missing = missing_part("learned bases against moving average", evidence.needed, score, average)
+    if missing:
+        yield Finding((missing,))
+        return
+    curves = [record.curves for record in learned["record"]]
+    parts = [_collapses(score, average, curves), _spread(score, average), *_peaks(curves)]
+    yield Finding(tuple(parts), any_of=True)
+
+
+Curves = dict[str, list[tuple[int, float]]]
+
+
+def _collapses(score: pd.Series, average: pd.Series, curves: Sequence[Curves]) -> Part:
+    finite = [all(np.isfinite(value) for _, value in c.get("loss", [])) for c in curves]
+    count = float((~np.array(finite) | (score < average.mean() / 2).to_numpy()).sum())
+    what, unit = "runs with learned bases that collapse", f"of {len(score)} runs"
+    return Part(what, holds(count > 0), count, seeds=len(score), unit=unit, signed=False)
+
+
+def _spread(score: pd.Series, average: pd.Series) -> Part:
+    ratio, low, high = spread_ratio_interval(score, average)
+    what = "spread over seeds, learned over moving average (F-interval)"
+    verdict = side((low, high), 1.0)
+    return Part(what, verdict, ratio, (low, high), len(score), "times", signed=False)
+
+
+def _peaks(curves: Sequence[Curves]) -> Iterable[Part]:
+    """Shown beside: how far the gradient of μ^(0) leaves its median."""
+    norms = [np.array([v for _, v in c["bases_gradient"]]) for c in curves if "bases_gradient" in c]
+    if norms:
+        peak = float(np.mean([norm.max() / np.median(norm) for norm in norms]))
+        what = "largest gradient of μ^(0) over its median, mean over runs"
+        yield Part(what, "undecided", peak, unit="times", signed=False, decides=False)
+
+
+@claim(
+    "C11",
+    section="Fig. 3 right",
+    statement="L2Norm beats no norm and LN for T ≥ 3",
+    measure="mIoU",
+    rule="rule, both",
+    page="21_bases_normalization",
+)
+def l2_beats(evidence: Evidence) -> Iterable[Finding]:
+    """At each T from 3 to 4, the largest that Fig. 3's comparison is run for here."""
+    parts = []
+    for name, count in product(("none", "layer"), (3, 4)):
+        ours, theirs = (
+            evidence.miou(normalization=one, num_iterations=count) for one in ("l2", name)
+        )
+        what = f"L2Norm less {_NAMES[name]}, T = {count}"
+        parts.append(compare(what, ours, theirs, evidence.needed))
+    yield Finding(tuple(parts))
+
+
+@claim(
+    "C12",
+    section="Fig. 3 right",
+    statement="LN is worse than no norm",
+    measure="mIoU, mean over T",
+    rule="rule",
+    page="21_bases_normalization",
+)
+def layer_is_worse(evidence: Evidence) -> Iterable[Finding]:
+    """On the mean over T = 1 to 4."""
+    none, layer = (
+        _by_iterations(evidence, name, 4).mean(axis=1).rename(_label(evidence, name))
+        for name in ("none", "layer")
+    )
+    yield Finding((compare("no norm less LN, mean over T = 1 to 4", none, layer, evidence.needed),))
+
+
+@claim(
+    "C13",
+    section="Fig. 3 right",
+    statement="L2Norm improves with T; none and LN hardly depend on T",
+    measure="slope of mIoU on T = 1…4",
+    rule="slope interval above 0 for L2, containing 0 for the others",
+    page="21_bases_normalization",
+)
+def slopes(evidence: Evidence) -> Iterable[Finding]:
+    """Least squares through mIoU at T = 1 to 4 in every seed, then the interval of the slopes.
+
+    "Hardly depend on T" is supported where the interval holds 0 and contradicted where it does not.
+    """
+    parts = []
+    for name, words in _NAMES.items():
+        table = _by_iterations(evidence, name, 4)
+        what = f"slope of {words} on T"
+        centred = table.columns.to_numpy(float) - table.columns.to_numpy(float).mean()
+        slope = ((table @ centred) / float(centred @ centred)).rename(_label(evidence, name))
+        part = missing_part(what, evidence.needed, slope)
+        if part is None:
+            part = above_zero(what, slope, unit="mIoU per iteration")
+            if name != "l2":
+                flat = holds(part.verdict == "undecided")
+                part = dataclasses.replace(part, verdict=flat)
+        parts.append(part)
+    yield Finding(tuple(parts))
+
+
+@claim(
+    "C14",
+    section="Fig. 4",
+    statement="mIoU peaks at T_train = 3",
+    measure="best T_train per seed",
+    rule="3 in most seeds, and T=3 above T=1 by the rule",
+    page="23_iterations",
+)
+def peak(evidence: Evidence) -> Iterable[Finding]:
+    """On T_train = 1 to 8, each scored at T_eval = T_train."""
+    table = _by_iterations(evidence, "l2", 8)
+    what = "seeds whose best T_train is 3"
+    label = f"{evidence.label()}, T = 1 to 8"
+    most = missing_part(what, evidence.needed, table[3].rename(label))
+    if most is None:
+        seeds, best = len(table), float((table.idxmax(axis=1) == 3).sum())
+        unit = f"of {seeds} seeds"
+        most = Part(what, holds(best > seeds / 2), best, seeds=seeds, unit=unit, signed=False)
+    three, one = (evidence.miou(num_iterations=count) for count in (3, 1))
+    yield Finding((most, compare("T = 3 less T = 1", three, one, evidence.needed)))
+
+
+@claim(
+    "C15",
+    section="Fig. 4",
+    statement="more iterations at test help and saturate",
+    measure="mIoU over T_eval for fixed T_train",
+    rule="not falling, last step < 0.1",
+    page="23_iterations",
+)
+def more_at_test(evidence: Evidence) -> Iterable[Finding]:
+    """For T_train = 3 and T_eval = 1 to 8.
+
+    Not falling: supported if the mean over seeds rises or stays at every step, contradicted if a
+    step's whole interval lies below 0. The last step: supported if its whole interval is below 0.1.
+    """
+
+    def parts(images: int) -> list[Part]:
+        scores = {
+            count: evidence.scores(images=images, at={"num_iterations": count})
+            for count in range(1, 9)
+        }
+        table = pd.DataFrame(scores).dropna()
+        label = f"{evidence.label()}, T_eval = 1 to 8"
+        missing = missing_part("mIoU over T_eval", evidence.needed, table[8].rename(label))
+        if missing:
+            return [missing]
+        steps = [
+            above_zero(f"T_eval = {after} less {before}", table[after] - table[before])
+            for before, after in pairwise(table.columns)
+        ]
+        last = steps[-1]
+        small = side((0.1 - last.interval[1], 0.1 - last.interval[0]))
+        return [
+            *map(_does_not_fall, steps),
+            dataclasses.replace(last, what="last step, below 0.1", verdict=small),
+        ]
+
+    yield Finding(on_same_images(evidence, parts))
+
+
+def _does_not_fall(step: Part) -> Part:
+    rises = step.verdict == "undecided" and step.effect >= 0
+    return dataclasses.replace(step, verdict="supported") if rises else step
+
+
+def _by_iterations(evidence: Evidence, normalization: str, most: int) -> pd.DataFrame:
+    """mIoU, one row a seed that has all T from 1 to the most, one column a T."""
+    columns = {
+        count: evidence.miou(normalization=normalization, num_iterations=count)
+        for count in range(1, most + 1)
+    }
+    return pd.DataFrame(columns).dropna()
+
+
+def _label(evidence: Evidence, normalization: str) -> str:
+    return f"{evidence.label(normalization=normalization)}, T = 1 to 4"

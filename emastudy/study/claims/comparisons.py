@@ -1,0 +1,143 @@
+"""Claims about EMA against other methods: Tables 1-4, and robustness."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emastudy.study.claims.claim import claim
+from emastudy.study.claims.evidence import Evidence
+from emastudy.study.claims.verdict import Finding, Part, compare, holds, on_same_images
+from emastudy.study.recipes import METHODS, TABLE1_RIVALS
+from emastudy.study.tables import published_miou
+
+_CORRUPTIONS = ("noise", "blur", "contrast", "jpeg")
+
+
+@claim(
+    "C6",
+    section="abstract, 6",
+    statement="X̃ is robust to the variance of the input",
+    measure="fall of mIoU under noise, blur, contrast, JPEG, severities 1-5, EMA against FCN and "
+    "against non-local",
+    rule="smaller fall than FCN",
+    page="43_low_rank_and_robust",
+)
+def robust(evidence: Evidence) -> Iterable[Finding]:
+    """The fall of mIoU from clean images to the mean over all kinds and severities."""
+
+    def fall(head: str, images: int) -> pd.Series:
+        clean = evidence.scores(head, images=images)
+        worse = [
+            evidence.scores(head, images=images, at={"corruption": kind, "severity": severity})
+            for kind, severity in product(_CORRUPTIONS, range(1, 6))
+        ]
+        mean = pd.concat(worse, axis=1).mean(axis=1, skipna=False)
+        return (clean - mean).dropna().rename(f"{clean.name}, corrupted")
+
+    def against(head: str, images: int) -> list[Part]:
+        what = f"fall of {METHODS[head].label} less fall of EMA"
+        ours, theirs = fall("ema", images), fall(head, images)
+        return [compare(what, theirs, ours, evidence.needed, decides=head == "fcn")]
+
+    parts = [
+        part
+        for head in ("fcn", "non_local")
+        for part in on_same_images(evidence, partial(against, head))
+    ]
+    yield Finding(tuple(parts))
+
+
+@claim(
+    "C16",
+    section="Table 1",
+    statement="EMA beats DeepLabV3, V3+, PSANet",
+    measure="mIoU SS and MS+flip under one trainer",
+    rule="rule, each",
+    page="33_comparisons",
+)
+def beats_pyramids(evidence: Evidence) -> Iterable[Finding]:
+    """Single scale from the records, multi-scale with flip from measurements."""
+
+    def multi_scale(head: str, what: str, images: int) -> list[Part]:
+        ours, theirs = (
+            evidence.scores(one, images=images, at={"multi_scale": True}) for one in ("ema", head)
+        )
+        return [compare(what, ours, theirs, evidence.needed)]
+
+    parts: list[Part] = []
+    for rival in TABLE1_RIVALS:
+        what = f"EMA less {rival.label}"
+        theirs = evidence.miou(rival.head)
+        parts.append(compare(f"{what}, single scale", evidence.miou(), theirs, evidence.needed))
+        several = partial(multi_scale, rival.head, f"{what}, multi-scale")
+        parts += on_same_images(evidence, several)
+    yield Finding(tuple(parts))
+
+
+@claim(
+    "C17",
+    section="survey; the paper's Fig. 4 text",
+    statement="EMA beats Non-local and A²",
+    measure="mIoU",
+    rule="rule, each",
+    page="33_comparisons",
+)
+def beats_attention(evidence: Evidence) -> Iterable[Finding]:
+    """At single scale."""
+    parts = [
+        compare(
+            f"EMA less {METHODS[head].label}", evidence.miou(), evidence.miou(head), evidence.needed
+        )
+        for head in ("non_local", "a2")
+    ]
+    yield Finding(tuple(parts))
+
+
+@claim(
+    "C19",
+    section="Tables 2-4",
+    statement="VOC test 87.7 / Context 53.1 / COCO Stuff 39.9",
+    measure="the protocol itself",
+    rule="within 0.5 mIoU; needs the data and GPUs",
+    page="34_published_tables",
+    scope="all",
+)
+def published_tables(evidence: Sequence[Evidence]) -> Iterable[Finding]:
+    """From multi-scale scores of ResNet-101 networks: all seeds' mean within 0.5."""
+    targets = {
+        "Table 2": ("VOC test", "voc2012"),
+        "Table 3": ("PASCAL Context", "pascal_context"),
+        "Table 4": ("COCO Stuff", "coco_stuff"),
+    }
+    parts = []
+    for table, (words, dataset) in targets.items():
+        what = f"{words}, ours less published"
+        scores = [score for one in evidence for score in _multi_scale(one.table("scores"), dataset)]
+        if not scores:
+            missing = "no run of the paper's protocol"
+            parts.append(Part(what, "not run", unit="", missing=missing))
+            continue
+        gap = float(np.mean(scores)) - published_miou(table)
+        parts.append(Part(what, holds(abs(gap) <= 0.5), gap, seeds=len(scores)))
+    yield Finding(tuple(parts))
+
+
+def _multi_scale(rows: pd.DataFrame, dataset: str) -> list[Any]:
+    """Scores of EMANets on ResNet-101 as the paper's test sets are scored."""
+    if rows.empty:
+        return []
+    split = "test" if dataset == "voc2012" else rows["eval_split"]
+    fits = (
+        (rows["dataset"] == dataset)
+        & (rows["backbone"] == "resnet101")
+        & rows["head"].isin(["ema", "emanet_released"])
+        & rows["at.multi_scale"].astype(bool)
+        & (rows["at.corruption"] == "")
+        & (rows["at.num_iterations"] == 0)
+        & (rows["at.split"] == split)
+    )
+    return list(rows.loc[fits, "miou"])

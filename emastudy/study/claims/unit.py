@@ -1,0 +1,92 @@
+"""Claims about what a trained unit computes: its objective, its rank, what its bases know."""
+
+from collections.abc import Iterable
+from typing import get_args
+
+import pandas as pd
+
+from emastudy import em
+from emastudy.study.claims.claim import claim
+from emastudy.study.claims.evidence import Evidence
+from emastudy.study.claims.verdict import Finding, Part, above_zero, holds, missing_part
+
+
+@claim(
+    "C1",
+    section="5.2",
+    statement="EM lifts the likelihood at every iteration",
+    measure="F(μ) along the iterations of the trained unit on validation features, per "
+    "normalisation",
+    rule="no fall beyond rounding in any image",
+    page="13_what_ema_optimises",
+)
+def likelihood(evidence: Evidence) -> Iterable[Finding]:
+    """Per normalisation: the number of images in which F falls, over all seeds."""
+    for name in get_args(em.Normalization):
+        what = "validation images in which F falls"
+        rows = evidence.measured("objective", normalization=name)
+        part = _unmeasured(evidence, rows, what, "objective")
+        if part is None:
+            falls, unit = float(rows["falls"].sum()), f"of {rows['images'].sum()} images"
+            part = Part(what, holds(not falls), falls, seeds=len(rows), unit=unit, signed=False)
+        yield Finding((part,), name)
+
+
+@claim(
+    "C5",
+    section="1, 6",
+    statement="X̃ is low-rank",
+    measure="rank and effective rank of X̃",
+    rule="rank ≤ K, and effective rank below that of X",
+    page="43_low_rank_and_robust",
+)
+def low_rank(evidence: Evidence) -> Iterable[Finding]:
+    """The rank of X̃ at most K in every run, and its effective rank below X's by the rule."""
+    rows = evidence.measured("rank")
+    missing = _unmeasured(evidence, rows, "rank of X̃", "rank")
+    if missing:
+        yield Finding((missing,))
+        return
+    largest, bases = float(rows["largest_rank_estimate"].max()), int(rows["num_bases"].iloc[0])
+    below = rows["effective_rank_x"] - rows["effective_rank_estimate"]
+    rank = Part(
+        "largest rank of X̃",
+        holds(largest <= bases),
+        largest,
+        seeds=len(rows),
+        unit=f"of at most {bases}",
+        signed=False,
+    )
+    yield Finding((rank, above_zero("effective rank of X less that of X̃", below, unit="")))
+
+
+@claim(
+    "C18",
+    section="5.5",
+    statement="bases converge to abstract, semantic concepts",
+    measure="mutual information of argmax_k z with classes, by iteration, against random bases; "
+    "matched across images against shuffled",
+    rule="rises with iterations, above both controls",
+    page="42_concepts",
+)
+def concepts(evidence: Evidence) -> Iterable[Finding]:
+    """Information after T iterations against after one, against random bases, and shuffled."""
+    rows = evidence.measured("concepts")
+    missing = _unmeasured(evidence, rows, "information", "concepts")
+    if missing:
+        yield Finding((missing,))
+        return
+    first, last = (rows["information"].map(lambda values, i=i: float(values[i])) for i in (0, -1))
+    random = rows["random_bases"].map(lambda values: float(values[-1]))
+    shuffled = rows["matched"] - rows["shuffled"]
+    yield Finding(
+        (
+            above_zero("information, last iteration less first", last - first, unit="nats"),
+            above_zero("information less that of random bases", last - random, unit="nats"),
+            above_zero("matched across images less shuffled", shuffled, unit="nats"),
+        )
+    )
+
+
+def _unmeasured(evidence: Evidence, rows: pd.DataFrame, what: str, measure: str) -> Part | None:
+    return missing_part(what, evidence.needed, pd.Series(rows.index, rows.index, name=measure))

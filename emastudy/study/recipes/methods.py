@@ -1,0 +1,91 @@
+"""The one table of methods that are compared: what each is called, and what it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emastudy import networks
+from emastudy.engine import RunConfig
+
+#: EMA's gradient regimes in the order of all tables, as readers call them: the released code's,
+#: the paper's story, ours.
+REGIMES = {"detached": "detached", "unrolled": "unrolled", "one_step": "one-step"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A context module in one setting.
+
+    Attributes:
+        label: What readers call it.
+        head: Its head, see ``networks.build``.
+        table1_row: The row of the paper's Table 1 that it stands beside; "" = none.
+        gradient: EMA's regime; "" for the others.
+        width: Share of the usual channels that it works on.
+    """
+
+    label: str
+    head: str
+    table1_row: str = ""
+    gradient: str = ""
+    width: float = 1.0
+
+    def head_options(self, channels: int) -> dict[str, Any]:
+        """Options of its head where the usual one has so many channels."""
+        regime = {"gradient": self.gradient} if self.gradient else {}
+        return regime | ({"channels": round(self.width * channels)} if self.width != 1 else {})
+
+
+#: The methods by a short name, in the order of all tables. EMA comes at the usual width and at half
+#: of it, as in the paper's Table 1.
+METHODS = {
+    "fcn": Method("FCN", "fcn"),
+    "non_local": Method("Non-local", "non_local"),
+    "a2": Method("A²", "a2"),
+    "pspnet": Method("PSPNet", "pspnet"),
+    "deeplabv3": Method("DeepLabV3", "deeplabv3", "DeepLabV3"),
+    "deeplabv3plus": Method("DeepLabV3+", "deeplabv3plus", "DeepLabV3+"),
+    "psanet": Method("PSANet", "psanet", "PSANet"),
+    "ema_detached": Method("EMA, detached", "ema", "EMANet (512)", "detached"),
+    "ema_unrolled": Method("EMA, unrolled", "ema", "EMANet (512)", "unrolled"),
+    "ema_one_step": Method("EMA, one-step", "ema", "EMANet (512)", "one_step"),
+    "ema_half_detached": Method("EMA (half), detached", "ema", "EMANet (256)", "detached", 0.5),
+    "ema_half_unrolled": Method("EMA (half), unrolled", "ema", "EMANet (256)", "unrolled", 0.5),
+}
+#: What EMA is held against in the paper's Table 1.
+TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != "ema")
+
+
+def label_runs(runs: pd.DataFrame) -> pd.Series:
+    """What readers call each run's head, with its gradient regime; options do not count.
+
+    Args:
+        runs: Records or measurements, see ``runs.load_records``.
+    """
+    labels = {(m.head, m.gradient): m.label for m in METHODS.values() if m.width == 1}
+    regimes = runs.get("head.gradient", pd.Series("", runs.index)).fillna("")
+    kinds = zip(runs["head"], regimes, strict=True)
+    return pd.Series([labels.get(k, ", ".join(filter(None, k))) for k in kinds], runs.index)
+
+
+def name_methods(runs: pd.DataFrame, methods: Mapping[str, Sequence[RunConfig]]) -> pd.DataFrame:
+    """Records or measurements with a column "method", in the order of the methods.
+
+    Args:
+        runs: With the runs' ids as index or as column "id".
+        methods: Label → configs, see ``tables.accuracy.table1_runs``.
+    """
+    names = {config.id: method for method, group in methods.items() for config in group}
+    ids = runs["id"] if "id" in runs else runs.index.to_series()
+    place = {method: number for number, method in enumerate(methods)}
+    named = runs.assign(method=ids.map(names).to_numpy())
+    return named.iloc[np.lexsort((named["seed"], named["method"].map(place)))]
+
+
+def width(config: RunConfig) -> int:
+    """Number of channels that a head's context module works on."""
+    channels = {**networks.head_defaults(config.head), **config.head_options}["channels"]
+    return int(str(channels))

@@ -1,0 +1,127 @@
+"""Tables that README and the book's pages include, made from records."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from emastudy.errors import InputError
+from emastudy.study.claims import judge, load_evidence
+from emastudy.study.recipes import PAPER_CLASSES, RECIPES, label_runs
+from emastudy.study.report.ledger import ledger_overview, ledger_table
+from emastudy.study.runs import load_records
+from emastudy.study.statistics import as_text, paired_differences, summarize
+from emastudy.study.tables import estimate
+
+
+def write_includes(records: Path, folder: Path) -> None:
+    """Write what pages include: the ledger, at a glance and in full, from the committed records,
+    README's findings, and estimates of cost.
+
+    Args:
+        records: ``experiments/records``, beside whose parent lie README.md and ``book``.
+        folder: Where the page looks for it, ``book/generated``.
+    """
+    experiments = records.parent
+    findings = judge(load_evidence(experiments))
+    pages = book_pages(experiments.parent / "book" / "_toc.yml")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "overview.md").write_text(ledger_overview(findings, pages) + "\n")
+    (folder / "ledger.md").write_text(ledger_table(findings, pages) + "\n")
+    findings_text = findings_section((experiments.parent / "README.md").read_text())
+    (folder / "findings.md").write_text(findings_text + "\n")
+    (folder / "estimates.md").write_text(estimates_table() + "\n")
+
+
+def book_pages(toc: Path) -> list[str]:
+    """The pages that a book's ``_toc.yml`` lists, parts flattened."""
+    parts = yaml.safe_load(toc.read_text())["parts"]
+    return [chapter["file"] for part in parts for chapter in part["chapters"]]
+
+
+def findings_section(readme: str) -> str:
+    """README's list of findings, with its links to notebooks made links to the book's pages.
+
+    Args:
+        readme: Text of README.md.
+
+    Raises:
+        InputError: It has no such section.
+    """
+    text = re.search(r"^## What did not reproduce.*?\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    if not text:
+        raise InputError("README.md has no section 'What did not reproduce, …' before another one")
+    return re.sub(r"\(experiments/(\w+\.ipynb)\)", r"(notebooks/\1)", text[1]).strip()
+
+
+def headline(records: Path) -> str:
+    """The study's first result as a Markdown table: the animals runs, best first.
+
+    Args:
+        records: Folder of the animals records.
+    """
+    runs = load_records(records)
+    runs["method"] = label_runs(runs)
+    summary = summarize(runs, "method", "miou").sort_values("mean", ascending=False)
+    differences = paired_differences(runs, "method", "miou", baseline="FCN")
+    lines = [
+        "| context module | mIoU, % | 95 % interval | against FCN, paired by seed | seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for method, row in summary.iterrows():
+        against = "-"
+        if method in differences.index:
+            against = as_text(differences.T[method])
+        lines.append(
+            f"| {method} | {row['mean']:.2f} | [{row['low']:.2f}, {row['high']:.2f}] | {against} "
+            f"| {row['seeds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def estimates_table(gpus: Sequence[int] = (1, 4)) -> str:
+    """What the paper's recipes cost, as a Markdown table.
+
+    Args:
+        gpus: Numbers of GPUs.
+    """
+    columns = [f"hours, GiB on {n} GPU{'s' * (n > 1)}" for n in gpus]
+    lines = [
+        f"| recipe | 10¹⁵ multiply-adds | {' | '.join(columns)} |",
+        "|---" * (2 + len(gpus)) + "|",
+    ]
+    for name, classes in PAPER_CLASSES.items():
+        each = [estimate(RECIPES[name](), num_classes=classes, gpus=n) for n in gpus]
+        cells = [f"{one.hours:.1f}, {one.memory / 2**30:.1f}" for one in each]
+        lines.append(f"| `{name}` | {each[0].macs / 1e15:.3g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def circumstances_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Machine, versions, commit and cost of runs, one row per kind of circumstance.
+
+    Args:
+        runs: See ``runs.load_records``.
+    """
+    records = list(runs["record"])
+
+    def every(values: list[str]) -> str:
+        return ", ".join(sorted(set(values)))
+
+    rows = {
+        "processor": every([str(r.machine["processor"]) for r in records]),
+        "cores, threads per run": every(
+            [f"{r.machine['cores']}, {r.machine['threads']}" for r in records]
+        ),
+        "precision": every([r.machine["precision"] for r in records]),
+        "versions": every([", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in records]),
+        "commit of the source": every([r.commit for r in records]),
+        "runs": str(len(records)),
+        "minutes of training per run": (
+            f"{runs['seconds'].min() / 60:.1f} to {runs['seconds'].max() / 60:.1f}"
+        ),
+        "recorded": f"{min(r.created for r in records)} to {max(r.created for r in records)}",
+    }
+    return pd.DataFrame({"": rows}).rename_axis("circumstances")

@@ -1,0 +1,267 @@
+"""The ledger in words: as text for the command, as tables for the book, as answers for pages."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from html import escape
+from itertools import groupby
+from typing import get_args
+
+import numpy as np
+
+from emastudy.errors import InputError
+from emastudy.study.claims import (
+    CLAIMS,
+    DATASETS,
+    Claim,
+    Evidence,
+    Finding,
+    Part,
+    Verdict,
+    judge,
+    load_evidence,
+)
+from emastudy.study.recipes import REGIMES
+
+#: A verdict as one character, told apart by its shape.
+MARKS: dict[Verdict, str] = {
+    "supported": "✓",
+    "contradicted": "✗",
+    "undecided": "?",
+    "not run": "·",
+}
+_WIDTH = max(map(len, get_args(Verdict)))
+
+
+def ledger_text(findings: Iterable[Finding], *, verbose: bool = False) -> str:
+    """The ledger as aligned text.
+
+    Args:
+        findings: See ``claims.judge``.
+        verbose: Also the rules, and each part of every finding that was run at least in part, with
+            its number and interval and what is missing.
+    """
+    lines = []
+    for claim, mine in _by_claim(findings):
+        room = max(len(finding.where) for finding in mine)
+        lines += ["", f"{claim.id:<4} {claim.statement} ({claim.section})"]
+        if verbose:
+            lines.append(f"     measure: {claim.measure}; supported if: {claim.rule}")
+        for finding in mine:
+            begun = any(part.verdict != "not run" for part in finding.parts)
+            if not begun or (finding.verdict == "not run" and not verbose):
+                continue
+            head = f"     {finding.verdict:<{_WIDTH}}  {finding.where:<{room}}"
+            if verbose:
+                lines += [head, *map(_part_text, finding.parts)]
+            else:
+                lines.append(f"{head}  {_what(finding.decisive)}")
+        absent = not_run(mine)
+        lines += [f"     {'not run':<{_WIDTH}}  {absent}"] if absent else []
+    return "\n".join(line.rstrip() for line in lines).lstrip("\n")
+
+
+def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
+    """The ledger at a glance, as Markdown: a mark a verdict, one row a claim, a column a data set.
+
+    A cell has a place for each gradient regime, in the order of ``recipes.REGIMES``. Verdicts on
+    one regime that differ, by normalisation say, stand above each other.
+
+    Args:
+        findings: See ``claims.judge``.
+        pages: The book's pages, as in ``_toc.yml``; only these are linked.
+    """
+    findings = list(findings)
+    counts = Counter(finding.verdict for finding in findings)
+    legend = ", ".join(
+        f"{badge(word, MARKS[word])} {word} ({counts[word]})" for word in get_args(Verdict)
+    )
+    # What a page proves or counts needs no data: identities, costs.
+    columns = {"": "without data"} | {name: data.words for name, data in DATASETS.items()}
+    lines = [
+        f"{legend}. Three marks in a cell are three gradient regimes: "
+        f"{', '.join(REGIMES.values())}. Point at a mark to read its number.",
+        "",
+        f"| claim | the paper says | {' | '.join(columns.values())} |",
+        "|---" * (2 + len(columns)) + "|",
+    ]
+    for claim, mine in _by_claim(findings):
+        cells = [_cell([f for f in mine if f.dataset == dataset]) for dataset in columns]
+        lines.append(f"| {_link(claim, pages)} | {claim.statement} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ledger_table(findings: Iterable[Finding], pages: Collection[str]) -> str:
+    """The ledger with its numbers as a Markdown table, one row a claim.
+
+    Args:
+        findings: See ``claims.judge``.
+        pages: The book's pages, as in ``_toc.yml``; only these are linked.
+    """
+    lines = ["| claim | the paper says | and our runs say |", "|---|---|---|"]
+    for claim, mine in _by_claim(findings):
+        says, cell = f"{claim.statement} ({claim.section})", "<br>".join(_sentences(mine))
+        lines.append(f"| {_link(claim, pages)} | {says} | {cell} |")
+    return "\n".join(lines)
+
+
+def answer(*ids: str, evidence: Sequence[Evidence] | None = None) -> str:
+    """What our runs say of some claims, as Markdown for the top of a page.
+
+    For each claim what the paper says, then a sentence a verdict: where, the number with its
+    interval, seeds; then what was not run.
+
+    Args:
+        ids: Of the claims.
+        evidence: Default: this checkout's committed evidence.
+
+    Raises:
+        InputError: There is no such claim.
+    """
+    findings = judge(load_evidence() if evidence is None else evidence, ids)
+    return "\n\n".join(
+        "\n".join(
+            [
+                f"**{claim.id}** ({claim.section}): *{claim.statement}.*",
+                "",
+                *(f"- {words}" for words in _sentences(mine)),
+            ]
+        )
+        for claim, mine in _by_claim(findings)
+    )
+
+
+def decided_here(page: str) -> str:
+    """The claims that a page decides, with their rules, as a Markdown list.
+
+    (What a notebook prints as Markdown cannot hold a table in the book.)
+
+    Args:
+        page: Stem of its notebook.
+
+    Raises:
+        InputError: The page decides none.
+    """
+    ids = of_page(page)
+    if not ids:
+        raise InputError(f"no claim is decided on page {page!r}; see claims.CLAIMS")
+    lines = ["Claims decided here, by rules fixed before any run:", ""]
+    for claim in map(CLAIMS.__getitem__, ids):
+        lines.append(
+            f"- **{claim.id}**: {claim.statement}. *Measure*: {claim.measure}. "
+            f"*Supported if*: {claim.rule}."
+        )
+    return "\n".join(lines)
+
+
+def of_page(page: str) -> tuple[str, ...]:
+    """Ids of the claims that a page decides.
+
+    Args:
+        page: Stem of its notebook.
+    """
+    return tuple(claim.id for claim in CLAIMS.values() if claim.page == page)
+
+
+def badge(verdict: Verdict, shown: str = "", *, title: str = "") -> str:
+    """A verdict in a coloured box; the book's style sheet has the colours.
+
+    Args:
+        verdict: What colours the box.
+        shown: What stands in it; default: the verdict, as a word.
+        title: What it says when pointed at, and to a screen reader.
+    """
+    title = escape(title)
+    more = f' role="img" aria-label="{title}" title="{title}"' if title else ""
+    return f'<span class="verdict {verdict.replace(" ", "-")}"{more}>{shown or verdict}</span>'
+
+
+def marks(findings: Iterable[Finding]) -> str:
+    """Verdicts as one character each in a coloured box, which names its findings when pointed at.
+
+    Findings that say the same share a mark.
+    """
+    titles: dict[Verdict, list[str]] = {}
+    for finding in findings:
+        titles.setdefault(finding.verdict, []).append(_words(finding))
+    return "".join(
+        badge(verdict, MARKS[verdict], title=f"{verdict}: {'; '.join(words)}")
+        for verdict, words in titles.items()
+    )
+
+
+def sentence(finding: Finding) -> str:
+    """A finding in one sentence of Markdown: its verdict, where, what, number, interval, seeds.
+
+    Args:
+        finding: A finding that was run.
+    """
+    return f"{badge(finding.verdict)} {_words(finding)}"
+
+
+def not_run(findings: Iterable[Finding]) -> str:
+    """Where a claim is not decided for want of runs, and how many seeds are there; "" if nowhere.
+
+    Regimes and variants of one data set are named only where some of them were run.
+    """
+    findings = list(findings)
+    absent = [f for f in findings if f.verdict == "not run"]
+    words: dict[str, None] = {}
+    for finding in absent:
+        there = [f.decisive.seeds for f in absent if f.dataset == finding.dataset]
+        whole = all(f.verdict == "not run" for f in findings if f.dataset == finding.dataset)
+        needed, short = finding.decisive.needed, finding.missing
+        if needed:
+            short = f"{max(there) if whole else finding.decisive.seeds} of {needed} seeds"
+        name = finding.data if whole else finding.where
+        words[f"{name} ({short})" if name else short] = None
+    return "; ".join(words)
+
+
+def _by_claim(findings: Iterable[Finding]) -> Iterator[tuple[Claim, list[Finding]]]:
+    for id, group in groupby(findings, key=lambda finding: finding.claim):
+        yield CLAIMS[id], list(group)
+
+
+def _link(claim: Claim, pages: Collection[str]) -> str:
+    page = f"notebooks/{claim.page}"
+    return f"[{claim.id}]({page}.ipynb)" if page in pages else claim.id
+
+
+def _cell(findings: list[Finding]) -> str:
+    if not findings:
+        return ""
+    places = REGIMES if any(finding.gradient for finding in findings) else ("",)
+    stacks = [marks(f for f in findings if f.gradient == place) for place in places]
+    cell = "".join(f'<span class="stack">{stack}</span>' for stack in stacks)
+    return f'<span class="marks">{cell}</span>'
+
+
+def _sentences(findings: list[Finding]) -> list[str]:
+    """One for each finding that was run, and one for all that were not."""
+    absent = not_run(findings)
+    return [
+        *(sentence(finding) for finding in findings if finding.verdict != "not run"),
+        *([f"{badge('not run')} {absent}"] if absent else []),
+    ]
+
+
+def _what(part: Part) -> str:
+    seeds = f", {part.seeds} seeds" if part.seeds and not part.missing else ""
+    return f"{part.what}: {part.number}{seeds}"
+
+
+def _part_text(part: Part) -> str:
+    note = "" if part.decides else " (shown beside)"
+    return f"         {part.verdict:<{_WIDTH}}  {_what(part)}{note}"
+
+
+def _words(finding: Finding) -> str:
+    part, deciding = finding.decisive, [p for p in finding.parts if p.decides]
+    text = f"{finding.where}: {_what(part)}" if finding.where else _what(part)
+    same = sum(p.verdict == finding.verdict for p in deciding)
+    if len(deciding) > 1 and same == len(deciding) and finding.verdict == "supported":
+        many = np.isnan(part.interval[0])
+        text += f"; {same - 1} further parts agree" if many else f"; the weakest of {same} parts"
+    elif len(deciding) > 1:
+        text += f"; {same} of {len(deciding)} parts {finding.verdict}"
+    return text

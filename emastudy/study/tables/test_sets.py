@@ -1,0 +1,83 @@
+"""Tables 2-4, on test sets: what was published, our runs of the same, and their rehearsal."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from emastudy.engine import RunConfig
+from emastudy.study import published
+from emastudy.study.measures import load_measurements
+from emastudy.study.recipes import RECIPES
+
+#: The recipes behind each table, each run starting from the last.
+PAPER_RUNS = {
+    "Table 2": ("voc_test_coco", "voc_test_trainaug", "voc_test"),
+    "Table 3": ("pascal_context",),
+    "Table 4": ("coco_stuff",),
+}
+#: The published tables, by the same names.
+PUBLISHED: dict[str, Callable[[], pd.DataFrame]] = {
+    "Table 2": published.table2,
+    "Table 3": published.table3,
+    "Table 4": published.table4,
+}
+
+
+def published_miou(table: str) -> float:
+    """The published score of EMANet on ResNet-101, percent.
+
+    Args:
+        table: Key of ``PUBLISHED``.
+    """
+    rows = PUBLISHED[table]().query("backbone == 'ResNet-101'")
+    return float(rows["miou"].loc["EMANet"])
+
+
+def paper_scores(folder: Path) -> pd.DataFrame:
+    """Our own scores of the paper's recipes, as far as they were measured.
+
+    Args:
+        folder: Records of the profile "paper"; need not exist.
+
+    Returns:
+        One row a score of the last run of a table's chain: "table", "seed", "at.split",
+        "at.multi_scale", "miou", and "published" for EMANet on the same backbone.
+    """
+    columns = ["table", "seed", "at.split", "at.multi_scale", "miou", "published"]
+    found = load_measurements(folder, "scores")
+    if found.empty:
+        return pd.DataFrame(columns=columns)
+    plain = found[(found["at.corruption"] == "") & (found["at.num_iterations"] == 0)]
+    tables = []
+    for table, recipes in PAPER_RUNS.items():
+        ids = {RECIPES[recipes[-1]](seed=int(seed)).id for seed in plain["seed"].unique()}
+        ours = plain[plain["id"].isin(ids)]
+        tables.append(ours.assign(table=table, published=published_miou(table)))
+    return pd.concat(tables)[columns].reset_index(drop=True)
+
+
+def rehearsal(*, seed: int, scale: float = 1.0) -> list[RunConfig]:
+    """Table 2's chain on scenes: as many runs, each starting from the last.
+
+    Learning rates fall, and lengths differ, by the factors of the paper's chain.
+
+    Args:
+        seed: Of all the runs.
+        scale: Share of the iterations of the recipe ``scenes``, which the first run has.
+    """
+    paper = [RECIPES[recipe]() for recipe in PAPER_RUNS["Table 2"]]
+    first = RECIPES["scenes"](seed=seed, scale=scale)
+    chain = [first]
+    for step in paper[1:]:
+        share = step.iterations / paper[0].iterations
+        chain.append(
+            replace(
+                first,
+                start_from=chain[-1].id,
+                iterations=max(2, round(first.iterations * share)),
+                learning_rate=first.learning_rate * step.learning_rate / paper[0].learning_rate,
+            )
+        )
+    return chain

@@ -1,0 +1,155 @@
+"""Every verdict on the unit's settings, on made-up records and measurements."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from study.made_up import (
+    NOISE,
+    SEEDS,
+    SHARED_BY_SEED,
+    ema,
+    evidence,
+    find,
+    record,
+    scored,
+    scores,
+)
+
+from emastudy.study.recipes import scenes
+from emastudy.study.runs import to_frame
+
+
+def test_the_moving_average_must_beat_both():
+    both = {ema(): 2.0, ema(maintenance="fixed"): 0.0}
+    back = ema(gradient="unrolled", maintenance="learned")
+    assert find("C9", evidence(scored(both))).verdict == "not run"
+    assert find("C9", evidence(scored({**both, back: 0.0}))).verdict == "supported"
+    found = find("C9", evidence(scored({**both, back: 4.0})))
+    assert found.verdict == "contradicted"
+    assert found.decisive.what == "moving average less back-propagation (unrolled)"
+    # One refuted part decides, whatever else is missing.
+    worse = {ema(): 0.0, ema(maintenance="fixed"): 2.0}
+    assert find("C9", evidence(scored(worse))).verdict == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("learned", "loss", "verdict"),
+    [
+        ([50, 51, 52, 53, 20], 1.0, "supported"),  # one below half of the average's mean
+        ([50, 51, 52, 53, 54], float("nan"), "supported"),
+        ([30, 70, 31, 69, 50], 1.0, "supported"),  # a spread some thirty times as large
+        ([50.0, 50.0, 50.0, 50.0, 50.001], 1.0, "contradicted"),
+        ([50, 51, 49, 50, 51], 1.0, "undecided"),
+    ],
+)
+def test_back_propagation_is_unstable(learned, loss, verdict):
+    average = [50.0, 51.0, 49.0, 50.5, 49.5]
+    made = [record(scenes("ema", seed=s, gradient="unrolled"), average[s]) for s in SEEDS]
+    made += [
+        record(
+            scenes("ema", seed=s, gradient="unrolled", maintenance="learned"),
+            learned[s],
+            {"loss": [(10, 1.0), (20, loss)], "bases_gradient": [(10, 1.0), (20, 3.0)]},
+        )
+        for s in SEEDS
+    ]
+    found = find("C10", evidence(to_frame(made)), "unrolled")
+    assert found.verdict == verdict
+    assert found.parts[2].effect == pytest.approx(1.5)
+    few = find("C10", evidence(to_frame(made[:9])), "unrolled")
+    assert few.verdict == "not run"
+    assert few.missing == "ema gradient=unrolled maintenance=learned: 4 of 5 seeds"
+
+
+def by_iterations(courses, counts):
+    return {
+        ema(normalization=name, num_iterations=t): course[t]
+        for name, course in courses.items()
+        for t in counts
+    }
+
+
+def test_l2_beats_both_at_three_and_four():
+    better = dict.fromkeys((3, 4), 2.0)
+    flat = dict.fromkeys((3, 4), 0.0)
+    frame = scored(by_iterations({"l2": better, "none": flat, "layer": flat}, (3, 4)))
+    assert find("C11", evidence(frame)).verdict == "supported"
+    tie = {3: 2.0, 4: 0.0}
+    frame = scored(by_iterations({"l2": tie, "none": flat, "layer": flat}, (3, 4)))
+    assert find("C11", evidence(frame)).verdict == "undecided"
+    frame = scored(by_iterations({"l2": better, "none": flat}, (3, 4)))
+    assert find("C11", evidence(frame)).verdict == "not run"
+
+
+@pytest.mark.parametrize(
+    ("layer", "verdict"), [(-2.0, "supported"), (2.0, "contradicted"), (0.0, "undecided")]
+)
+def test_layer_norm_is_worse_on_the_mean_over_iterations(layer, verdict):
+    counts = (1, 2, 3, 4)
+    courses = {"none": dict.fromkeys(counts, 0.0), "layer": dict.fromkeys(counts, layer)}
+    rng = np.random.default_rng(0)
+    frame = scored(by_iterations(courses, counts))
+    frame["miou"] += rng.normal(0, 0.5, len(frame))
+    assert find("C12", evidence(frame)).verdict == verdict
+    part = frame[~((frame["head.num_iterations"] == 2) & (frame["seed"] == 3))]
+    assert find("C12", evidence(part)).verdict == "not run"
+
+
+@pytest.mark.parametrize(
+    ("l2", "none", "verdict"),
+    [
+        (1.0, 0.0, "supported"),
+        (-1.0, 0.0, "contradicted"),
+        (1.0, -1.0, "contradicted"),
+        (0.0, 0.0, "undecided"),
+    ],
+)
+def test_slopes_over_iterations(l2, none, verdict):
+    counts = (1, 2, 3, 4)
+    slopes = {"l2": l2, "none": none, "layer": 0.0}
+    courses = {name: {t: slope * t for t in counts} for name, slope in slopes.items()}
+    # Noise that tilts every seed by another amount, around zero.
+    frame = scored(by_iterations(courses, counts), np.zeros(5))
+    frame["miou"] += NOISE[frame["seed"]] * frame["head.num_iterations"]
+    found = find("C13", evidence(frame))
+    assert found.verdict == verdict
+    one = frame[(frame["head.normalization"] == "l2") & (frame["seed"] == 2)]
+    fitted = stats.linregress(one["head.num_iterations"], one["miou"]).slope
+    assert fitted == pytest.approx(l2 + NOISE[2])
+    assert found.parts[0].effect == pytest.approx(l2 + NOISE.mean())
+    assert find("C13", evidence(frame[frame["seed"] > 0])).verdict == "not run"
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict"), [(3, "supported"), (1, "contradicted"), (5, "contradicted")]
+)
+def test_the_peak_over_training_iterations(best, verdict):
+    course = {t: -abs(t - best) * 2.0 for t in range(1, 9)}
+    frame = scored(by_iterations({"l2": course}, range(1, 9)))
+    found = find("C14", evidence(frame))
+    assert found.verdict == verdict
+    assert found.parts[0].effect == (5 if best == 3 else 0)
+    short = find("C14", evidence(frame[frame["head.num_iterations"] < 8]))
+    assert short.parts[0].verdict == "not run"
+
+
+@pytest.mark.parametrize(
+    ("course", "verdict"),
+    [
+        ([0, 4, 6, 7, 7.5, 7.7, 7.8, 7.82], "supported"),
+        ([0, 4, 6, 7, 7.5, 7.7, 7.8, 9.0], "contradicted"),  # still rising at the end
+        ([0, 4, 6, 3, 3.5, 3.7, 3.8, 3.8], "contradicted"),  # falls after 3
+        ([0, 4, 6, 7, 7.5, 7.7, 7.65, 7.65], "undecided"),  # a fall within the noise
+    ],
+)
+def test_more_iterations_at_test(course, verdict):
+    wobble = 0.03 * np.array([1, -1, 1, -1, 0])
+    table = [
+        ("ema", {"num_iterations": t}, 50 + SHARED_BY_SEED + value + (-1) ** t * wobble)
+        for t, value in enumerate(course, 1)
+    ]
+    assert find("C15", evidence(scores=scores(table))).verdict == verdict
+    assert find("C15", evidence(scores=scores(table[:-1]))).verdict == "not run"
+    elsewhere = pd.concat([scores(table[:-1]), scores(table[-1:], images=64)])
+    assert find("C15", evidence(scores=elsewhere)).verdict == "not run"
