@@ -46,8 +46,8 @@ def audit(
         executor: As in ``sweep.run``.
 
     Returns:
-        See :func:`compare`, for all audits there are; and a row for each run that diverged now,
-        which holds no more than one beyond the tolerance and is drawn again another time.
+        See :func:`compare`: all audits that there are, and the runs that diverged now, which do
+        not hold and may be drawn again.
 
     Raises:
         InputError: No current record has one of the ids, or there is none at all.
@@ -59,18 +59,23 @@ def audit(
     if current.empty or unknown:
         which = f"of {', '.join(unknown)}" if unknown else "to audit"
         raise InputError(f"{folder} holds no record {which} with the numbers of this version")
-    known = compare(folder)["id"]
-    chosen = current.loc[[*ids, *draw(current, known=known, count=sample, seed=seed)]]
-    audits = folder / "audit"
-    for name in chosen.index:  # by request, or of an earlier version of the numbers
-        (audits / f"{name}.json").unlink(missing_ok=True)
-    if len(chosen):
-        logger.info(
-            "%d runs are trained anew; for their records that took %.1f minutes, one after another",
-            len(chosen),
-            chosen["seconds"].sum() / 60,
-        )
+    known = [*compare(folder)["id"], *ids]
+    names = [*dict.fromkeys(ids), *draw(current, known=known, count=sample, seed=seed)]
+    chosen, audits = current.loc[names], folder / "audit"
     configs = [record.config for record in chosen["record"]]
+    for config in configs:
+        path = audits / f"{config.id}.json"
+        if path.exists():  # by request, or of an earlier version of the numbers
+            path.unlink()
+            shutil.rmtree(runtime.run_dir(config), ignore_errors=True)
+    if configs:
+        minutes = chosen["seconds"].sum() / 60
+        logger.info(
+            "%d runs are trained anew; %.1f minutes of training by their records, if one after "
+            "another on the same machine",
+            len(configs),
+            minutes,
+        )
     diverged = complete(
         configs,
         lambda config: (audits / f"{config.id}.json").exists(),
@@ -87,13 +92,15 @@ def audit(
 
 def draw(records: pd.DataFrame, *, known: Iterable[str], count: int, seed: int) -> list[str]:
     """Ids of runs drawn at random, in turn from every kind: head, gradient regime, commit."""
-    left = records[~records.index.isin(list(known))].sample(frac=1, random_state=seed)
+    shuffled = records.sample(frac=1, random_state=seed)
     kinds = [
         (record.config.head, record.config.head_options.get("gradient"), record.commit)
-        for record in left["record"]
+        for record in shuffled["record"]
     ]
-    turn = left.groupby(pd.Series(kinds, left.index)).cumcount()
-    return list(turn.sort_values(kind="stable").index[:count])
+    turns = shuffled.groupby(pd.Series(kinds, shuffled.index)).cumcount()
+    # The order does not depend on what is known, so that an interrupted audit goes on.
+    order = turns.sort_values(kind="stable").index.drop(list(known), errors="ignore")
+    return list(order[:count])
 
 
 def compare(folder: Path, diverged: Iterable[str] = ()) -> pd.DataFrame:
@@ -151,7 +158,7 @@ def _row(record: Record, again: Record | None) -> dict[str, object]:
 
 def _train_anew(config: RunConfig, folder: Path, runtime: Runtime) -> None:
     run_one(config, folder, runtime)
-    shutil.rmtree(runtime.run_dir(config))
+    shutil.rmtree(runtime.run_dir(config), ignore_errors=True)
 
 
 def _change(before: str, after: str) -> str:

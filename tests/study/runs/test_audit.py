@@ -62,6 +62,8 @@ def test_the_draw_takes_turns_between_kinds_of_runs(recorded):
     assert drawn == draw(records, known=[], count=4, seed=0)
     assert any(set(drawn) != set(draw(records, known=[], count=4, seed=n)) for n in range(1, 5))
     assert not set(drawn) & set(draw(records, known=drawn, count=4, seed=0))
+    # Interrupted after two of them, the same draw goes on with the others.
+    assert draw(records, known=drawn[:2], count=2, seed=0) == drawn[2:]
 
 
 def test_what_no_record_has_is_named(recorded, runtime):
@@ -77,8 +79,8 @@ def test_a_run_that_diverges_now_does_not_hold_and_stops_no_other(
     make_record(wild).write(recorded)
     place = dataclasses.replace(runtime, runs_dir=str(tmp_path / "audit"))
     with caplog.at_level(logging.INFO):
-        found = audit(recorded, place, sample=5).set_index("id")
-    assert "2 runs are trained anew; for their records that took 0.2 minutes" in caplog.text
+        found = audit(recorded, place, sample=5, ids=[tiny.id, tiny.id]).set_index("id")
+    assert "2 runs are trained anew; 0.2 minutes of training by their records" in caplog.text
     assert found["holds"].to_dict() == {tiny.id: True, wild.id: False}
     assert pd.isna(found.loc[wild.id, "again"])
     assert not place.run_dir(wild).exists()
