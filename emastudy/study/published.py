@@ -29,7 +29,7 @@ def table1() -> pd.DataFrame:
     Returns:
         Index = method. Columns: "miou_ss" and "miou_ms" in percent (single scale; multi-scale
         and flip), "gmacs" in 10⁹ multiply-adds, "memory_mb" (the unit is printed "M"; what was
-        measured is not said), "mparams" in millions. The backbone's row is absolute, the others
+        measured is not stated), "mparams" in millions. The backbone's row is absolute, the others
         are what the head adds to it. That DeepLabV3 and PSANet have the same mIoU looks like a
         slip of the table. All are "confirmed".
 
@@ -196,38 +196,6 @@ def reports() -> pd.DataFrame:
         ("user", "trained at batch size 3", "COCO Stuff", nan, 34.55, f"{_ISSUES}/23"),
     ]
     return _checked(pd.DataFrame([(*row, "confirmed") for row in rows], columns=columns))
-
-
-def numbers() -> pd.DataFrame:
-    """Every published number in one tidy table.
-
-    Returns:
-        One row a number: "where" (the table, figure or list), "dataset", "method", "backbone"
-        ("" = none or not known), "quantity" ("miou", "miou_ms", "gmacs", "memory_mb", "mparams"),
-        "value", "source", "confidence".
-    """
-    first = table1().reset_index().melt("method", var_name="quantity").dropna(subset="value")
-    first = first.replace({"quantity": {"miou_ss": "miou"}}).assign(
-        where="Table 1",
-        dataset="VOC val",
-        backbone="ResNet-101",
-        source=TABLE1_SOURCE,
-        confidence="confirmed",
-    )
-    scores = [
-        table2().reset_index().assign(where="Table 2", dataset="VOC test"),
-        table3().reset_index().assign(where="Table 3", dataset="PASCAL Context"),
-        table4().reset_index().assign(where="Table 4", dataset="COCO Stuff 10k"),
-        figures()
-        .rename(columns={"figure": "where", "setting": "method"})
-        .assign(dataset="VOC val", backbone="ResNet-50"),
-        reimplementations().rename(columns={"code": "where"}),
-        reports().rename(columns={"what": "method", "who": "where"}).assign(backbone=""),
-    ]
-    rest = [frame.rename(columns={"miou": "value"}).assign(quantity="miou") for frame in scores]
-    about = ["where", "dataset", "method", "backbone"]
-    columns = [*about, "quantity", "value", "source", "confidence"]
-    return _checked(pd.concat([first, *rest], ignore_index=True)[columns])
 
 
 def _methods(

@@ -1,4 +1,4 @@
-"""What tests of the study are made of: a tiny run, and made-up records, measurements and evidence.
+"""Made-up records, measurements and evidence, for the tests of claims, tables and reports.
 
 A made-up score is 50 mIoU, plus what all methods share of a seed, plus a method's gain, plus noise.
 ``scored({ema(): 2.0, plain("fcn"): 0.0})`` are the records of two methods, five seeds each, whose
@@ -32,7 +32,7 @@ def _blank():
 
 
 def record(config, miou, curves=None):
-    """The same for many: circumstances, which take a while, are asked for once."""
+    """A record; circumstances, which take a while, are asked for once for all."""
     return dataclasses.replace(
         _blank(),
         config=config,

@@ -7,27 +7,35 @@ import pytest
 from emastudy.study import published
 from emastudy.study.claims import CLAIMS
 
-
-@pytest.fixture(scope="module")
-def numbers():
-    return published.numbers()
-
-
-def test_every_number_has_source_and_confidence(numbers):
-    assert not numbers.isna().any().any()
-    assert (numbers["source"].str.len() > 10).all()
-    assert set(numbers["confidence"]) == {"confirmed", "recalled"}
-    miou = numbers[numbers["quantity"].isin(["miou", "miou_ms"])]
-    assert miou["value"].between(30, 90).all()
-    key = ["where", "dataset", "method", "backbone", "quantity", "value"]
-    assert not numbers.duplicated(key).any()
+TABLES = {
+    load.__name__: load()
+    for load in (
+        published.table2,
+        published.table3,
+        published.table4,
+        published.figures,
+        published.reimplementations,
+        published.reports,
+    )
+}
 
 
-def test_what_was_only_recalled_says_so(numbers):
-    recalled = numbers[numbers["confidence"] == "recalled"]
-    assert recalled["source"].str.contains("from memory").all()
-    rest = numbers[numbers["confidence"] != "recalled"]
-    assert not rest["source"].str.contains("from memory").any()
+@pytest.mark.parametrize("name", TABLES)
+def test_every_number_has_source_and_confidence(name):
+    table = TABLES[name]
+    assert table["miou"].between(30, 90).all()
+    assert (table["source"].str.len() > 10).all()
+    assert table["confidence"].isin(["confirmed", "recalled"]).all()
+    rows = table.reset_index().drop(columns=["source", "confidence"])
+    assert not rows.duplicated().any()
+    assert not rows.drop(columns="published", errors="ignore").isna().any().any()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_was_only_recalled_says_so(name):
+    table = TABLES[name]
+    from_memory = table["source"].str.contains("from memory")
+    assert (from_memory == (table["confidence"] == "recalled")).all()
 
 
 def test_the_claims_quote_the_tables():

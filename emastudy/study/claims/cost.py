@@ -61,5 +61,5 @@ def overhead(evidence: Sequence[Evidence]) -> Iterable[Finding]:
 
 def _at_most(what: str, fit: Fit, limit: float) -> Part:
     interval = (fit.low, fit.high)
-    verdict = side((limit - fit.high, limit - fit.low))
+    verdict = "supported" if fit.high <= limit else side((limit - fit.high, limit - fit.low))
     return Part(what, verdict, fit.exponent, interval, unit="as exponent of N", signed=False)

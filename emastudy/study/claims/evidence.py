@@ -1,8 +1,8 @@
 """What claims are judged by: a profile's runs, chosen exactly.
 
 A run is evidence only if its whole config is what a recipe makes of the named options: configs are
-built through the recipe and their ids, which are hashes of everything, are looked up. So no run
-that differs in a field nobody thought of can slip into a comparison.
+built through the recipe and their ids, which are hashes of everything, are looked up. A run
+that differs in any other field cannot slip into a comparison.
 """
 
 import dataclasses

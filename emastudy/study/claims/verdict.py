@@ -76,7 +76,7 @@ class Finding:
 
     Attributes:
         parts: The comparisons behind it.
-        variant: What else is told apart, e.g. the normalisation; "" = nothing.
+        variant: What else distinguishes it, e.g. the normalisation; "" = nothing.
         any_of: Whether one supported part is enough.
         claim: Id of the claim.
         dataset: The profile; "" where no data set is needed.

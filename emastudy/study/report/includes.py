@@ -1,17 +1,19 @@
 """Tables that README and the book's pages include, made from records."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from emastudy.errors import InputError
+from emastudy.files import write_text
 from emastudy.study.claims import judge, load_evidence
 from emastudy.study.recipes import PAPER_CLASSES, RECIPES, label_runs
 from emastudy.study.report.ledger import ledger_overview, ledger_table
-from emastudy.study.runs import load_records
+from emastudy.study.runs import Record, load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
 from emastudy.study.tables import estimate
 
@@ -27,12 +29,14 @@ def write_includes(records: Path, folder: Path) -> None:
     experiments = records.parent
     findings = judge(load_evidence(experiments))
     pages = book_pages(experiments.parent / "book" / "_toc.yml")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "overview.md").write_text(ledger_overview(findings, pages) + "\n")
-    (folder / "ledger.md").write_text(ledger_table(findings, pages) + "\n")
-    findings_text = findings_section((experiments.parent / "README.md").read_text())
-    (folder / "findings.md").write_text(findings_text + "\n")
-    (folder / "estimates.md").write_text(estimates_table() + "\n")
+    texts = {
+        "overview": ledger_overview(findings, pages),
+        "ledger": ledger_table(findings, pages),
+        "findings": findings_section((experiments.parent / "README.md").read_text()),
+        "estimates": estimates_table(),
+    }
+    for name, text in texts.items():
+        write_text(folder / f"{name}.md", text + "\n")
 
 
 def book_pages(toc: Path) -> list[str]:
@@ -105,23 +109,17 @@ def circumstances_table(runs: pd.DataFrame) -> pd.DataFrame:
     Args:
         runs: See ``runs.load_records``.
     """
-    records = list(runs["record"])
-
-    def every(values: list[str]) -> str:
-        return ", ".join(sorted(set(values)))
-
-    rows = {
-        "processor": every([str(r.machine["processor"]) for r in records]),
-        "cores, threads per run": every(
-            [f"{r.machine['cores']}, {r.machine['threads']}" for r in records]
-        ),
-        "precision": every([r.machine["precision"] for r in records]),
-        "versions": every([", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in records]),
-        "commit of the source": every([r.commit for r in records]),
-        "runs": str(len(records)),
-        "minutes of training per run": (
-            f"{runs['seconds'].min() / 60:.1f} to {runs['seconds'].max() / 60:.1f}"
-        ),
-        "recorded": f"{min(r.created for r in records)} to {max(r.created for r in records)}",
+    records: list[Record] = list(runs["record"])
+    shown: dict[str, Callable[[Record], Any]] = {
+        "processor": lambda r: r.machine["processor"],
+        "cores, threads per run": lambda r: f"{r.machine['cores']}, {r.machine['threads']}",
+        "precision": lambda r: r.machine["precision"],
+        "versions": lambda r: ", ".join(f"{k} {v}" for k, v in r.versions.items()),
+        "commit of the source": lambda r: r.commit,
     }
+    rows = {name: ", ".join(sorted({str(of(r)) for r in records})) for name, of in shown.items()}
+    created, minutes = [r.created for r in records], runs["seconds"] / 60
+    rows["runs"] = str(len(records))
+    rows["minutes of training per run"] = f"{minutes.min():.1f} to {minutes.max():.1f}"
+    rows["recorded"] = f"{min(created)} to {max(created)}"
     return pd.DataFrame({"": rows}).rename_axis("circumstances")

@@ -22,7 +22,7 @@ from emastudy.study.claims import (
 )
 from emastudy.study.recipes import REGIMES
 
-#: A verdict as one character, told apart by its shape.
+#: A verdict as one character, distinct in shape.
 MARKS: dict[Verdict, str] = {
     "supported": "✓",
     "contradicted": "✗",

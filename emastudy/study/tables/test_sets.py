@@ -46,10 +46,10 @@ def paper_scores(folder: Path) -> pd.DataFrame:
         "at.multi_scale", "miou", and "published" for EMANet on the same backbone.
     """
     columns = ["table", "seed", "at.split", "at.multi_scale", "miou", "published"]
-    found = load_measurements(folder, "scores")
-    if found.empty:
+    scores = load_measurements(folder, "scores")
+    if scores.empty:
         return pd.DataFrame(columns=columns)
-    plain = found[(found["at.corruption"] == "") & (found["at.num_iterations"] == 0)]
+    plain = scores[(scores["at.corruption"] == "") & (scores["at.num_iterations"] == 0)]
     tables = []
     for table, recipes in PAPER_RUNS.items():
         ids = {RECIPES[recipes[-1]](seed=int(seed)).id for seed in plain["seed"].unique()}
