@@ -1,50 +1,40 @@
-"""The command ``emastudy``: train, evaluate, predict, cost, records, audit, claims, study, data.
-
-Floor: cli (may import everything). The options of ``train`` are the fields of ``RunConfig`` and
-``Runtime``; a test freezes their names.
-"""
+"""The command ``emastudy``: it parses and prints. Tests freeze the options of its subcommands."""
 
 import dataclasses
 import inspect
 import logging
+import shlex
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import pandas as pd
+import torch
 import tyro
-import yaml
-from PIL import Image
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from emastudy import datasets
+from emastudy import datasets, networks, options
 from emastudy.engine import (
     MULTI_SCALE,
-    CheckpointError,
-    NonFiniteLossError,
     RunConfig,
     Runtime,
     Views,
+    cost,
     evaluate,
     load_network,
-    predict,
+    predict_files,
 )
-from emastudy.engine.build import load_dataset
-from emastudy.study import (
-    STATES,
-    RecordError,
-    SweepError,
-    parse_executor,
-    records_folder,
-    run_one,
-    runs_folder,
-    survey,
-)
+from emastudy.engine.config import Option
+from emastudy.engine.runtime import Machine, ScoringRuntime
+from emastudy.engine.scoring import metrics
+from emastudy.engine.scoring.submission import VOCSubmission
+from emastudy.errors import EmastudyError, InputError, bug_report
+from emastudy.study import STATES, parse_executor, records_folder, run_one, runs_folder, survey
 from emastudy.study.recipes import RECIPES
-from emastudy.study.runs import State
+from emastudy.study.runs import TOLERANCE, State, audit
 
 app = tyro.extras.SubcommandApp()
 
@@ -53,8 +43,19 @@ Pairs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=VALUE ...]")]
 
 
 @dataclass(frozen=True)
-class _Order:
-    config: RunConfig
+class Fields(RunConfig):
+    """A config without its tables of options, which are given as NAME=VALUE pairs instead."""
+
+    dataset_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    head_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    backbone_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A recipe and what is changed of it."""
+
+    config: Fields
     #: Where the run happens.
     runtime: Runtime = Runtime(runs_dir="")  # noqa: RUF009 - frozen
     #: Further options of the head, e.g. num_bases=32 gradient=one_step.
@@ -68,42 +69,40 @@ class _Order:
     #: The recipe's name.
     recipe: tyro.conf.Suppress[str] = ""
 
+    def changed(self) -> RunConfig:
+        """The config that was ordered, with the options that the recipe has for its head."""
+        usual = RECIPES[self.recipe](self.config.head)
+        tables = {
+            name: {**getattr(usual, name), **options.parse(getattr(self, name))}
+            for name in ("head_options", "backbone_options", "dataset_options")
+        }
+        return RunConfig(**{**vars(self.config), **tables})
 
-def _order(name: str) -> _Order:
-    """A recipe to be changed. Options of its head come last, when it is known which head it has."""
-    return _Order(dataclasses.replace(RECIPES[name](), head_options={}), recipe=name)
 
-
-if TYPE_CHECKING:
-    Order = _Order
-else:
-    Order = tyro.extras.subcommand_type_from_defaults(
-        {name: _order(name) for name in RECIPES},
-        {name: inspect.getdoc(recipe) for name, recipe in RECIPES.items()},
+def _recipes() -> Any:
+    """A type for the command line: one subcommand for every recipe, with its values as defaults."""
+    # Options of the head come last, when it is known which head it is.
+    configs = {name: Fields(**{**vars(r()), "head_options": {}}) for name, r in RECIPES.items()}
+    return tyro.extras.subcommand_type_from_defaults(
+        {name: Order(config, recipe=name) for name, config in configs.items()},
+        {name: inspect.getdoc(recipe) or "" for name, recipe in RECIPES.items()},
     )
 
 
 @app.command(name="train")
-def _train(order: Order) -> None:
-    """Train one run, score it and keep its record. Interrupted, it goes on where it stopped.
+def _train(order: Annotated[Order, tyro.conf.arg(constructor=_recipes())]) -> None:
+    """Train one run, score it and keep its record. Interrupted, it resumes where it stopped.
 
     For example: emastudy train scenes --seed 1 --head-options num_iterations=5 gradient=unrolled
 
     Args:
         order: The recipe to start from; every option replaces one of its fields.
     """
-    usual = RECIPES[order.recipe](order.config.head).head_options
-    config = dataclasses.replace(
-        order.config,
-        head_options={**usual, **_pairs(order.head_options)},
-        backbone_options={**order.config.backbone_options, **_pairs(order.backbone_options)},
-        dataset_options={**order.config.dataset_options, **_pairs(order.dataset_options)},
-    )
-    runtime = order.runtime
+    config, runtime = order.changed(), order.runtime
     runtime = dataclasses.replace(runtime, runs_dir=runtime.runs_dir or str(runs_folder()))
     folder = Path(order.records or records_folder("command"))
     record = run_one(config, folder, runtime)
-    _say(_scores_table(record.iou, record.metrics))
+    _say(metrics.table(record.iou, record.metrics))
     _say(f"record      {folder / config.id}.json\ncheckpoint  {runtime.run_dir(config)}")
 
 
@@ -117,7 +116,7 @@ def _evaluate(
     window: int = 0,
     boundary: bool = False,
     submit: Path | None = None,
-    runtime: Runtime = Runtime(),  # noqa: B008 - frozen
+    runtime: ScoringRuntime = ScoringRuntime(),  # noqa: B008 - frozen
 ) -> None:
     """Score a trained network on a split of the dataset it was trained for.
 
@@ -134,26 +133,22 @@ def _evaluate(
         submit: Folder for the files of PASCAL VOC's test server: PNGs and a tar to upload.
         runtime: Where to compute.
     """
-    from emastudy.engine.scoring.submission import VOCSubmission
-
     if multi_scale and scales != (1.0,):
-        raise ValueError("scales and multi_scale are both given; choose one")
+        raise InputError("scales and multi_scale are both given; choose one")
+    views = Views(MULTI_SCALE if multi_scale else scales, flip, window)
     network, manifest = load_network(checkpoint)
-    config = manifest.config
-    dataset = load_dataset(config, split or config.eval_split, runtime)
+    dataset = manifest.load_dataset(split, runtime)
     submission = VOCSubmission(dataset, submit) if submit else None
     scores = evaluate(
-        network.to(_device(runtime)),
+        network.to(runtime.start()),
         dataset,
-        **runtime.scoring(config),
-        views=Views(MULTI_SCALE if multi_scale else scales, flip, window),
+        **runtime.scoring(manifest.config),
+        views=views,
         boundary=boundary,
         keep=submission,
     )
     if scores.confusion.any():
-        _say(_scores_table(scores.iou, scores.means))
-        further = {k: v for k, v in scores.means.items() if k not in ("miou", "pixel_accuracy")}
-        _say(", ".join(f"{k.replace('_', ' ')} {v:.2f} %" for k, v in further.items()))
+        _say(metrics.table(scores.iou, scores.means))
     else:
         _say("no pixel of this split is labelled: nothing to score")
     if submission:
@@ -165,7 +160,7 @@ def _predict(
     images: tyro.conf.Positional[tuple[Path, ...]],
     checkpoint: str,
     output: Path = Path("predictions"),
-    runtime: Runtime = Runtime(),  # noqa: B008 - frozen
+    machine: Machine = Machine(),  # noqa: B008 - frozen
 ) -> None:
     """Segment photographs: NAME_mask.png (palette, class indices) and NAME_overlay.png each.
 
@@ -173,28 +168,10 @@ def _predict(
         images: Image files.
         checkpoint: Folder runs/ID or runs/ID/checkpoint-NNNNNN.
         output: Folder for the pictures.
-        runtime: Where to compute.
+        machine: What computes.
     """
-    from emastudy.study.figures.drawing import overlay
-
-    network, manifest = load_network(checkpoint)
-    config = manifest.config
-    kind = datasets.DATASETS[config.dataset]
-    colors = manifest.colors or kind.palette(manifest.classes)
-    output.mkdir(parents=True, exist_ok=True)
-    network.to(_device(runtime))
-    for path in images:
-        image = datasets.read_image(path)
-        mask = predict(network, image, kind, dtype=runtime.autocast_dtype(config)).numpy()
-        picture = Image.fromarray(mask.astype("uint8"), mode="P")
-        picture.putpalette([value for color in colors for value in color])
-        picture.save(output / f"{path.stem}_mask.png")
-        Image.fromarray(overlay(image.permute(1, 2, 0).numpy(), mask, colors)).save(
-            output / f"{path.stem}_overlay.png"
-        )
-        shares = {name: float((mask == c).mean()) for c, name in enumerate(manifest.classes)}
-        seen = sorted((name for name in shares if shares[name] > 0), key=shares.get, reverse=True)  # type: ignore[arg-type]
-        _say(f"{path}: " + ", ".join(f"{name} {shares[name]:.1%}" for name in seen))
+    for path, shares in predict_files(images, checkpoint, output, machine):
+        _say(f"{path}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     _say(f"pictures in {output}")
 
 
@@ -223,34 +200,16 @@ def _cost(
         backbone_options: Options of the backbone, e.g. deep_stem=true.
         repeats: Forward passes to time on this machine's CPU; 0 = only count, without running.
     """
-    import torch
-
-    from emastudy import networks
-    from emastudy.engine import cost
-
     with torch.device("cpu" if repeats else "meta"):
         built = networks.build(
             network,
             backbone=backbone,
             num_classes=num_classes,
             output_stride=output_stride,
-            backbone_options=_pairs(backbone_options),
-            **_pairs(head_options),
-        ).eval()
-    whole = cost.measure(built, (size, size))
-    lines = [f"{'part':<20}{'GMACs':>10}{'M params':>10}{'kept MiB':>10}{'peak MiB':>10}"]
-    for name, part in {"whole": whole, **whole.parts}.items():
-        lines.append(
-            f"{name:<20}{part.macs / 1e9:>10.2f}{part.params / 1e6:>10.3f}"
-            f"{part.activation_bytes / 2**20:>10.1f}{part.peak_bytes / 2**20:>10.1f}"
+            backbone_options=options.parse(backbone_options),
+            **options.parse(head_options),
         )
-    lines.append("\nkept: for the backward pass of one image; peak: in inference; both float32")
-    if repeats:
-        image = torch.randn(1, 3, size, size)
-        with torch.inference_mode():
-            time = cost.seconds(lambda: built(image), repeats=repeats)
-        lines.append(f"forward pass: {time:.3f} s, median of {repeats}")
-    _say("\n".join(lines))
+    _say(cost.table(built, size, repeats=repeats))
 
 
 @app.command(name="records")
@@ -260,7 +219,7 @@ def _records(
     verbose: bool = False,
     runs_dir: str = "",
 ) -> None:
-    """Show how the runs of every profile stand: finished, outdated, running, interrupted, failed.
+    """Show the state of every profile's runs: finished, outdated, running, interrupted, failed.
 
     For example: emastudy records scenes --state failed
 
@@ -273,7 +232,7 @@ def _records(
     runs = survey(records_folder(""), Path(runs_dir) if runs_dir else runs_folder())
     runs = runs[runs["profile"] == profile] if profile else runs
     if runs.empty:
-        raise ValueError(f"no run is known in {records_folder(profile)}; train one: make study")
+        raise InputError(f"no run is known in {records_folder(profile)}; train one: make study")
     counts = pd.crosstab(runs["profile"], runs["state"])
     _say(counts[[s for s in STATES if s in counts]].rename_axis(columns="").to_string())
     _say("\n" + "\n".join(f"{s}: {what}" for s, what in STATES.items() if s in counts))
@@ -284,6 +243,15 @@ def _records(
             _say(f"\n{name}\n{shown.to_string(index=False)}")
 
 
+@dataclass(frozen=True)
+class AuditRuntime(Runtime):
+    """Where an audit happens: it keeps one checkpoint of a run, and that until the run is done."""
+
+    runs_dir: str = ""
+    keep_checkpoints: tyro.conf.Suppress[int] = 1
+    validate_every: tyro.conf.Suppress[int] = 0
+
+
 @app.command(name="audit")
 def _audit(
     profile: tyro.conf.Positional[str],
@@ -291,7 +259,7 @@ def _audit(
     sample: int = 8,
     seed: int = 0,
     executor: str = "local",
-    runtime: Runtime = Runtime(runs_dir=""),  # noqa: B008 - frozen
+    runtime: AuditRuntime = AuditRuntime(),
 ) -> None:
     """Train recorded runs anew and say whether their records hold; exit status 1 if one does not.
 
@@ -306,14 +274,10 @@ def _audit(
         executor: Where runs are trained, as for the command study.
         runtime: Where to compute; runs_dir defaults to runs/audit of this checkout.
     """
-    from emastudy.study.runs import TOLERANCE, audit
-
-    runtime = dataclasses.replace(
-        runtime, runs_dir=runtime.runs_dir or str(runs_folder() / "audit")
-    )
+    runs_dir = runtime.runs_dir or str(runs_folder() / "audit")
     found = audit(
         records_folder(profile),
-        runtime,
+        Runtime(**{**vars(runtime), "runs_dir": runs_dir}),
         sample=0 if ids else sample,
         seed=seed,
         ids=ids,
@@ -322,16 +286,15 @@ def _audit(
     if found.empty:
         _say(f"no run of {profile} has been audited")
         return
-    _say(
-        found.round({"recorded": 2, "again": 2, "difference": 3, "loss": 4}).to_string(index=False)
-    )
+    rounded = found.round({"recorded": 2, "again": 2, "difference": 3, "loss": 4})
     held = int(found["holds"].sum())
     _say(
-        f"\n{held} of {len(found)} hold: within {TOLERANCE['miou']} mIoU and a mean distance of "
+        f"{rounded.to_string(index=False)}\n\n"
+        f"{held} of {len(found)} hold: within {TOLERANCE['miou']} mIoU and a mean distance of "
         f"the loss curves of {TOLERANCE['loss']} nats"
     )
     if held < len(found):
-        raise SystemExit(1)
+        sys.exit(1)
 
 
 @app.command(name="claims")
@@ -347,7 +310,7 @@ def _claims(
         profile: Judge the records of this profile alone; default scenes and photographs.
         verbose: Show the rules, and the numbers and gaps behind every verdict.
     """
-    from emastudy.study import claims, report
+    from emastudy.study import claims, report  # slow
 
     evidence = claims.load_evidence(profiles=[profile]) if profile else claims.load_evidence()
     _say(report.ledger_text(claims.judge(evidence, ids), verbose=verbose))
@@ -360,7 +323,7 @@ def _study(
     data_root: str = "",
     weights_path: str = "",
     executor: str = "",
-    set: Pairs = (),
+    parameters: Annotated[Pairs, tyro.conf.arg(name="set")] = (),
     output: Path | None = None,
     jobs: int = 1,
 ) -> None:
@@ -373,28 +336,24 @@ def _study(
         weights_path: File with the backbone's ImageNet weights.
         executor: Where runs are trained: local, slurm, or none, which uses only what is recorded.
             "slurm partition=gpu gpus_per_node=1" tells Slurm what a run needs.
-        set: Further parameters of the notebooks.
+        parameters: Further parameters of the notebooks.
         output: Folder for the executed notebooks; default book/notebooks of this checkout.
         jobs: Notebooks executed at a time; more than one only where they train nothing.
     """
-    # papermill and matplotlib load slowly
+    # papermill and matplotlib are slow, and extras
     from emastudy.study.report import write_includes
     from emastudy.study.report.notebooks import run_notebooks
 
     parse_executor(executor or "local")  # a slip shows now, not in the first notebook
     experiments = records_folder("").parent
     places = {"data_root": data_root, "weights_path": weights_path}
-    parameters = {
-        **{name: str(Path(value).absolute()) for name, value in places.items() if value},
-        "executor": executor,
-        **_pairs(set),
-    }
+    given = {name: str(Path(value).absolute()) for name, value in places.items() if value}
     outcomes = run_notebooks(
         experiments,
         output or experiments.parent / "book" / "notebooks",
         profile,
         only=notebooks,
-        parameters=parameters,
+        parameters={**given, "executor": executor, **options.parse(parameters)},
         jobs=jobs,
     )
     for outcome in outcomes:
@@ -422,34 +381,27 @@ def _data(
         download: First fetch what is public into root and unpack it there.
         dataset_options: Further options of the dataset, e.g. background=true.
     """
-    if name and name not in datasets.DATASETS:
-        raise ValueError(f"dataset is {name!r}; there are {', '.join(sorted(datasets.DATASETS))}")
     if not name:
-        for known, kind in datasets.DATASETS.items():
-            _say(f"{known:<16} {kind.title}")
+        _say("\n".join(f"{known:<16} {kind.title}" for known, kind in datasets.DATASETS.items()))
         return
+    if name not in datasets.DATASETS:
+        raise InputError(f"dataset is {name!r}; there are {', '.join(sorted(datasets.DATASETS))}")
     kind = datasets.DATASETS[name]
     if root is None:
         if download:
-            raise ValueError("download needs root: the folder to put the dataset in")
+            raise InputError("download needs root: the folder to put the dataset in")
         _say(datasets.describe(kind))
         return
     if not issubclass(kind, datasets.FileDataset):
-        raise ValueError(f"dataset {name!r} is drawn, not read: it has no root")
+        raise InputError(f"dataset {name!r} is drawn, not read: it has no root")
     if download:
         if not kind.archives:
-            raise ValueError(f"{name} has no public address; lay it out by hand: {kind.layout}")
+            raise InputError(f"{name} has no public address; lay it out by hand: {kind.layout}")
         datasets.download(kind.archives, root)
         if kind.by_hand:
             _say(f"by hand: {kind.by_hand}")
-    report = datasets.check(kind, root, _pairs(dataset_options))
-    for split, count in report.counts.items():
-        expected = kind.counts.get(split)
-        _say(f"{split:<10} {count:,}{f' of {expected:,}' if expected else ''} images")
-    for split, reason in report.absent.items():
-        _say(f"{split:<10} absent: {reason}")
-    for problem in report.problems:
-        _say(f"- {problem}")
+    report = datasets.check(kind, root, options.parse(dataset_options))
+    _say(datasets.report_text(kind, report))
     if report.problems:
         sys.exit(f"emastudy: {root}: {len(report.problems):,} problems")
     _say(f"{root}: no problems")
@@ -460,53 +412,31 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     for name in ("accelerate", "papermill", "submitit"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with logging_redirect_tqdm():
-        try:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
+    try:
+        with logging_redirect_tqdm():
             app.cli(
                 prog="emastudy",
                 description=(
                     "Train, score and inspect EM attention networks, and run the study's "
-                    "notebooks. Try: emastudy train scenes"
+                    "notebooks. Try: emastudy train scenes. With --traceback, anywhere, an error "
+                    "shows where it came from."
                 ),
+                args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
-        except (
-            CheckpointError,
-            NonFiniteLossError,
-            OSError,
-            RecordError,
-            RuntimeError,
-            SweepError,
-            ValueError,
-        ) as error:
-            logging.getLogger("emastudy").debug("traceback", exc_info=True)
-            sys.exit(f"emastudy: {error}")
-        except KeyboardInterrupt:
-            sys.stderr.write("emastudy: stopped; what is finished is kept, the same goes on\n")
-            sys.exit(128 + signal.SIGINT)
-
-
-def _pairs(pairs: tuple[str, ...]) -> dict[str, Any]:
-    values = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"{pair!r} is not of the form NAME=VALUE")
-        values[name] = yaml.safe_load(value)
-    return values
-
-
-def _device(runtime: Runtime) -> str:
-    import torch
-
-    return "cuda" if runtime.device == "auto" and torch.cuda.is_available() else "cpu"
-
-
-def _scores_table(iou: Mapping[str, float | None], metrics: Mapping[str, float]) -> str:
-    shown = {name: "absent" if v is None else f"{100 * v:6.2f}" for name, v in iou.items()}
-    rows = [f"{name:<16}{value}" for name, value in shown.items()]
-    means = f"mIoU {metrics['miou']:.2f} %, pixel accuracy {metrics['pixel_accuracy']:.2f} %"
-    return "\n".join(["IoU per class, %", *rows, "", means])
+    except EmastudyError as error:
+        if "--traceback" in sys.argv:
+            traceback.print_exc()
+        sys.exit(f"emastudy: {error}")
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "emastudy: stopped; finished runs are kept, run the same command to resume\n"
+        )
+        sys.exit(128 + signal.SIGINT)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(bug_report(shlex.join(["emastudy", *arguments])))
 
 
 def _say(text: str) -> None:

@@ -5,6 +5,9 @@ as anybody expects. The command prints one line for these; anything else is a bu
 traceback.
 """
 
+import platform
+from importlib.metadata import metadata, version
+
 
 class EmastudyError(Exception):
     """Above every error that the package raises on purpose; the message says the fix."""
@@ -48,3 +51,38 @@ class SweepError(EmastudyError, RuntimeError):
 
 class NotebookError(EmastudyError, RuntimeError):
     """A notebook failed, or was given a parameter that it does not have."""
+
+
+def require(holds: bool, name: str, value: object, expected: str) -> None:
+    """Raise ``InputError("NAME is VALUE; expected EXPECTED")`` unless a condition holds.
+
+    Args:
+        holds: The condition.
+        name: Of the argument or field.
+        value: Its value.
+        expected: What values are allowed.
+    """
+    if not holds:
+        raise InputError(f"{name} is {value!r}; expected {expected}")
+
+
+def require_at_least(owner: object, **lowest: int) -> None:
+    """:func:`require` a lower bound for each of several attributes, ``threads=0`` for instance."""
+    for name, low in lowest.items():
+        value = getattr(owner, name)
+        require(value >= low, name, value, f"at least {low}")
+
+
+def bug_report(command: str) -> str:
+    """What to say of an error that the package did not raise on purpose, two lines.
+
+    Args:
+        command: The command line that met it.
+    """
+    urls = (url.split(", ", 1) for url in metadata("emastudy").get_all("Project-URL") or ())
+    tracker = dict(urls).get("Issues", "the project's issue tracker")
+    return (
+        f"emastudy: this is a bug in emastudy {version('emastudy')} (Python "
+        f"{platform.python_version()}, torch {version('torch')}, {platform.platform()}).\n"
+        f"emastudy: please report the command {command!r} with all lines above: {tracker}"
+    )

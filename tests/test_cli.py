@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 import tarfile
 
@@ -106,30 +105,95 @@ def test_predictions_have_the_colours_of_ones_own_data(monkeypatch, capsys, capl
 
 def test_another_head_takes_of_the_recipes_options_those_that_fit(monkeypatch, capsys, tmp_path):
     seen = []
-    monkeypatch.setattr(cli, "run_one", lambda config, *_: seen.append(config) or 1 / 0)
+    monkeypatch.setattr(cli, "run_one", lambda config, *_: seen.append(config) or sys.exit())
     for head in ("fcn", "ema"):
-        with pytest.raises(ZeroDivisionError):
-            command(monkeypatch, capsys, "train", "scenes", "--head", head, "--seed", "3")
+        failure(monkeypatch, capsys, "train", "scenes", "--head", head, "--seed", "3")
     assert seen == [recipes.scenes("fcn", seed=3), recipes.scenes("ema", seed=3)]
     assert seen[1].head_options["num_bases"] == 16
 
 
-def test_the_options_of_train_are_frozen():
-    """A renamed option breaks people's scripts: change this list knowingly."""
-    done = subprocess.run(
-        [sys.executable, "-m", "emastudy.cli", "train", "scenes", "--help"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert set(re.findall(r"(?<=│ )--([a-z-]+)", done.stdout)) == {
+MACHINE = {"device", "threads"}
+SCORING = MACHINE | {"data-root", "workers"}
+TRAINING = SCORING | {
+    "weights-path",
+    "runs-dir",
+    "checkpoint-seconds",
+    "images-per-step",
+    "compile",
+}
+OPTIONS = {
+    "train scenes": TRAINING | {
         "dataset", "train-split", "eval-split", "eval-images", "head", "backbone", "pretrained",
         "output-stride", "eval-output-stride", "bn-momentum", "freeze-bn", "start-from",
         "loss-over", "scales", "crop-size", "batch-size",
         "iterations", "learning-rate", "momentum", "weight-decay", "poly-power", "precision",
-        "seed", "frozen-backbone", "data-root", "weights-path", "runs-dir", "device", "threads",
-        "workers", "checkpoint-seconds", "keep-checkpoints", "validate-every", "images-per-step",
-        "compile", "head-options", "backbone-options", "dataset-options",
-        "records",
-    }  # fmt: skip
+        "seed", "frozen-backbone", "keep-checkpoints", "validate-every",
+        "head-options", "backbone-options", "dataset-options", "records",
+    },
+    "evaluate": SCORING | {
+        "split", "scales", "multi-scale", "flip", "window", "boundary", "submit",
+    },
+    "predict": MACHINE | {"checkpoint", "output"},
+    "cost": {
+        "size", "backbone", "num-classes", "output-stride", "head-options", "backbone-options",
+        "repeats",
+    },
+    "records": {"state", "verbose", "runs-dir"},
+    "audit": TRAINING | {"sample", "seed", "executor"},
+    "claims": {"profile", "verbose"},
+    "study": {"profile", "data-root", "weights-path", "executor", "set", "output", "jobs"},
+    "data": {"root", "download", "dataset-options"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_options_are_frozen_and_each_does_something(name, monkeypatch, capsys):
+    """A renamed option breaks people's scripts: change this list knowingly."""
+    with pytest.raises(SystemExit) as end:
+        command(monkeypatch, capsys, *name.split(), "--help")
+    assert end.value.code == 0
+    shown = re.findall(r"^[│ ] --([a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert set(shown) == OPTIONS[name]
+
+
+def test_every_subcommand_has_its_options_frozen(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        command(monkeypatch, capsys, "--help")
+    listed = re.search(r"\{([a-z,]+)\}", capsys.readouterr().out)[1].split(",")
+    assert listed == [name.split()[0] for name in OPTIONS]
+
+
+def broken(error):
+    def claims(*_, **__):
+        raise error
+
+    return claims
+
+
+def test_an_error_shows_where_it_came_from_when_asked(monkeypatch, capsys):
+    silent = failure(monkeypatch, capsys, "evaluate", "/nowhere")
+    shown = failure(monkeypatch, capsys, "evaluate", "--traceback", "/nowhere")
+    assert silent.startswith("emastudy: /nowhere holds no whole checkpoint; give a folder")
+    assert "Traceback" not in silent
+    assert shown.startswith("emastudy: /nowhere holds no whole checkpoint; give a folder")
+    assert "checkpoints.py" in shown
+
+
+def test_what_was_not_foreseen_is_called_a_bug(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "survey", broken(ZeroDivisionError("division by zero")))
+    error = failure(monkeypatch, capsys, "records", "a profile")
+    assert "this is a bug in emastudy" in error
+    assert "report the command \"emastudy records 'a profile'\"" in error
+    assert "ZeroDivisionError: division by zero" in error
+
+
+def test_ctrl_c_says_how_to_resume(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "survey", broken(KeyboardInterrupt()))
+    assert failure(monkeypatch, capsys, "records").startswith("130 ")
+    monkeypatch.setattr(sys, "argv", ["emastudy", "records"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "finished runs are kept, run the same command to resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -143,6 +207,8 @@ def test_the_options_of_train_are_frozen():
         (("train", "animals", "--data-root", "/nowhere"), "/nowhere does not exist"),
         (("evaluate", "/nowhere"), "holds no whole checkpoint"),
         (("predict", "x.jpg", "--checkpoint", "/nowhere"), "holds no whole checkpoint"),
+        (("predict", "--checkpoint", "/nowhere"), "images is []; expected at least one file"),
+        (("predict", "a/x.jpg", "b/x.png", "--checkpoint", "/nowhere"), "2 images are called x"),
         (("study", "--profile", "quik"), "no profile 'quik'"),
     ],
 )

@@ -5,7 +5,7 @@ Imports torch and torchvision; knows nothing of networks. ``load(name, ...)`` op
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset, View
 from emastudy.datasets.camvid import CamVid
-from emastudy.datasets.check import Report, check, describe
+from emastudy.datasets.check import Report, check, describe, report_text
 from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
 from emastudy.datasets.corruptions import CORRUPTIONS, corrupt
 from emastudy.datasets.download import download
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "pad_to_grid",
     "read_image",
+    "report_text",
     "training_transform",
     "whole_image_transform",
 ]

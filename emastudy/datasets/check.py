@@ -168,3 +168,13 @@ def describe(kind: type[SegmentationDataset]) -> str:
     if kind.citation:
         lines.append(f"cite     {kind.citation}")
     return "\n".join(lines)
+
+
+def report_text(kind: type[FileDataset], report: Report) -> str:
+    """What a check found, as text: one line a split, one a problem."""
+    lines = []
+    for split, count in report.counts.items():
+        official = kind.counts.get(split)
+        lines.append(f"{split:<10} {count:,}{f' of {official:,}' if official else ''} images")
+    lines += [f"{split:<10} absent: {reason}" for split, reason in report.absent.items()]
+    return "\n".join(lines + [f"- {problem}" for problem in report.problems])

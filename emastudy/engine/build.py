@@ -1,14 +1,23 @@
-"""From a config to what it describes: dataset and network."""
+"""From a config to what it describes: dataset, network, optimiser, accelerator."""
 
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import GradientAccumulationPlugin
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
 from emastudy import datasets, networks
 from emastudy.engine.config import RunConfig
-from emastudy.engine.runtime import Runtime
+from emastudy.engine.runtime import Runtime, ScoringRuntime
+from emastudy.errors import InputError
 
 
-def load_dataset(config: RunConfig, split: str, runtime: Runtime) -> datasets.SegmentationDataset:
+def load_dataset(
+    config: RunConfig, split: str, runtime: ScoringRuntime
+) -> datasets.SegmentationDataset:
     """The dataset of one split."""
     options: dict[str, Any] = dict(config.dataset_options)
     if config.eval_images and split != config.train_split:
@@ -33,3 +42,63 @@ def build_network(
     )
     network.backbone.requires_grad_(not config.frozen_backbone)
     return network
+
+
+def build_optimizer(network: nn.Module, config: RunConfig) -> tuple[torch.optim.SGD, LambdaLR]:
+    """SGD with the paper's groups, see :func:`parameter_groups`, and the poly schedule."""
+    optimizer = torch.optim.SGD(
+        parameter_groups(network, config.learning_rate, config.weight_decay),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+    )
+    schedule = LambdaLR(optimizer, lambda it: (1 - it / config.iterations) ** config.poly_power)
+    return optimizer, schedule
+
+
+def parameter_groups(
+    network: nn.Module, learning_rate: float, weight_decay: float
+) -> list[dict[str, object]]:
+    """SGD's groups: weights decay, norms do not, biases learn twice as fast and do not.
+
+    "Weights" are tensors of two or more dimensions (convolutions, learnt EMA bases); "biases" are
+    those of convolutions and norms alike. Frozen parameters are in no group.
+
+    Source: the released code.
+    """
+    weights, norms, biases = [], [], []
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.ndim > 1:
+            weights.append(parameter)
+        elif name.endswith("bias"):
+            biases.append(parameter)
+        else:
+            norms.append(parameter)
+    return [
+        {"params": weights, "lr": learning_rate, "weight_decay": weight_decay},
+        {"params": norms, "lr": learning_rate, "weight_decay": 0.0},
+        {"params": biases, "lr": 2 * learning_rate, "weight_decay": 0.0},
+    ]
+
+
+def build_accelerator(config: RunConfig, runtime: Runtime) -> Accelerator:
+    """Accelerate's handle on device, precision and the other processes of the run.
+
+    Raises:
+        InputError: The config wants float16 and there is no GPU.
+    """
+    precision = runtime.precision(config)
+    if precision == "fp16" and (runtime.device == "cpu" or not torch.accelerator.is_available()):
+        raise InputError("precision is 'fp16', which wants a GPU; use 'bf16' or 'float32' on a CPU")
+    return Accelerator(
+        cpu=runtime.device == "cpu",
+        mixed_precision="no" if precision == "float32" else precision,
+        dynamo_backend="inductor" if runtime.compile else "no",
+        # Without these two a launcher's settings would divide the loss once more, and several
+        # processes would step the schedule several times.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        log_with="tensorboard",
+        project_dir=runtime.run_dir(config),
+    )

@@ -1,21 +1,19 @@
 """Checkpoints: folders that are whole or not there.
 
-Floor: engine.
-
 A checkpoint ``checkpoint-000300/`` holds what Accelerate saves (network as safetensors, optimiser,
 schedule, random states of every process) and ``manifest.json``: config, classes, their colours,
 iteration, training curves and the SHA-256 of every file. It is written under another name, flushed
-to disk and renamed, so a reader, or a power cut, never meets half of one. A damaged one is passed
-over for the one before. Which is the newest is told by its iteration, never by a clock. The newest
-few are kept, and the one that the link ``best`` points to.
+to disk and renamed, so that neither a reader nor a power cut meets half of one. A damaged one is
+passed over for the one before. Which is the newest is decided by the iteration, never by a clock.
+The newest few are kept, and the one that ``best`` points to: a link or, on a file system without
+links, a file with the checkpoint's name.
 """
 
-import hashlib
+import dataclasses
 import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,18 +25,19 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch import nn
 
-from emastudy.engine.build import build_network
+from emastudy.datasets import SegmentationDataset
+from emastudy.engine.build import build_network, load_dataset
 from emastudy.engine.config import RunConfig
+from emastudy.engine.runtime import OTHER_RUNS_DIR, ScoringRuntime
+from emastudy.errors import CheckpointError, InputError
+from emastudy.files import sha256
 from emastudy.networks import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
 
+_MANIFEST, _WEIGHTS = "manifest.json", "model.safetensors"
 # What a full, vanished or read-only disk raises in Python, in torch.save and in safetensors.
 _WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged or cannot be written; the message names folder and fix."""
 
 
 @dataclass(frozen=True)
@@ -67,35 +66,55 @@ class Manifest:
     pending: dict[str, list[float]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
+    def load_dataset(self, split: str, runtime: ScoringRuntime) -> SegmentationDataset:
+        """A split of the run's dataset, "" for the one that the run is scored on.
 
-def check_writable(run_dir: Path) -> None:
-    """Make the run's folder and try to write in it, before hours of training.
+        Raises:
+            InputError: Its classes are not those of the network.
+        """
+        dataset = load_dataset(self.config, split or self.config.eval_split, runtime)
+        if dataset.classes != self.classes:
+            raise InputError(
+                f"the dataset has the classes {', '.join(dataset.classes)}; the network was "
+                f"trained for {', '.join(self.classes)}, in this order"
+            )
+        return dataset
 
-    Raises:
-        CheckpointError: It cannot be written.
-    """
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=run_dir) as file:
-            file.write(b"0")
-    except OSError as error:
-        raise CheckpointError(unwritable(run_dir, error)) from error
+    def to_json(self) -> str:
+        """The text of ``manifest.json``."""
+        values = {**vars(self), "config": self.config.to_dict()}
+        return json.dumps(values, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Inverse of :meth:`to_json`; a ValueError, KeyError or TypeError where that is damaged."""
+        values: dict[str, Any] = json.loads(text)
+        curves = values["curves"].items()
+        return cls(
+            config=RunConfig.from_dict(values["config"]),
+            classes=tuple(values["classes"]),
+            colors=tuple((r, g, b) for r, g, b in values.get("colors", ())),
+            iteration=values["iteration"],
+            curves={name: [(int(i), v) for i, v in curve] for name, curve in curves},
+            seconds=values["seconds"],
+            pending=values.get("pending", {}),  # absent before checkpoints at any iteration
+            files=values["files"],
+        )
 
 
-def unwritable(run_dir: Path, error: Exception) -> str:
-    """What to say when the run's folder does not take what is written."""
+def unwritable(run_dir: Path, error: Exception) -> CheckpointError:
+    """The error for a run's folder that can no longer be written."""
     kept = _newest_first(run_dir)
-    return (
-        f"the run's folder {run_dir} cannot be written ({error}). Free space there or make it "
-        "writable, or choose another with runs_dir (--runs-dir for the command); then start the "
-        "run again. "
-        + (f"It goes on from {kept[0].name}." if kept else "It has no checkpoint yet.")
+    return CheckpointError(
+        f"the run's folder {run_dir} cannot be written ({error}). Free space there, make it "
+        f"writable, or {OTHER_RUNS_DIR}; then start the run again. "
+        + (f"It resumes from {kept[0].name}." if kept else "It has no checkpoint yet.")
     )
 
 
 def save(
     accelerator: Accelerator, run_dir: Path, manifest: Manifest, *, keep: int, best: bool = False
-) -> Path:
+) -> None:
     """Write a checkpoint atomically, then remove all but the newest and the best.
 
     To be called by every process of the run.
@@ -105,10 +124,7 @@ def save(
         run_dir: The run's folder.
         manifest: Its ``files`` are filled in here.
         keep: How many of the newest are kept.
-        best: Let the link ``best`` point to this one.
-
-    Returns:
-        The checkpoint's folder.
+        best: Let ``best`` point to this one.
 
     Raises:
         CheckpointError: The disk is full or read-only; raised by every process. Earlier
@@ -117,50 +133,20 @@ def save(
     final = run_dir / f"checkpoint-{manifest.iteration:06d}"
     partial = final.with_name(final.name + ".partial")
 
-    def prepare() -> None:
-        if accelerator.is_main_process:
-            if partial.exists():
-                shutil.rmtree(partial)
-            partial.mkdir(parents=True)
-
     def finish() -> None:
-        if not accelerator.is_main_process:
-            return
-        files = {path.name: _flush_and_hash(path) for path in sorted(partial.iterdir())}
-        record = {
-            "config": manifest.config.to_dict(),
-            "classes": list(manifest.classes),
-            "colors": manifest.colors,
-            "iteration": manifest.iteration,
-            "curves": manifest.curves,
-            "seconds": manifest.seconds,
-            "pending": manifest.pending,
-            "files": files,
-        }
-        (partial / "manifest.json").write_text(json.dumps(record, indent=1, allow_nan=False))
-        _flush_and_hash(partial / "manifest.json")
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        link = run_dir / "best"
+        _promote(partial, final, manifest)
         if best:
-            fresh = run_dir / "best.partial"
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(final.name)
-            fresh.replace(link)
-        old = [p for p in _newest_first(run_dir)[keep:] if not (link.exists() and link.samefile(p))]
-        for folder in (*old, *run_dir.glob("checkpoint-*.partial")):
-            shutil.rmtree(folder)
+            _point_best(final)
+        _prune(run_dir, keep)
 
     try:
-        _on_all(accelerator, prepare)
-        _on_all(accelerator, lambda: accelerator.save_state(str(partial)))
-        _on_all(accelerator, finish)
+        _write(accelerator, lambda: _make_anew(partial), only_main=True)
+        _write(accelerator, lambda: accelerator.save_state(str(partial)))
+        _write(accelerator, finish, only_main=True)
     except _WRITE_ERRORS as error:
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(unwritable(run_dir, error)) from error
-    return final
+        raise unwritable(run_dir, error) from error
 
 
 def save_bare(accelerator: Accelerator, network: nn.Module) -> None:
@@ -175,14 +161,14 @@ def save_bare(accelerator: Accelerator, network: nn.Module) -> None:
 
     def loading(models: list[nn.Module], folder: str) -> None:
         models.clear()  # what is left here is loaded by the accelerator
-        network.load_state_dict(safetensors.torch.load_file(Path(folder) / "model.safetensors"))
+        network.load_state_dict(safetensors.torch.load_file(Path(folder) / _WEIGHTS))
 
     accelerator.register_save_state_pre_hook(saving)
     accelerator.register_load_state_pre_hook(loading)
 
 
 def newest(run_dir: Path) -> tuple[Path, Manifest] | None:
-    """The newest whole checkpoint of a run, or None. Damage passed over on the way is logged."""
+    """The newest whole checkpoint of a run, or None; damaged ones are logged and passed over."""
     for folder in _newest_first(run_dir):
         try:
             return folder, read_manifest(folder)
@@ -199,26 +185,23 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
             run's, whose newest whole checkpoint is then taken.
 
     Raises:
-        CheckpointError: None is there, or it is damaged.
+        CheckpointError: There is none, or it is damaged.
     """
-    folder = Path(folder)
-    if (folder / "manifest.json").is_file():
+    folder = _followed(Path(folder))
+    if (folder / _MANIFEST).is_file():
         manifest = read_manifest(folder)
     else:
-        found = newest(folder)
-        if found is None:
-            raise CheckpointError(
-                f"{folder} holds no whole checkpoint; give a folder runs/ID or "
-                "runs/ID/checkpoint-NNNNNN that `emastudy train` has written"
-            )
-        folder, manifest = found
+        folder, manifest = _newest_or_error(
+            folder,
+            "give a folder runs/ID or runs/ID/checkpoint-NNNNNN that `emastudy train` has written",
+        )
     network = build_network(manifest.config, len(manifest.classes))
-    network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    network.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
     network.set_output_stride(manifest.config.eval_output_stride)
     return network.eval(), manifest
 
 
-def start_from(network: SegmentationNetwork, run_dir: Path) -> None:
+def load_weights(network: SegmentationNetwork, run_dir: Path) -> None:
     """Fill a network with the weights of a finished run.
 
     Args:
@@ -228,20 +211,16 @@ def start_from(network: SegmentationNetwork, run_dir: Path) -> None:
     Raises:
         CheckpointError: The run has no checkpoint, is not finished, or its network is another.
     """
-    found = newest(run_dir)
-    if found is None:
-        raise CheckpointError(
-            f"start_from: {run_dir} holds no whole checkpoint; train that run first, or give "
-            "the folder it is in (runs_dir)"
-        )
-    folder, manifest = found
+    folder, manifest = _newest_or_error(
+        run_dir, "start_from: train that run first, or give the folder it is in (runs_dir)"
+    )
     if manifest.iteration < manifest.config.iterations:
         raise CheckpointError(
             f"start_from: run {manifest.config.id} stopped at iteration {manifest.iteration} of "
             f"{manifest.config.iterations}; finish it first"
         )
     try:
-        network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+        network.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
     except RuntimeError as error:
         raise CheckpointError(
             f"start_from: the network of {folder} ({len(manifest.classes)} classes) is not built "
@@ -256,31 +235,37 @@ def read_manifest(folder: Path) -> Manifest:
         CheckpointError: A file is missing or does not have the content that was written.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        for name, digest in record["files"].items():
-            if _hash(folder / name) != digest:
-                raise CheckpointError(
-                    f"Checkpoint {folder} is damaged: {name} is truncated or altered."
-                )
-        return Manifest(
-            config=RunConfig.from_dict(record["config"]),
-            classes=tuple(record["classes"]),
-            colors=tuple((r, g, b) for r, g, b in record.get("colors", ())),
-            iteration=record["iteration"],
-            curves={k: [(int(i), v) for i, v in c] for k, c in record["curves"].items()},
-            seconds=record["seconds"],
-            pending=record.get("pending", {}),  # absent before checkpoints at any iteration
-            files=record["files"],
-        )
+        manifest = Manifest.from_json((folder / _MANIFEST).read_text(encoding="utf-8"))
+        altered = [n for n, digest in manifest.files.items() if sha256(folder / n) != digest]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"Checkpoint {folder} is damaged ({error}).") from error
+    if altered:
+        raise CheckpointError(
+            f"Checkpoint {folder} is damaged: {altered[0]} is truncated or altered."
+        )
+    return manifest
 
 
-def _on_all(accelerator: Accelerator, step: Callable[[], object]) -> None:
-    """Do one step of writing; where it fails in one process it raises in all, and none waits."""
+def _newest_or_error(run_dir: Path, fix: str) -> tuple[Path, Manifest]:
+    found = newest(run_dir)
+    if found is None:
+        raise CheckpointError(f"{run_dir} holds no whole checkpoint; {fix}")
+    return found
+
+
+def _newest_first(run_dir: Path) -> list[Path]:
+    folders = (path for path in run_dir.glob("checkpoint-*") if path.is_dir())
+    return sorted((path for path in folders if path.suffix != ".partial"), reverse=True)
+
+
+def _write(
+    accelerator: Accelerator, action: Callable[[], object], *, only_main: bool = False
+) -> None:
+    """Write something; where that fails in one process it raises in all, and none waits."""
     failure: Exception | None = None
     try:
-        step()
+        if accelerator.is_main_process or not only_main:
+            action()
     except _WRITE_ERRORS as error:
         failure = error
     failures = torch.tensor(failure is not None, device=accelerator.device, dtype=torch.long)
@@ -288,19 +273,54 @@ def _on_all(accelerator: Accelerator, step: Callable[[], object]) -> None:
         raise failure or OSError("another process of the run could not write")
 
 
-def _newest_first(run_dir: Path) -> list[Path]:
-    return sorted(
-        (p for p in run_dir.glob("checkpoint-*") if p.is_dir() and p.suffix != ".partial"),
-        reverse=True,
-    )
+def _make_anew(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _promote(partial: Path, final: Path, manifest: Manifest) -> None:
+    """Describe what was written, flush it to disk and let it take its name."""
+    files = {path.name: _flush_and_hash(path) for path in sorted(partial.iterdir())}
+    described = dataclasses.replace(manifest, files=files)
+    (partial / _MANIFEST).write_text(described.to_json(), encoding="utf-8")
+    _flush_and_hash(partial / _MANIFEST)
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
 
 
 def _flush_and_hash(path: Path) -> str:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    return _hash(path)
+    return sha256(path)
+
+
+def _point_best(checkpoint: Path) -> None:
+    """Let ``best`` point to a checkpoint."""
+    fresh = checkpoint.with_name("best.partial")
+    fresh.unlink(missing_ok=True)
+    try:
+        fresh.symlink_to(checkpoint.name)
+    except OSError:  # a file system without links
+        fresh.write_text(checkpoint.name, encoding="utf-8")
+    fresh.replace(checkpoint.with_name("best"))
+
+
+def _followed(folder: Path) -> Path:
+    """The checkpoint that ``best`` points to, link or file; any other path as it is."""
+    if folder.name != "best":
+        return folder
+    return (
+        folder.with_name(folder.read_text(encoding="utf-8"))
+        if folder.is_file()
+        else folder.resolve()
+    )
+
+
+def _prune(run_dir: Path, keep: int) -> None:
+    """Remove checkpoints that are neither among the newest nor the best, and unfinished ones."""
+    best = _followed(run_dir / "best").name
+    old = [folder for folder in _newest_first(run_dir)[keep:] if folder.name != best]
+    for folder in (*old, *run_dir.glob("checkpoint-*.partial")):
+        shutil.rmtree(folder)

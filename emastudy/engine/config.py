@@ -9,11 +9,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import tyro
-
-from emastudy import networks
+from emastudy import networks, options
+from emastudy.errors import InputError, require, require_at_least
 
 #: Version of the numbers that a config stands for. It is raised, with a line in CHANGELOG.md,
 #: exactly when a golden loss of tests/engine/test_golden.py changes on purpose; a refactoring
@@ -22,27 +21,28 @@ NUMBERS_VERSION = 1
 
 # A value of the option tables: what JSON and a command line can both hold.
 Option = bool | int | float | str | list[str]
+LossOver = Literal["labelled", "all"]
+Precision = Literal["auto", "bf16", "fp16", "float32"]
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """One training run, completely. Change it with ``dataclasses.replace``.
 
-    Made by a function of ``emastudy.study.recipes``. ``id`` is a hash of the fields that
-    differ from their defaults, so a field added later, with a default that means what the code
-    did before, leaves every older id as it is. ``head_options`` likewise keeps only what differs
-    from the head's own defaults: stating a default makes no other run. ``backbone_options`` do
-    the same, and a head's second name becomes its first.
+    Made by a function of ``emastudy.study.recipes``. ``id`` is a hash of the fields that differ
+    from their defaults, so a field added later, with a default that means what the code did
+    before, leaves every older id as it is. ``head_options`` and ``backbone_options`` likewise keep
+    only what differs from the defaults of head and backbone: stating a default makes no other run.
+    A head's second name becomes its first.
 
     Raises:
-        ValueError: A field out of its range, an unknown head, backbone or option of them.
+        InputError: A field out of its range, an unknown head, backbone or option of them.
     """
 
     #: Name of the dataset, see ``datasets.load``.
     dataset: str = "scenes"
-    # The command line takes both tables of options as NAME=VALUE pairs instead, see cli.py.
     #: Options of the dataset, all splits alike, e.g. ``{"num_classes": 8}``.
-    dataset_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    dataset_options: dict[str, Option] = field(default_factory=dict)
     #: Split to train on.
     train_split: str = "train"
     #: Split to score on.
@@ -53,11 +53,11 @@ class RunConfig:
     #: Name of the head, see ``networks.build``.
     head: str = "ema"
     #: Options of the head, e.g. ``{"num_iterations": 3}``.
-    head_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    head_options: dict[str, Option] = field(default_factory=dict)
     #: Name of the backbone.
     backbone: str = "small_resnet"
     #: Options of the backbone, e.g. ``{"deep_stem": True}``.
-    backbone_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    backbone_options: dict[str, Option] = field(default_factory=dict)
     #: Start the backbone from ImageNet weights.
     pretrained: bool = False
     #: Id of a finished run, of as many classes, from whose weights this one starts; "" = none.
@@ -92,59 +92,57 @@ class RunConfig:
     weight_decay: float = 1e-4
     #: Pixels that the loss is averaged over: "labelled", or "all" of the crops, ignored and padded
     #: ones counting as 0, as the released code has it.
-    loss_over: Literal["labelled", "all"] = "labelled"
+    loss_over: LossOver = "labelled"
     #: Exponent of the poly schedule, lr · (1 - iteration / iterations) ** power.
     poly_power: float = 0.9
     #: "auto" uses bfloat16 autocast where the device has it in hardware, else float32; "fp16"
     #: autocasts to float16 with a scaled loss and wants a GPU.
-    precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
+    precision: Precision = "auto"
     #: Seed of initial weights, data order, augmentation and dropout.
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._normalise_options()
+        self._check_ranges()
+        self._check_combinations()
+
+    def _normalise_options(self) -> None:
+        """The head by its first name; of the options of head and backbone those not default."""
         object.__setattr__(self, "head", networks.ALIASES.get(self.head, self.head))
         for part, name, defaults in (
             ("head", self.head, networks.head_defaults(self.head)),
             ("backbone", self.backbone, networks.backbone_defaults(self.backbone, self.head)),
         ):
-            table = f"{part}_options"
-            sparse = {k: v for k, v in getattr(self, table).items() if v != defaults.get(k)}
-            object.__setattr__(self, table, sparse)
-            for option in sparse:
-                if option not in defaults:
-                    raise ValueError(
-                        f"{table}: {part} {name!r} has no option {option!r}; it has "
-                        + (", ".join(sorted(defaults)) or "none")
-                    )
-        for name, low in (
-            ("batch_size", 1),
-            ("iterations", 1),
-            ("crop_size", 1),
-            ("eval_images", 0),
-            ("seed", 0),
-            ("weight_decay", 0),
-        ):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; expected a number > 0")
-        if not self.scales or min(self.scales) <= 0:
-            raise ValueError(f"scales are {self.scales}; expected positive factors, at least one")
+            given = getattr(self, f"{part}_options")
+            options.check(f"{part} {name!r}", given, defaults)
+            object.__setattr__(self, f"{part}_options", options.sparse(given, defaults))
+
+    def _check_ranges(self) -> None:
+        require_at_least(
+            self, batch_size=1, iterations=1, crop_size=1, eval_images=0, seed=0, weight_decay=0
+        )
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
+        factors = bool(self.scales) and min(self.scales) > 0
+        require(factors, "scales", self.scales, "positive factors, at least one")
+        for name, kind in (("loss_over", LossOver), ("precision", Precision)):
+            allowed = get_args(kind)
+            value = getattr(self, name)
+            require(value in allowed, name, value, " or ".join(map(repr, allowed)))
+
+    def _check_combinations(self) -> None:
         if self.start_from and self.pretrained:
-            raise ValueError(
+            raise InputError(
                 f"start_from is {self.start_from!r} with pretrained=True: a run starts from one or "
                 "the other; set pretrained=False"
             )
-        if self.loss_over not in ("labelled", "all"):
-            raise ValueError(f"loss_over is {self.loss_over!r}; expected 'labelled' or 'all'")
         if self.frozen_backbone and not self.pretrained:
-            raise ValueError(
+            raise InputError(
                 "frozen_backbone is True with pretrained=False: features of random weights are "
                 "of no use; set pretrained=True"
             )
         if self.frozen_backbone and self.scales != (1.0,):
-            raise ValueError(
-                f"scales are {self.scales} with frozen_backbone=True, whose features are computed "
+            raise InputError(
+                f"scales is {self.scales} with frozen_backbone=True, whose features are computed "
                 "at one scale; use scales=(1.0,)"
             )
 
@@ -169,12 +167,12 @@ class RunConfig:
         """Inverse of :meth:`to_dict`; fields absent take their defaults.
 
         Raises:
-            ValueError: A field that does not exist.
+            InputError: A field that does not exist.
         """
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"RunConfig has no field {', '.join(map(repr, unknown))}; "
                 f"it has {', '.join(sorted(known))}"
             )

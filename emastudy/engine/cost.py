@@ -1,7 +1,5 @@
 """What a network costs: multiply-adds, parameters, activation memory, time.
 
-Floor: engine.
-
 Counting runs on the meta device, where tensors have shapes and no data: a ResNet-152 at 1025×1025
 needs no memory. Timing runs where the module and its input are.
 """
@@ -23,7 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from emastudy.networks import EMAU
+from emastudy.networks import EMAU, evaluation_mode
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -81,35 +81,19 @@ def measure(
     }
     # Two for training: batch norm on a single pooled value would refuse one.
     image, images = (torch.empty(batch, channels, *size, device="meta") for batch in (1, 2))
-    modes = {module: module.training for module in network.modules()}
-    folds = {unit: unit.fold for unit in network.modules() if isinstance(unit, EMAU)}
-    try:
-        for unit, fold in folds.items():
-            unit.fold = fold and folded
-        with torch.no_grad(), _within(parts) as open_parts:
-            live = _Live([image, *state.values()], open_parts)
-            with live, FlopCounterMode(display=False) as counter:
-                functional_call(network.eval(), state, image)
-        with torch.enable_grad(), _within(parts) as open_parts:
-            kept = _Kept([images, *state.values()], open_parts)
-            with kept.hooks():
-                functional_call(network.train(), state, images)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        for unit, fold in folds.items():
-            unit.fold = fold
-    root = type(network).__name__
-    costs = {}
-    for name, part in parts.items():
-        flops = counter.get_flop_counts().get(f"{root}.{name}" if name else "Global", {})
-        costs[name] = Cost(
-            macs=sum(flops.values()) // 2,
-            convolution_macs=flops.get(torch.ops.aten.convolution, 0) // 2,
+    with evaluation_mode(network), _folded(network, folded):
+        flops, peak = _in_inference(network, state, parts, image)
+        kept = _in_training(network, state, parts, images)
+    costs = {
+        name: Cost(
+            macs=sum(flops[name].values()) // 2,
+            convolution_macs=flops[name].get(torch.ops.aten.convolution, 0) // 2,
             params=count_parameters(part),
-            activation_bytes=kept.bytes[name] // 2,
-            peak_bytes=live.peak[name],
+            activation_bytes=kept[name] // 2,
+            peak_bytes=peak[name],
         )
+        for name, part in parts.items()
+    }
     whole = costs.pop("")
     return dataclasses.replace(whole, parts=costs)
 
@@ -149,6 +133,67 @@ def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:
     with live:
         run()
     return live.peak[""]
+
+
+def table(network: nn.Module, size: int, *, repeats: int = 0) -> str:
+    """:func:`measure` of a network and its parts as text, one line a part.
+
+    Args:
+        network: A network of ``networks.build``.
+        size: Height and width of the image, pixels.
+        repeats: Forward passes to time, on the CPU; 0 = none.
+    """
+    whole = measure(network, (size, size))
+    lines = [f"{'part':<20}{'GMACs':>10}{'M params':>10}{'kept MiB':>10}{'peak MiB':>10}"]
+    for name, part in {"whole": whole, **whole.parts}.items():
+        lines.append(
+            f"{name:<20}{part.macs / 1e9:>10.2f}{part.params / 1e6:>10.3f}"
+            f"{part.activation_bytes / 2**20:>10.1f}{part.peak_bytes / 2**20:>10.1f}"
+        )
+    lines += ["", "kept: for the backward pass of one image; peak: in inference; both float32"]
+    if repeats:
+        image = torch.randn(1, 3, size, size)
+        with evaluation_mode(network), torch.inference_mode():
+            median_time = seconds(lambda: network(image), repeats=repeats)
+        lines.append(f"forward pass: {median_time:.3f} s, median of {repeats}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _folded(network: nn.Module, folded: bool) -> Iterator[None]:
+    """Within the context EMA units fold their first conv into the bases, or do not."""
+    folds = {unit: unit.fold for unit in network.modules() if isinstance(unit, EMAU)}
+    try:
+        for unit, fold in folds.items():
+            unit.fold = fold and folded
+        yield
+    finally:
+        for unit, fold in folds.items():
+            unit.fold = fold
+
+
+def _in_inference(
+    network: nn.Module, state: Tensors, parts: Mapping[str, nn.Module], image: Tensor
+) -> tuple[dict[str, dict[Any, int]], dict[str, int]]:
+    """Floating-point operations by kind, and the peak of memory in bytes, of every part."""
+    with torch.no_grad(), _within(parts) as open_parts:
+        live = _Live([image, *state.values()], open_parts)
+        with live, FlopCounterMode(display=False) as counter:
+            functional_call(network.eval(), state, image)
+    counts, root = counter.get_flop_counts(), type(network).__name__
+    flops = {name: counts.get(f"{root}.{name}" if name else "Global", {}) for name in parts}
+    return flops, live.peak
+
+
+def _in_training(
+    network: nn.Module, state: Tensors, parts: Mapping[str, nn.Module], images: Tensor
+) -> dict[str, int]:
+    """Bytes kept for the backward pass, of every part."""
+    with torch.enable_grad(), _within(parts) as open_parts:
+        kept = _Kept([images, *state.values()], open_parts)
+        with kept.hooks():
+            functional_call(network.train(), state, images)
+    return kept.bytes
 
 
 @contextmanager

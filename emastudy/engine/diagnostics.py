@@ -1,7 +1,4 @@
-"""Looking inside a network while it looks at an image.
-
-Floor: engine.
-"""
+"""Looking inside a network while it looks at an image."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,6 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, evaluation_transform
+from emastudy.errors import InputError
 from emastudy.networks import EMAU, SegmentationNetwork
 
 
@@ -18,12 +16,12 @@ def unit_of(network: SegmentationNetwork) -> EMAU:
     """The network's EMA unit.
 
     Raises:
-        ValueError: It has none.
+        InputError: It has none.
     """
     for module in network.modules():
         if isinstance(module, EMAU):
             return module
-    raise ValueError("the network has no EMA unit; build it with head='ema'")
+    raise InputError("the network has no EMA unit; build it with head='ema'")
 
 
 @torch.inference_mode()
@@ -70,26 +68,6 @@ def responsibility_maps(
     finally:
         unit.num_iterations = usual
     return torch.stack(maps).cpu()
-
-
-def basis_class_mass(
-    responsibilities: Float[Tensor, "k h w"], mask: Integer[Tensor, "H W"], num_classes: int
-) -> Float[Tensor, "k c"]:
-    """How much of each basis' responsibility falls on pixels of each class.
-
-    Args:
-        responsibilities: Maps of one image, see :func:`responsibility_maps`.
-        mask: Class indices at the image's size; ignored pixels (255) count for no class.
-        num_classes: C.
-
-    Returns:
-        (K, C): sum of z_nk over the pixels n of class c, in feature-map pixels.
-    """
-    height, width = responsibilities.shape[-2:]
-    small = labels_at(mask, height, width).flatten()
-    kept = small < num_classes
-    onehot = torch.nn.functional.one_hot(small[kept], num_classes).to(responsibilities.dtype)
-    return responsibilities.flatten(1)[:, kept] @ onehot
 
 
 def labels_at(mask: Integer[Tensor, "H W"], height: int, width: int) -> Int[Tensor, "h w"]:

@@ -1,4 +1,4 @@
-"""Where a run happens: folders, device, processes, checkpoints."""
+"""Where a run happens: machine, folders, processes, checkpoints."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,10 @@ from typing import Literal, TypedDict
 import torch
 
 from emastudy.engine.config import RunConfig
+from emastudy.errors import require_at_least
+
+#: What else to do where a run's folder cannot be written, see ``files.check_writable``.
+OTHER_RUNS_DIR = "choose another with runs_dir (--runs-dir for the command)"
 
 
 class ScoringOptions(TypedDict):
@@ -18,7 +22,70 @@ class ScoringOptions(TypedDict):
 
 
 @dataclass(frozen=True)
-class Runtime:
+class Machine:
+    """What computes; prediction needs no more than this.
+
+    Raises:
+        InputError: A field out of its range.
+    """
+
+    #: "auto" takes an accelerator where there is one; "cpu" forces the CPU.
+    device: Literal["auto", "cpu"] = "auto"
+    #: CPU threads of one process; 0 = torch's default.
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, threads=0)
+
+    def start(self) -> torch.device:
+        """Limit this process to its threads and return the device to compute on."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        return torch.device("cuda" if self._has_gpu else "cpu")
+
+    def precision(self, config: RunConfig) -> Literal["bf16", "fp16", "float32"]:
+        """What the run computes in on this machine: "auto" resolved."""
+        if config.precision != "auto":
+            return config.precision
+        if self._has_gpu:
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = _cpu_has_bfloat16()
+        return "bf16" if native else "float32"
+
+    def autocast_dtype(self, config: RunConfig) -> torch.dtype | None:
+        """The type that matrix products are computed in; None = float32, no autocast."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision(config))
+
+    @property
+    def _has_gpu(self) -> bool:
+        return self.device == "auto" and torch.cuda.is_available()
+
+
+@dataclass(frozen=True)
+class ScoringRuntime(Machine):
+    """What computes and where the images are: all that scoring a network needs."""
+
+    #: Folder of the dataset, in its official layout; not needed by scenes.
+    data_root: str = ""
+    #: Processes that load images for the one that computes; 0 = that one itself.
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, workers=0)
+
+    def scoring(self, config: RunConfig) -> ScoringOptions:
+        """How ``scoring.evaluate`` scores the networks of a run: its stride, type and workers."""
+        return {
+            "output_stride": config.eval_output_stride,
+            "dtype": self.autocast_dtype(config),
+            "workers": self.workers,
+        }
+
+
+@dataclass(frozen=True)
+class Runtime(ScoringRuntime):
     """Where a run happens. Nothing here changes its numbers beyond rounding.
 
     With two exceptions, both of dividing a batch: where batch norm is not frozen, it takes its
@@ -27,21 +94,13 @@ class Runtime:
     own dropout masks. See :func:`emastudy.engine.training.train`.
 
     Raises:
-        ValueError: A field out of its range.
+        InputError: A field out of its range.
     """
 
-    #: Folder of the dataset, in its official layout; not needed by scenes.
-    data_root: str = ""
     #: File with the backbone's ImageNet weights; empty = torchvision's download.
     weights_path: str = ""
     #: Folder of checkpoints and logs, one sub-folder per run.
     runs_dir: str = "runs"
-    #: "auto" takes an accelerator where there is one; "cpu" forces the CPU.
-    device: Literal["auto", "cpu"] = "auto"
-    #: CPU threads of one run; 0 = torch's default.
-    threads: int = 0
-    #: Processes that load data for one run; 0 = the training process itself.
-    workers: int = 0
     #: Seconds between checkpoints of a run; it ends with one in any case.
     checkpoint_seconds: float = 60.0
     #: How many of a run's newest checkpoints are kept, beside the best one.
@@ -56,40 +115,20 @@ class Runtime:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("threads", 0),
-            ("workers", 0),
-            ("checkpoint_seconds", 0),
-            ("keep_checkpoints", 1),
-            ("validate_every", 0),
-            ("images_per_step", 0),
-        ):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
+        super().__post_init__()
+        require_at_least(
+            self, checkpoint_seconds=0, keep_checkpoints=1, validate_every=0, images_per_step=0
+        )
 
     def run_dir(self, config: RunConfig) -> Path:
         """Where the run keeps its checkpoints and its TensorBoard log."""
         return Path(self.runs_dir) / config.id
 
-    def precision(self, config: RunConfig) -> Literal["bf16", "fp16", "float32"]:
-        """What the run computes in on this machine: "auto" resolved."""
-        if config.precision != "auto":
-            return config.precision
-        if self.device == "auto" and torch.cuda.is_available():
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            capabilities = torch.cpu.get_capabilities()
-            native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-        return "bf16" if native else "float32"
 
-    def scoring(self, config: RunConfig) -> ScoringOptions:
-        """How ``scoring.evaluate`` scores the networks of a run: its stride, type and workers."""
-        return {
-            "output_stride": config.eval_output_stride,
-            "dtype": self.autocast_dtype(config),
-            "workers": self.workers,
-        }
-
-    def autocast_dtype(self, config: RunConfig) -> torch.dtype | None:
-        """The type that matrix products are computed in; None = float32, no autocast."""
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision(config))
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware."""
+    kinds = ("avx512_bf16", "amx_bf16")
+    if hasattr(torch.cpu, "get_capabilities"):  # from torch 2.11 on
+        return any(torch.cpu.get_capabilities().get(kind) for kind in kinds)
+    flags = Path("/proc/cpuinfo")  # of Linux; where there is none, float32 is always right
+    return flags.exists() and any(kind in flags.read_text() for kind in kinds)

@@ -1,6 +1,6 @@
 """Whole networks: a backbone and a head."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emastudy import options
+from emastudy.errors import InputError
 from emastudy.networks.backbones import BACKBONES, Backbone
 from emastudy.networks.heads import ALIASES, HEADS
 from emastudy.networks.pyramids import ASPP
@@ -40,7 +41,7 @@ class SegmentationNetwork(nn.Module):
         The backbone trades strides for dilation, and an ASPP in the head adapts its rates.
 
         Raises:
-            ValueError: The backbone or the ASPP does not allow it.
+            InputError: The backbone or the ASPP does not allow it.
         """
         self.backbone.set_output_stride(output_stride)
         for module in self.head.modules():
@@ -48,20 +49,11 @@ class SegmentationNetwork(nn.Module):
                 module.set_output_stride(output_stride)
         self.output_stride = output_stride
 
-    def forward(
-        self, image: Float[Tensor, "b 3 h w"] | Sequence[Float[Tensor, "b _ _ _"]]
-    ) -> Float[Tensor, "b classes _ _"]:
-        """Logits in float32, upsampled bilinearly with aligned corners as in the released code.
-
-        Feature maps in place of the image, those that the head reads, are not sent through the
-        backbone; their logits stay at the head's own resolution.
-        """
-        if not isinstance(image, Tensor):
-            small: Tensor = self.head(image).float()
-            return small
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
+        """Logits in float32, upsampled bilinearly with aligned corners as in the released code."""
         smallest = self.backbone.native_stride
         if min(image.shape[-2:]) < smallest:
-            raise ValueError(
+            raise InputError(
                 f"the image is {image.shape[-2]}×{image.shape[-1]} pixels, smaller than the "
                 f"backbone's stride of {smallest}; enlarge or pad it to at least "
                 f"{smallest}×{smallest}"
@@ -99,7 +91,7 @@ def build(
         head_options: Options of the head, among them those of its context module.
 
     Raises:
-        ValueError: An unknown name or option (the message lists those that exist) or one out of
+        InputError: An unknown name or option (the message lists those that exist) or one out of
             its range.
     """
     head = ALIASES.get(head, head)
@@ -140,7 +132,7 @@ def evaluation_mode(network: nn.Module, output_stride: int | None = None) -> Ite
 
 def _set_output_stride(network: nn.Module, output_stride: int) -> None:
     if not isinstance(network, SegmentationNetwork):
-        raise ValueError(
+        raise InputError(
             f"output_stride is {output_stride}, but {type(network).__name__} is no network of "
             "build(), whose stride alone can be changed; leave it None"
         )
@@ -151,7 +143,7 @@ def head_defaults(head: str) -> dict[str, Any]:
     """Options of a head, its context module's included, with their default values.
 
     Raises:
-        ValueError: Unknown head.
+        InputError: Unknown head.
     """
     return _defaults(_lookup("head", ALIASES.get(head, head), HEADS))
 
@@ -160,7 +152,7 @@ def backbone_defaults(backbone: str, head: str = "fcn") -> dict[str, Any]:
     """Options of a backbone (``weights`` left out) with their default values under a head.
 
     Raises:
-        ValueError: Unknown backbone, or one without an option that the head's network has.
+        InputError: Unknown backbone, or one without an option that the head's network has.
     """
     found = _defaults(_lookup("backbone", backbone, BACKBONES))
     del found["weights"]
@@ -172,7 +164,7 @@ def backbone_defaults(backbone: str, head: str = "fcn") -> dict[str, Any]:
 def _lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
     if name not in table:
         names = [*table, *ALIASES] if kind == "head" else table
-        raise ValueError(f"{kind} is {name!r}; there are {', '.join(sorted(names))}")
+        raise InputError(f"{kind} is {name!r}; there are {', '.join(sorted(names))}")
     return table[name]
 
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emastudy.errors import InputError
+
 Kernel = Literal["embedded_gaussian", "dot"]
 
 
@@ -29,7 +31,7 @@ class NonLocal(nn.Module):
         kernel: f, "embedded_gaussian" or "dot".
 
     Raises:
-        ValueError: ``channels`` is odd, or ``kernel`` is unknown.
+        InputError: ``channels`` is odd, or ``kernel`` is unknown.
 
     Source: Wang et al., "Non-local Neural Networks", CVPR 2018, Eqs 1, 3, 4 and 6. The batch
     norm starts at zero there, so that the block starts as the identity; so it does here.
@@ -38,11 +40,11 @@ class NonLocal(nn.Module):
     def __init__(self, channels: int, *, kernel: Kernel = "embedded_gaussian") -> None:
         super().__init__()
         if channels % 2:
-            raise ValueError(
+            raise InputError(
                 f"channels is {channels}; the non-local block halves it: use an even C"
             )
         if kernel not in get_args(Kernel):
-            raise ValueError(f"kernel is {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
+            raise InputError(f"kernel is {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
         self.kernel = kernel
         inner = channels // 2
         self.query = nn.Conv2d(channels, inner, 1)
@@ -85,7 +87,7 @@ class DoubleAttention(nn.Module):
         num_bases: K, number of gathered vectors.
 
     Raises:
-        ValueError: ``channels`` is no multiple of 4.
+        InputError: ``channels`` is no multiple of 4.
 
     Source: Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, Eq. 6. Differs: K is
     free and 64 by default, as EMA's; there it is C/4, like φ's width. The batch norm starts at
@@ -95,7 +97,7 @@ class DoubleAttention(nn.Module):
     def __init__(self, channels: int, num_bases: int = 64) -> None:
         super().__init__()
         if channels % 4:
-            raise ValueError(
+            raise InputError(
                 f"channels is {channels}; the A² block quarters it: use a multiple of 4"
             )
         self.gather = nn.Conv2d(channels, num_bases, 1)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from emastudy.errors import InputError
 from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
 
 Flow = Literal["collect", "distribute", "both"]
@@ -35,7 +36,7 @@ class PointwiseSpatialAttention(nn.Module):
             from corner to corner of a 513×513 image at output stride 8.
 
     Raises:
-        ValueError: ``flow`` is unknown, or ``window`` is even or < 1.
+        InputError: ``flow`` is unknown, or ``window`` is even or < 1.
 
     Source: Zhao et al., "PSANet: Point-wise Spatial Attention Network", ECCV 2018, Eqs 5-9. The
     softmax and the halving are the authors' code's. Differs from that code on maps larger than
@@ -47,9 +48,9 @@ class PointwiseSpatialAttention(nn.Module):
     ) -> None:
         super().__init__()
         if flow not in get_args(Flow):
-            raise ValueError(f"flow is {flow!r}; expected one of {', '.join(get_args(Flow))}")
+            raise InputError(f"flow is {flow!r}; expected one of {', '.join(get_args(Flow))}")
         if window < 1 or window % 2 == 0:
-            raise ValueError(f"window is {window}; expected an odd number ≥ 1")
+            raise InputError(f"window is {window}; expected an odd number ≥ 1")
         self.window = window
         flows = ("collect", "distribute") if flow == "both" else (flow,)
         self.reduce = nn.ModuleDict({f: conv_bn_relu(in_channels, channels, 1) for f in flows})

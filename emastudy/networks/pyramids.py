@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emastudy.errors import InputError
 from emastudy.networks.layers import Decoder, classifier, conv_bn_relu, resize_like
 
 
@@ -45,10 +46,10 @@ class ASPP(nn.Module):
         """Fit the rates to the stride of the feature map; weights stay.
 
         Raises:
-            ValueError: A rate would not be a whole number of feature pixels.
+            InputError: A rate would not be a whole number of feature pixels.
         """
         if self.rate * 16 % output_stride:
-            raise ValueError(
+            raise InputError(
                 f"rate is {self.rate}: at output stride {output_stride} that is "
                 f"{self.rate * 16 / output_stride} feature pixels; use a multiple of "
                 f"{output_stride // 16}"
@@ -178,7 +179,7 @@ class PSPHead(nn.Module):
         dropout: Probability with which a whole channel is dropped before the classifier.
 
     Raises:
-        ValueError: The last feature map's channels are no multiple of 4.
+        InputError: The last feature map's channels are no multiple of 4.
 
     Source: Zhao et al., CVPR 2017; no auxiliary loss.
     """
@@ -193,7 +194,7 @@ class PSPHead(nn.Module):
     ) -> None:
         super().__init__()
         if in_channels[-1] % 4:
-            raise ValueError(
+            raise InputError(
                 f"the last feature map has {in_channels[-1]} channels; pyramid pooling quarters "
                 "them: use a backbone with a multiple of 4"
             )

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from emastudy.engine import RunConfig, Runtime
+from emastudy.engine import RunConfig
+from emastudy.errors import InputError
 from emastudy.study import recipes
 
 
@@ -76,8 +77,8 @@ def test_scale_shrinks_iterations_and_scored_scenes():
         ({"batch_size": 0}, "batch_size is 0"),
         ({"iterations": 0}, "iterations is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
-        ({"scales": ()}, r"scales are \(\)"),
-        ({"scales": (0.5, -1.0)}, "scales are"),
+        ({"scales": ()}, r"scales is \(\)"),
+        ({"scales": (0.5, -1.0)}, "scales is"),
         pytest.param(
             {"loss_over": "none"},
             "loss_over is 'none'; expected 'labelled' or 'all'",
@@ -89,15 +90,48 @@ def test_scale_shrinks_iterations_and_scored_scenes():
     ],
 )
 def test_bad_fields_are_named(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         dataclasses.replace(RunConfig(), **change)
 
 
 def test_unknown_fields_are_errors():
-    with pytest.raises(ValueError, match="no field 'learning_rat'; it has .*learning_rate"):
+    with pytest.raises(InputError, match="no field 'learning_rat'; it has .*learning_rate"):
         RunConfig.from_dict({"learning_rat": 0.1})
 
 
-def test_precision_may_be_forced():
-    assert Runtime().precision(RunConfig(precision="bf16")) == "bf16"
-    assert Runtime().precision(RunConfig(precision="float32")) == "float32"
+def test_a_second_name_makes_the_same_run():
+    assert RunConfig(head="emanet") == RunConfig(head="ema")
+    assert RunConfig(head="emanet").id == RunConfig().id
+
+
+def test_stating_a_backbones_default_makes_no_other_run():
+    plain = RunConfig(backbone="resnet18")
+    assert RunConfig(backbone="resnet18", backbone_options={"deep_stem": False}).id == plain.id
+    assert RunConfig(backbone="resnet18", backbone_options={"deep_stem": True}).id != plain.id
+    assert "backbone_options" not in plain.canonical_json()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"backbone": "vgg"}, "backbone is 'vgg'; there are mobilenet_v2, "),
+        ({"backbone_options": {"depth": 3}}, "backbone 'small_resnet' has no option 'depth'"),
+        ({"head": "emanet_released"}, "backbone 'small_resnet' has no option 'deep_stem'"),
+        ({"head": "pspnet", "head_options": {"num_bases": 3}}, "head 'pspnet' has no option"),
+    ],
+)
+def test_unknown_names_are_errors(fields, message):
+    with pytest.raises(InputError, match=message):
+        RunConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretrained": False}, "frozen_backbone is True with pretrained=False"),
+        ({"scales": (0.5, 1.0)}, r"scales is \(0.5, 1.0\) with frozen_backbone=True"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(RunConfig(pretrained=True, frozen_backbone=True), **change)

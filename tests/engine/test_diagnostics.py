@@ -6,7 +6,6 @@ import torch
 from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform
 from emastudy.engine.diagnostics import (
-    basis_class_mass,
     distinct_bases,
     effective_rank,
     em_inputs,
@@ -37,15 +36,6 @@ def test_maps_are_z_at_each_iteration_and_the_unit_is_left_as_it_was():
     x = unit.conv1(features)[0].flatten(1).T
     first = torch.softmax(x @ unit.bases.T, dim=1)
     torch.testing.assert_close(maps[0], first.T.reshape(64, 16, 16), rtol=1e-4, atol=1e-6)
-
-
-def test_basis_class_mass_adds_up_and_skips_ignored_pixels():
-    maps = torch.zeros(2, 2, 2)
-    maps[0, 0], maps[1, 1] = 1, 1  # basis 0 takes the upper half, basis 1 the lower
-    mask = torch.zeros(4, 4, dtype=torch.uint8)
-    mask[2:, :2], mask[2:, 2:] = 1, 255
-    expected = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    torch.testing.assert_close(basis_class_mass(maps, mask, 3), expected)
 
 
 def test_a_network_without_unit_is_named():

@@ -1,22 +1,11 @@
-"""Features of a frozen backbone: computed once per image, read by every run that trains a head.
+"""The cache, and the one place that tells a frozen backbone from one that learns.
 
-Floor: engine.
-
-A backbone that does not learn gives the same feature maps in every iteration of every run. They
-are computed once, for each training image and its mirror image, and for each scored image, and
-kept under ``runs_dir/features/``; a run then costs its head alone. One folder holds one feature
-map (one stage of the backbone) of one split::
-
-    DATASET-SPLIT-BACKBONE-DIGEST/
-      features.bin    all images' feature maps, one after another, (views, h, w, channels) each
-      masks.bin       their masks, uint8, (H, W) each
-      index.txt       one line an image: views h w channels H W
-      manifest.json   what was computed, and the element type of features.bin
-
-The digest is of everything that the numbers depend on: dataset, split, options and a sample of
-its content, geometry, backbone, options, the weights themselves, output stride and element type.
-That type is the one in which the backbone computes (bfloat16 under autocast, else float32), so
-the head receives exactly what it would in the whole network: nothing is rounded on the way.
+Features are computed once per image and found again by a digest: each training image and its mirror
+image, each scored image alone, under ``runs_dir/features/DATASET-SPLIT-BACKBONE-DIGEST/`` (see
+``store``). The digest is of everything that the numbers depend on: dataset, split, options and a
+sample of its content, geometry, backbone, options, the weights themselves, output stride and
+element type. That type is the one in which the backbone computes (bfloat16 under autocast, else
+float32), so the head receives exactly what it would in the whole network.
 
 A folder is written under another name and renamed when whole. Of several processes that need the
 same one, the first builds and the others wait; a builder that was killed is taken over from where
@@ -26,19 +15,19 @@ it had got to.
 import hashlib
 import json
 import logging
-import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from filelock import FileLock, Timeout
-from jaxtyping import Integer, Shaped
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from jaxtyping import Float, Integer, Shaped
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from emastudy import networks
@@ -46,98 +35,97 @@ from emastudy.datasets import (
     SegmentationDataset,
     evaluation_transform,
     pad_to_grid,
+    training_transform,
     whole_image_transform,
 )
-from emastudy.engine.build import load_dataset
 from emastudy.engine.config import RunConfig
+from emastudy.engine.features.store import CachedFeatures, Writer
+from emastudy.engine.loading import loading_errors, one_by_one
 from emastudy.engine.runtime import Runtime
 from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # part of the digest: raised when files of before would be misread
-_CHUNK = 64  # images between two points from which an interrupted builder goes on
 _SAMPLES = 8  # images whose content identifies a dataset
 
 
-class CachedFeatures(Dataset[tuple[list[Tensor], Tensor]]):
-    """Feature maps and masks of a split, read from files that are mapped into memory.
+class HeadNetwork(nn.Module):
+    """What follows a network's backbone, the padding of images included."""
 
-    Entry i is (maps, mask): one tensor (views, channels, h, w) per feature map that the head
-    reads, channels last in memory, views being the image alone or the image and its mirror image;
-    and the (unmirrored) mask (H, W), int64.
+    def __init__(self, network: SegmentationNetwork) -> None:
+        super().__init__()
+        self.head = network.head
 
-    Args:
-        folders: One per feature map.
-        classes: Class names, kept as an attribute.
-        indices: Which of the images; None = all.
-    """
+    def forward(
+        self, maps: Sequence[Float[Tensor, "b _ _ _"]], size: tuple[int, int] | None = None
+    ) -> Float[Tensor, "b classes _ _"]:
+        """Logits in float32, from the feature maps that the head reads.
 
-    def __init__(
-        self,
-        folders: Sequence[Path],
-        classes: tuple[str, ...],
-        indices: Sequence[int] | None = None,
-    ) -> None:
-        self.classes = classes
-        self._stores = [_Store(folder) for folder in folders]
-        self._indices = range(len(self._stores[0].shapes)) if indices is None else indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> tuple[list[Tensor], Tensor]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        index = self._indices[index]
-        maps = [store.features_of(index) for store in self._stores]
-        return maps, self._stores[0].mask_of(index).long()
+        Args:
+            maps: Feature maps.
+            size: Height and width of the images before ``pad_to_grid``, to give logits of;
+                None = leave them at the head's own resolution.
+        """
+        logits: Tensor = self.head(maps).float()
+        if size is None:
+            return logits
+        grid = pad_to_grid(torch.empty(1, 3, *size, device="meta")).shape[-2:]
+        logits = F.interpolate(logits, size=grid, mode="bilinear", align_corners=True)
+        return logits[..., : size[0], : size[1]]
 
 
-def training_features(
-    network: SegmentationNetwork, config: RunConfig, runtime: Runtime
-) -> CachedFeatures:
-    """Features of the training split, whole images and their mirror images; built where absent.
-
-    Args:
-        network: Gives the backbone; it is left as it was.
-        config: The run.
-        runtime: Where images and features lie.
-    """
-    dataset = load_dataset(config, config.train_split, runtime)
-    with evaluation_mode(network, config.output_stride):
-        return _cached(network, dataset, config.train_split, config.crop_size, config, runtime)
+def trained_part(network: SegmentationNetwork, config: RunConfig) -> nn.Module:
+    """What is trained: the whole network, or what follows its frozen backbone."""
+    return HeadNetwork(network) if config.frozen_backbone else network
 
 
-def evaluation_features(
+def training_samples(
     network: SegmentationNetwork,
+    dataset: SegmentationDataset,
     config: RunConfig,
     runtime: Runtime,
-    split: str = "",
-    indices: Sequence[int] | None = None,
-) -> CachedFeatures:
-    """Features of a split as ``evaluate`` would compute them; built where absent, of all images.
+) -> tuple[Dataset[Any], Callable[..., Any]]:
+    """What :func:`trained_part` learns from, and the transform that makes samples of it.
+
+    Features are of whole images and their mirror images; they are built where they are absent.
 
     Args:
-        network: Gives the backbone; it is left as it was.
+        network: The whole network, with the weights that its backbone keeps.
+        dataset: The training split.
         config: The run.
-        runtime: Where images and features lie.
-        split: Default ``config.eval_split``.
+        runtime: Where features lie.
+    """
+    if not config.frozen_backbone:
+        transform = training_transform(dataset, scales=config.scales, crop_size=config.crop_size)
+        return dataset, transform
+    with evaluation_mode(network, config.output_stride):
+        split, side = config.train_split, config.crop_size
+        return _cached(network, dataset, split, side, config, runtime), either_view
+
+
+def scoring_features(
+    network: SegmentationNetwork,
+    dataset: SegmentationDataset,
+    split: str,
+    config: RunConfig,
+    runtime: Runtime,
+    indices: Sequence[int] | None = None,
+) -> CachedFeatures | None:
+    """Features of a split as the whole network would compute them; None if the backbone learns.
+
+    Args:
+        network: The whole network.
+        dataset: The split. Features of all its images are built where they are absent.
+        split: Its name.
+        config: The run.
+        runtime: Where features lie.
         indices: Which of the images to hand out; None = all.
     """
-    split = split or config.eval_split
-    dataset = load_dataset(config, split, runtime)
+    if not config.frozen_backbone:
+        return None
     with evaluation_mode(network, config.eval_output_stride):
         return _cached(network, dataset, split, 0, config, runtime, indices)
-
-
-def evaluation_data(
-    network: SegmentationNetwork, config: RunConfig, runtime: Runtime
-) -> SegmentationDataset | CachedFeatures:
-    """What to hand to ``evaluate``: the scored split, as features where the backbone is frozen."""
-    if config.frozen_backbone:
-        return evaluation_features(network, config, runtime)
-    return load_dataset(config, config.eval_split, runtime)
 
 
 def either_view(
@@ -148,85 +136,17 @@ def either_view(
     return [views[mirrored] for views in maps], mask.flip(-1) if mirrored else mask
 
 
-class _Store:
-    """One folder of the cache. Its files are mapped when first read, so that it pickles small."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.dtype: torch.dtype = getattr(
-            torch, json.loads((folder / "manifest.json").read_text())["dtype"]
-        )
-        self.shapes = _read_index(folder)
-        self._starts = [(0, 0)]
-        for shape in self.shapes:
-            f, m = self._starts[-1]
-            self._starts.append((f + math.prod(shape[:4]), m + math.prod(shape[4:])))
-        for name, size in zip(("features.bin", "masks.bin"), self._bytes(), strict=True):
-            found = (folder / name).stat().st_size
-            if found != size:
-                raise ValueError(
-                    f"{folder / name} has {found} bytes instead of {size}: it is damaged; delete "
-                    f"{folder} and it is built again"
-                )
-
-    def features_of(self, index: int) -> Tensor:
-        views, h, w, channels, *_ = self.shapes[index]
-        flat = self._features[self._starts[index][0] : self._starts[index + 1][0]]
-        return flat.view(views, h, w, channels).permute(0, 3, 1, 2)
-
-    def mask_of(self, index: int) -> Tensor:
-        flat = self._masks[self._starts[index][1] : self._starts[index + 1][1]]
-        return flat.view(self.shapes[index][4:])
-
-    def _bytes(self) -> tuple[int, int]:
-        features, masks = self._starts[-1]
-        return features * self.dtype.itemsize, masks
-
-    @cached_property
-    def _features(self) -> Tensor:
-        return torch.from_file(
-            str(self.folder / "features.bin"), size=self._starts[-1][0], dtype=self.dtype
-        )
-
-    @cached_property
-    def _masks(self) -> Tensor:
-        return torch.from_file(
-            str(self.folder / "masks.bin"), size=self._starts[-1][1], dtype=torch.uint8
-        )
-
-
-class _Prepared(Dataset[tuple[Tensor, Tensor]]):
-    """Images as the backbone takes them, (views, 3, H', W'), and masks (H, W), uint8."""
-
-    def __init__(self, dataset: SegmentationDataset, crop_size: int) -> None:
-        self.dataset, self.mirrored = dataset, bool(crop_size)
-        self.transform = (
-            whole_image_transform(dataset, crop_size)
-            if crop_size
-            else evaluation_transform(dataset)
-        )
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, mask = (x.as_subclass(Tensor) for x in self.transform(*self.dataset[index]))
-        if self.mirrored:
-            return torch.stack([image, image.flip(-1)]), mask.byte()
-        return pad_to_grid(image[None]), mask.byte()
-
-
 def _cached(
     network: SegmentationNetwork,
     dataset: SegmentationDataset,
     split: str,
-    crop_size: int,
+    side: int,  # of the squares that images are fitted into; 0 = as they are, no mirror images
     config: RunConfig,
     runtime: Runtime,
     indices: Sequence[int] | None = None,
 ) -> CachedFeatures:
+    """Features by the network as it is, in evaluation mode at the stride that is wanted."""
     dtype = runtime.autocast_dtype(config) or torch.float32
-    prepared = _Prepared(dataset, crop_size)
     common = {
         "format": _FORMAT,
         "dataset": dataset.name,
@@ -234,8 +154,8 @@ def _cached(
         "options": config.dataset_options,
         "images": len(dataset),
         "content": _content_digest(dataset),
-        "crop_size": crop_size,  # 0: whole images at their own size
-        "output_stride": config.output_stride if crop_size else config.eval_output_stride,
+        "crop_size": side,
+        "output_stride": network.output_stride,
         "backbone": config.backbone,
         "backbone_options": networks.backbone_defaults(config.backbone, config.head)
         | config.backbone_options,
@@ -244,8 +164,7 @@ def _cached(
     }
     folders = []
     for level in getattr(network.head, "levels", (-1,)):
-        stage = range(len(network.backbone.stages))[level]
-        description = {**common, "stage": stage}
+        description = {**common, "stage": range(len(network.backbone.stages))[level]}
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
         name = f"{dataset.name}-{split}-{config.backbone}-{digest[:12]}"
         folder = Path(runtime.runs_dir) / "features" / name
@@ -253,7 +172,7 @@ def _cached(
             with _sole_builder(folder):
                 # Another process may have been the builder that this one waited for.
                 if not folder.is_dir():
-                    _build(folder, description, network, prepared, runtime)
+                    _build(folder, description, network, dataset, runtime.workers)
         folders.append(folder)
     return CachedFeatures(folders, dataset.classes, indices)
 
@@ -279,61 +198,32 @@ def _build(
     folder: Path,
     description: dict[str, Any],
     network: SegmentationNetwork,
-    prepared: _Prepared,
-    runtime: Runtime,
+    dataset: SegmentationDataset,
+    workers: int,
 ) -> None:
     """Compute what is missing of a folder under another name, then rename it."""
-    partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(exist_ok=True)
-    (partial / "manifest.json").write_text(json.dumps(description, indent=1, sort_keys=True))
-    dtype: torch.dtype = getattr(torch, description["dtype"])
-    done = _read_index(partial)
+    unfinished = folder.with_name(folder.name + ".partial")
     device = next(network.parameters()).device
-    loader = DataLoader(
-        Subset(prepared, range(len(done), len(prepared))),
-        batch_size=None,
-        num_workers=runtime.workers,
-    )
-    with (
-        (partial / "features.bin").open("ab") as features,
-        (partial / "masks.bin").open("ab") as masks,
-        (partial / "index.txt").open("a") as index,
-    ):
-        # What was written after the last line of the index does not count.
-        features.truncate(sum(math.prod(shape[:4]) for shape in done) * dtype.itemsize)
-        masks.truncate(sum(math.prod(shape[4:]) for shape in done))
-        index.truncate(sum(len(_line(shape)) for shape in done))
-        lines: list[str] = []
-        bar = tqdm(loader, desc=folder.name, total=len(prepared), initial=len(done), unit="image")
-        for number, (views, mask) in enumerate(bar, len(done) + 1):
+    stages = network.backbone.stages[: description["stage"] + 1]
+    side = description["crop_size"]
+    fit = whole_image_transform(dataset, side) if side else evaluation_transform(dataset)
+    with loading_errors(workers), Writer(unfinished, description) as writer:
+        done, total = writer.done, len(dataset)
+        loader = one_by_one(dataset, range(done, total), partial(_views, fit, side), workers)
+        for views, mask in tqdm(loader, folder.name, total, initial=done, unit="image"):
             x = views.to(device).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                for stage in network.backbone.stages[: description["stage"] + 1]:
+            with torch.autocast(device.type, writer.dtype, enabled=writer.dtype != torch.float32):
+                for stage in stages:
                     x = stage(x)
-            maps = x.to("cpu", dtype).permute(0, 2, 3, 1).contiguous()
-            features.write(maps.view(torch.uint8).numpy())
-            masks.write(mask.contiguous().numpy())
-            lines.append(_line((*maps.shape, *mask.shape)))
-            if len(lines) == _CHUNK or number == len(prepared):
-                for file in (features, masks):
-                    file.flush()
-                    os.fsync(file.fileno())
-                index.writelines(lines)
-                index.flush()
-                os.fsync(index.fileno())
-                lines = []
-    partial.rename(folder)
+            writer.append(x, mask)
+    unfinished.rename(folder)
 
 
-def _line(shape: Sequence[int]) -> str:
-    return " ".join(map(str, shape)) + "\n"
-
-
-def _read_index(folder: Path) -> list[tuple[int, ...]]:
-    """(views, h, w, channels, H, W) of each image; a line that was cut short does not count."""
-    path = folder / "index.txt"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]
+def _views(fit: v2.Transform, side: int, sample: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+    """An image as the backbone takes it, (views, 3, H', W'), and its mask, uint8."""
+    image, mask = (x.as_subclass(Tensor) for x in fit(*sample))
+    views = torch.stack([image, image.flip(-1)]) if side else pad_to_grid(image[None])
+    return views, mask.byte()
 
 
 def _content_digest(dataset: SegmentationDataset) -> str:

@@ -1,25 +1,33 @@
 """Scoring: one confusion matrix over a whole set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
+from torchvision.transforms import v2
+from torchvision.tv_tensors import Image
 from tqdm.auto import tqdm
 
-from emastudy.datasets import IGNORE, SegmentationDataset, evaluation_transform
-from emastudy.engine.features.cache import CachedFeatures
+from emastudy.datasets import IGNORE, SegmentationDataset, View, evaluation_transform
+from emastudy.engine.build import load_dataset
+from emastudy.engine.config import RunConfig
+from emastudy.engine.features import CachedFeatures, HeadNetwork, scoring_features
+from emastudy.engine.loading import loading_errors, one_by_one
+from emastudy.engine.runtime import Runtime
 from emastudy.engine.scoring import metrics
-from emastudy.engine.scoring.predict import Views, classify, forward_features
-from emastudy.networks import evaluation_mode
+from emastudy.engine.scoring.predict import Views, classify
+from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 # Images between two updates of the progress bar's mIoU.
 _LOOK_EVERY = 10
+# Takes the index of an image and its predicted classes.
+Keep = Callable[[int, Int[Tensor, "h w"]], None]
 
 
 @dataclass(frozen=True)
@@ -81,31 +89,16 @@ class Scores:
         return metrics.summary(self.confusion) | asked
 
 
-class _Prepared(Dataset[tuple[Tensor | list[Tensor], Tensor]]):
-    def __init__(self, dataset: SegmentationDataset | CachedFeatures) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Tensor | list[Tensor], Tensor]:
-        if isinstance(self.dataset, CachedFeatures):
-            maps, mask = self.dataset[index]
-            return [views[0] for views in maps], mask
-        image, mask = evaluation_transform(self.dataset)(*self.dataset[index])
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor)
-
-
 def evaluate(
     network: nn.Module,
-    dataset: SegmentationDataset | CachedFeatures,
+    dataset: SegmentationDataset,
     *,
     views: Views = Views(),  # noqa: B008 - frozen
     output_stride: int | None = None,
     dtype: torch.dtype | None = None,
     workers: int = 0,
     boundary: bool = False,
-    keep: Callable[[int, Int[Tensor, "h w"]], None] | None = None,
+    keep: Keep | None = None,
     description: str = "evaluate",
 ) -> Scores:
     """Score a network on a dataset, one image at a time; images may differ in size.
@@ -115,7 +108,7 @@ def evaluate(
 
     Args:
         network: Any network of images to logits, on its device; it is left as it was.
-        dataset: What to score it on: images, or features that its backbone gave for them.
+        dataset: What to score it on.
         views: What each prediction is averaged over.
         output_stride: To score at; None = the network's own. For networks of a run take this and
             the next two from ``runtime.scoring(config)``.
@@ -124,12 +117,76 @@ def evaluate(
         boundary: Score borders too, :attr:`Scores.boundary_f`.
         keep: Called with the index of every image and its predicted classes, on the CPU.
         description: Label of the progress bar.
-
-    Raises:
-        ValueError: Features together with several views.
     """
-    predicted = _predictor(network, dataset, views, dtype)
     device = next(network.parameters()).device
+
+    def predicted(image: Tensor, mask: Tensor) -> Tensor:
+        return classify(network, image[None].to(device), views, dtype)
+
+    prepare = partial(_prepared, evaluation_transform(dataset))
+    with evaluation_mode(network, output_stride):
+        return _count(dataset, prepare, predicted, device, workers, description, boundary, keep)
+
+
+def score(
+    network: SegmentationNetwork,
+    config: RunConfig,
+    runtime: Runtime,
+    *,
+    split: str = "",
+    indices: Sequence[int] | None = None,
+    change: Callable[[Image, int], Image] | None = None,
+    views: Views = Views(),  # noqa: B008 - frozen
+    description: str = "evaluate",
+) -> Scores:
+    """Score the network of a run as the run is scored, see :func:`evaluate`.
+
+    Features of a frozen backbone are read where they are cached; changed images and several views
+    are sent through the whole network.
+
+    Args:
+        network: The run's network, on its device; it is left as it was.
+        config: The run: it gives dataset, output stride and precision.
+        runtime: Where images and features lie.
+        split: Default ``config.eval_split``.
+        indices: Which of the images; None = all.
+        change: Called with every image and its index before it is scored, see ``datasets.View``.
+        views: What each prediction is averaged over.
+        description: Label of the progress bar.
+    """
+    split = split or config.eval_split
+    dataset = load_dataset(config, split, runtime)
+    features = None
+    if views.single and change is None:
+        features = scoring_features(network, dataset, split, config, runtime, indices)
+    if features is None:
+        view = View(dataset, indices, change)
+        options = runtime.scoring(config)
+        return evaluate(network, view, **options, views=views, description=description)
+
+    head, device = HeadNetwork(network), next(network.parameters()).device
+    dtype = runtime.autocast_dtype(config)
+
+    def predicted(maps: list[Tensor], mask: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype is not None), torch.inference_mode():
+            logits: Tensor = head([x.to(device) for x in maps], (mask.shape[0], mask.shape[1]))
+        return logits.argmax(dim=1)
+
+    with evaluation_mode(network, config.eval_output_stride):
+        return _count(features, _owned, predicted, device, runtime.workers, description)
+
+
+def _count(
+    dataset: SegmentationDataset | CachedFeatures,
+    prepare: Callable[[Any], tuple[Any, Tensor]],
+    predicted: Callable[[Any, Tensor], Int[Tensor, "1 h w"]],
+    device: torch.device,
+    workers: int,
+    description: str,
+    boundary: bool = False,
+    keep: Keep | None = None,
+) -> Scores:
+    """Count what is predicted for a set, by all processes together, against what is true."""
     classes = len(dataset.classes)
     confusion = MulticlassConfusionMatrix(classes, ignore_index=IGNORE)
     counts = MetricCollection({"confusion": confusion}, compute_groups=False)
@@ -138,54 +195,32 @@ def evaluate(
     counts.to(device)
     rank, processes = _place()
     share = range(rank, len(dataset), processes)
-    loader = DataLoader(Subset(_Prepared(dataset), share), batch_size=1, num_workers=workers)
-    bar = tqdm(
-        zip(share, loader, strict=True),
-        total=len(share),
-        desc=description,
-        unit="image",
-        leave=False,
-        disable=rank > 0,
-    )
-    with evaluation_mode(network, output_stride):
+    samples = zip(share, one_by_one(dataset, share, prepare, workers), strict=True)
+    bar = tqdm(samples, description, len(share), leave=False, unit="image", disable=rank > 0)
+    with loading_errors(workers):
         for done, (index, (inputs, mask)) in enumerate(bar, 1):
             found = predicted(inputs, mask)
-            counts.update(found, mask.to(device))
+            counts.update(found, mask[None].to(device))
             if keep:
                 keep(index, found[0].cpu())
             if done % _LOOK_EVERY == 0 and not bar.disable:
                 so_far = metrics.miou(confusion.confmat.cpu())
                 bar.set_postfix(mIoU=f"{so_far:.2f}", refresh=False)
-    total = counts.compute()  # over all processes
+    total = counts.compute()
     border = total["border"].cpu() if boundary else None
     return Scores(total["confusion"].cpu().long(), dataset.classes, border)
 
 
-def _predictor(
-    network: nn.Module,
-    dataset: SegmentationDataset | CachedFeatures,
-    views: Views,
-    dtype: torch.dtype | None,
-) -> Callable[[Any, Tensor], Int[Tensor, "b h w"]]:
-    """What makes classes of an entry's inputs and its mask, which gives the size."""
-    device = next(network.parameters()).device
+def _prepared(transform: v2.Transform, entry: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+    """An image as networks take it, and its mask."""
+    image, mask = (x.as_subclass(Tensor) for x in transform(*entry))
+    return image, mask
 
-    def of_image(image: Tensor, mask: Tensor) -> Tensor:
-        return classify(network, image.to(device), views, dtype)
 
-    def of_features(maps: list[Tensor], mask: Tensor) -> Tensor:
-        size = (mask.shape[-2], mask.shape[-1])
-        logits = forward_features(network, [x.to(device) for x in maps], size, dtype)
-        return logits.argmax(dim=1)
-
-    if not isinstance(dataset, CachedFeatures):
-        return of_image
-    if not views.single:
-        raise ValueError(
-            f"features are of whole images at one scale, unmirrored; to score with {views} give "
-            "the images themselves, load_dataset(config, split, runtime)"
-        )
-    return of_features
+def _owned(entry: tuple[list[Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Feature maps of their own: handing over a part of a mapped file would copy all of it."""
+    maps, mask = entry
+    return [x.clone() for x in maps], mask
 
 
 def _place() -> tuple[int, int]:

@@ -1,7 +1,5 @@
 """Metrics: what follows from a confusion matrix, and how well borders are met.
 
-Floor: engine (imports torch and torchmetrics).
-
 A confusion matrix n holds pixel counts over a whole set, n[i, j] those of class i predicted as j;
 ignored pixels are in none. Every function of it is pure, so that it serves a record's counts
 (``torch.tensor(record.confusion)``) as well as a fresh evaluation's. A value per class is 0-1 and
@@ -9,6 +7,7 @@ NaN where it is not defined; a mean is in percent, over the classes where it is.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +65,23 @@ def summary(confusion: Int[Tensor, "c c"]) -> dict[str, float]:
     """All means of a confusion matrix by name, in percent."""
     means = (miou, pixel_accuracy, mean_accuracy, frequency_weighted_iou)
     return {mean.__name__: mean(confusion) for mean in means}
+
+
+def table(iou: Mapping[str, float | None], means: Mapping[str, float]) -> str:
+    """Scores as text, in percent.
+
+    Args:
+        iou: IoU per class, 0-1; None or NaN for a class neither present nor predicted.
+        means: See :func:`summary`.
+    """
+    rows = [
+        f"{name:<16}{'absent' if value is None or math.isnan(value) else f'{100 * value:6.2f}'}"
+        for name, value in iou.items()
+    ]
+    first = f"mIoU {means['miou']:.2f} %, pixel accuracy {means['pixel_accuracy']:.2f} %"
+    rest = [name for name in means if name not in ("miou", "pixel_accuracy")]
+    others = ", ".join(f"{name.replace('_', ' ')} {means[name]:.2f} %" for name in rest)
+    return "\n".join(["IoU per class, %", *rows, "", first, *([others] if others else [])])
 
 
 class BoundaryF(Metric):

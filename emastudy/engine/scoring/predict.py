@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from emastudy.datasets import SegmentationDataset, pad_to_grid
+from emastudy.errors import require
 from emastudy.networks import evaluation_mode
 
 #: The scales that multi-scale scores are averaged over.
@@ -28,7 +29,7 @@ class Views:
             network sees every view whole. The crop size of training suits.
 
     Raises:
-        ValueError: No scale, one that is not positive, or a negative window.
+        InputError: No scale, one that is not positive, or a negative window.
     """
 
     scales: Sequence[float] = (1.0,)
@@ -36,10 +37,9 @@ class Views:
     window: int = 0
 
     def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0:
-            raise ValueError(f"scales are {self.scales}; expected positive factors, at least one")
-        if self.window < 0:
-            raise ValueError(f"window is {self.window}; expected a side in pixels, or 0 for none")
+        factors = bool(self.scales) and min(self.scales) > 0
+        require(factors, "scales", self.scales, "positive factors, at least one")
+        require(self.window >= 0, "window", self.window, "a side in pixels, or 0 for none")
 
     @property
     def single(self) -> bool:
@@ -126,29 +126,6 @@ def forward(
     padded = pad_to_grid(image).contiguous(memory_format=torch.channels_last)
     with torch.autocast(image.device.type, dtype, enabled=dtype is not None):
         logits: Tensor = network(padded)
-    return logits[..., :height, :width]
-
-
-@torch.inference_mode()
-def forward_features(
-    network: nn.Module,
-    maps: list[Tensor],
-    size: tuple[int, int],
-    dtype: torch.dtype | None = None,
-) -> Float[Tensor, "b c h w"]:
-    """The same from feature maps of the padded images, see ``evaluation_features``.
-
-    Args:
-        network: Its head alone is run.
-        maps: The feature maps that the head reads.
-        size: Height and width of the image before padding.
-        dtype: As in :func:`classify`.
-    """
-    with torch.autocast(maps[0].device.type, dtype, enabled=dtype is not None):
-        small: Tensor = network(maps)
-    height, width = size
-    padded = (height + -(height - 1) % 8, width + -(width - 1) % 8)
-    logits = F.interpolate(small, size=padded, mode="bilinear", align_corners=True)
     return logits[..., :height, :width]
 
 

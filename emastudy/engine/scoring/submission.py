@@ -1,7 +1,4 @@
-"""Files for PASCAL VOC's evaluation server, which alone has the masks of the test split.
-
-Floor: engine.
-"""
+"""Files for PASCAL VOC's evaluation server, which alone has the masks of the test split."""
 
 import io
 import logging
@@ -16,15 +13,14 @@ from torch import Tensor
 from emastudy.datasets import SegmentationDataset
 from emastudy.datasets.base import voc_color
 from emastudy.datasets.voc import VOC2012, VOC_CLASSES
+from emastudy.engine.scoring.pictures import class_picture
+from emastudy.errors import InputError, SubmissionError
+from emastudy.files import written_whole
 
 logger = logging.getLogger(__name__)
 
-_PALETTE = [value for index in range(256) for value in voc_color(index)]
+_COLORS = [voc_color(index) for index in range(256)]
 _SHOWN = 8  # problems in one message
-
-
-class SubmissionError(ValueError):
-    """What was written is not what the server takes; the message lists the problems."""
 
 
 class VOCSubmission:
@@ -43,14 +39,14 @@ class VOCSubmission:
         folder: Where to write.
 
     Raises:
-        ValueError: The dataset is not VOC 2012.
+        InputError: The dataset is not VOC 2012.
 
     Source: the development kit of VOC 2012, Section "Submission of results".
     """
 
     def __init__(self, dataset: SegmentationDataset, folder: Path) -> None:
         if not isinstance(dataset, VOC2012):
-            raise ValueError(
+            raise InputError(
                 f"dataset is {dataset.name!r}; only voc2012 has a server that takes submissions"
             )
         self._dataset, self._folder = dataset, folder
@@ -68,8 +64,7 @@ class VOCSubmission:
             index: Of the image in the dataset.
             classes: (H, W) indices of the dataset's classes.
         """
-        picture = Image.fromarray(self._indices[classes.numpy()], mode="P")
-        picture.putpalette(_PALETTE)
+        picture = class_picture(self._indices[classes.numpy()], _COLORS)
         picture.save(self._folder / self._inside / f"{self._dataset.pairs[index].name}.png")
 
     def finish(self) -> Path:
@@ -82,7 +77,7 @@ class VOCSubmission:
             SubmissionError: See :meth:`validate`.
         """
         archive = self._folder / f"{self._inside.name}.tar"
-        with tarfile.open(archive, "w") as tar:
+        with written_whole(archive) as unfinished, tarfile.open(unfinished, "w") as tar:
             for path in sorted((self._folder / self._inside).glob("*.png")):
                 content = path.read_bytes()
                 member = tarfile.TarInfo((self._inside / path.name).as_posix())

@@ -1,6 +1,5 @@
-"""Training: the loop, its division over processes and parts, its curves, and what may stop it."""
+"""Training: the loop, how a batch is divided, the loss, the curves, and what may stop a run."""
 
-from emastudy.engine.training.history import NonFiniteLossError
-from emastudy.engine.training.trainer import Training, train
+from emastudy.engine.training.trainer import Trainer, Training, train
 
-__all__ = ["NonFiniteLossError", "Training", "train"]
+__all__ = ["Trainer", "Training", "train"]

@@ -1,7 +1,4 @@
-"""The course of a training: its curves, what is watched for them, and what ends it as diverged.
-
-Floor: engine.
-"""
+"""Training curves, and the check that stops a diverged run."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,20 +8,17 @@ from torch import Tensor, nn
 
 from emastudy.engine.checkpoints import Manifest
 from emastudy.engine.config import RunConfig
+from emastudy.errors import NonFiniteLossError
 from emastudy.networks import EMAU
 
 
-class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite; the message has iteration and config."""
-
-
-class Course:
-    """The course of a training so far: what its curves and its checkpoints say.
+class History:
+    """The curves of a run so far, and the values since their last entry.
 
     Args:
-        config: Of the run.
-        manifest: Of the checkpoint that the run goes on from, if it does.
-        device: Where the values are noted.
+        config: The run.
+        manifest: Of the checkpoint that the run resumes from, if it does.
+        device: Where the values are kept.
 
     Attributes:
         curves: Name → list of (iteration, value).
@@ -45,7 +39,7 @@ class Course:
                 self._recent[name] = list(torch.tensor(values, device=device))
 
     def note(self, name: str, value: Tensor) -> None:
-        """Keep one iteration's value (a scalar tensor on its device) for the next mean."""
+        """Keep one iteration's value, a scalar tensor on its device, for the next mean."""
         self._recent[name].append(value)
 
     def means(self) -> dict[str, float]:
@@ -88,7 +82,7 @@ def _non_finite(what: str, iteration: int, config: RunConfig) -> NonFiniteLossEr
 def check_weights(network: nn.Module, iteration: int, config: RunConfig) -> None:
     """Raise NonFiniteLossError where a weight or buffer is not finite.
 
-    A loss tells of broken weights one iteration late: too late for the checkpoint.
+    A loss shows broken weights one iteration late: too late for the checkpoint.
     """
     for name, tensor in network.state_dict().items():
         if not tensor.isfinite().all():

@@ -1,34 +1,34 @@
-"""One batch, however it is divided: over processes, and into parts computed one after another.
+"""Split a batch over processes and gradient-accumulation steps, with the numbers of one piece.
 
-Floor: engine.
-
-The loss is a mean over the valid pixels of the whole batch and the moving average of EMA's bases
+The loss is a mean over the valid pixels of the whole batch, and the moving average of EMA's bases
 takes one step a batch, with the mean over all of its images. So any division gives the numbers of
 the undivided batch up to rounding, where nothing else in the network looks across images. Batch
 norm does, unless it is frozen (``RunConfig.freeze_bn``): see :func:`for_several_processes` and
-:class:`OneUpdate`.
+:class:`BufferAverage`.
 """
 
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import recursively_apply
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 from emastudy.datasets import IGNORE
-from emastudy.engine.config import RunConfig
+from emastudy.engine.config import LossOver, RunConfig
+from emastudy.engine.training.loss import Loss
+from emastudy.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 
-class Share(Sampler[list[int]]):
+class BatchShare(Sampler[list[int]]):
     """The parts of every batch that one process computes, as lists of offsets.
 
     Args:
@@ -42,7 +42,7 @@ class Share(Sampler[list[int]]):
         sizes: Images of each part, over all processes. They differ by at most one per process.
 
     Raises:
-        ValueError: The batch is too small to give every process and part an image.
+        InputError: The batch is too small to give every process and part an image.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Share(Sampler[list[int]]):
     ) -> None:
         parts = math.ceil(batch_size / (processes * images_per_step)) if images_per_step else 1
         if batch_size < processes * parts:
-            raise ValueError(
+            raise InputError(
                 f"batch_size is {batch_size}, too small for {processes} processes with {parts} "
                 f"part(s) each (images_per_step {images_per_step}): one would be empty. Start at "
                 f"most {batch_size // parts} processes or raise images_per_step"
@@ -70,8 +70,8 @@ class Share(Sampler[list[int]]):
                 yield (batch * self.batch_size + part).tolist()
 
 
-class OneUpdate:
-    r"""Makes one update of the running averages out of those of several parts.
+class BufferAverage:
+    r"""One update of the running averages, made of those of several parts.
 
     EMA's bases and batch norm's statistics move as :math:`b \leftarrow \alpha b + (1-\alpha) m`
     with m a mean over images. That is affine in m: if every part starts from the same b, the mean
@@ -82,7 +82,7 @@ class OneUpdate:
     then that of the whole batch, their variance only the one within parts.
 
     Args:
-        network: Its floating-point buffers are meant.
+        network: The one whose floating-point buffers are averaged.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -133,16 +133,18 @@ def backward(
     parts: Sequence[Sequence[Any]],
     sizes: Sequence[int],
     *,
-    over: Literal["labelled", "all"] = "labelled",
+    loss: Loss,
+    over: LossOver = "labelled",
 ) -> Tensor:
     """Leave the gradient of the whole batch's loss in the parameters.
 
     Args:
         accelerator: Knows the other processes.
         network: As the accelerator has prepared it.
-        parts: (image, mask) of each part of this process' share, on any device; or, where the
-            backbone is frozen, (feature maps, mask).
+        parts: What the network takes, and the mask, of each part of this process' share, on any
+            device.
         sizes: Images of each part over all processes.
+        loss: Of a part, see :func:`emastudy.engine.training.loss.segmentation_loss`.
         over: Divide the loss by the number of labelled pixels, or of all, as the released code
             does.
 
@@ -153,61 +155,25 @@ def backward(
     counts = [torch.ones_like(m).sum() if over == "all" else (m != IGNORE).sum() for _, m in parts]
     valid = torch.stack(counts).sum()
     valid = accelerator.reduce(valid.to(device, non_blocking=True))
-    update = OneUpdate(network) if len(parts) > 1 else None
+    average = BufferAverage(network) if len(parts) > 1 else None
     losses = []
-    for number, ((image, mask), size) in enumerate(zip(parts, sizes, strict=True), 1):
-        image = _placed(image, device)
+    for number, ((inputs, mask), size) in enumerate(zip(parts, sizes, strict=True), 1):
+        inputs = recursively_apply(_placed, inputs, device)
         mask = mask.to(device, non_blocking=True)
         # Gradients travel between processes with the last part, for all.
         with nullcontext() if number == len(parts) else accelerator.no_sync(network):
-            loss = segmentation_loss(network(image), mask, valid)  # prepare() added autocast
+            value = loss(network(inputs), mask, valid)  # prepare() added autocast
             # Times the processes, because DistributedDataParallel takes the mean over them.
-            accelerator.backward(loss * accelerator.num_processes)
-        losses.append(loss.detach())
-        if update:
-            update.add(size)
-    if update:
-        update.finish()
+            accelerator.backward(value * accelerator.num_processes)
+        losses.append(value.detach())
+        if average:
+            average.add(size)
+    if average:
+        average.finish()
     total: Tensor = accelerator.reduce(torch.stack(losses).sum())
     return total
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Cross-entropy averaged over the pixels that are not ignored; 0 where all are.
-
-    Args:
-        logits: (B, C, H, W); if smaller than the mask they are upsampled bilinearly with aligned
-            corners, as the network does.
-        mask: (B, H, W) int64, 255 = ignored.
-        valid: What to divide by instead, for instance where this is a part of a batch: the pixels
-            that are not ignored in the whole batch.
-    """
-    if logits.shape[-2:] == mask.shape[-2:]:
-        total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
-    else:
-        # Image by image, so that the large maps stay in the processor's caches, and with bilinear
-        # interpolation as the two small matrix products that it is: three times as fast.
-        rows, columns = (
-            _enlargement(n, m, logits)
-            for n, m in zip(logits.shape[2:], mask.shape[1:], strict=True)
-        )
-        total = logits.new_zeros(())
-        for small, labels in zip(logits.contiguous(), mask, strict=True):
-            large = (rows @ small @ columns.mT)[None]
-            total = total + F.cross_entropy(
-                large, labels[None], ignore_index=IGNORE, reduction="sum"
-            )
-    return total / ((mask != IGNORE).sum() if valid is None else valid).clamp_min(1)
-
-
-def _enlargement(n: int, m: int, like: Tensor) -> Tensor:
-    """(m, n): linear interpolation with aligned corners from n samples to m, as a matrix."""
-    unit = torch.eye(n, dtype=like.dtype, device=like.device)
-    return F.interpolate(unit[None], size=m, mode="linear", align_corners=True)[0].mT
-
-
-def _placed(x: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
-    """Images, or feature maps, on a device in the format that convolutions are fastest in."""
-    if isinstance(x, Tensor):
-        return x.to(device, non_blocking=True, memory_format=torch.channels_last)
-    return [maps.to(device, non_blocking=True, memory_format=torch.channels_last) for maps in x]
+def _placed(x: Tensor, device: torch.device) -> Tensor:
+    """Images or feature maps on a device, in the format that convolutions are fastest in."""
+    return x.to(device, non_blocking=True, memory_format=torch.channels_last)

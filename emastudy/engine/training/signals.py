@@ -1,22 +1,20 @@
-"""What may stop a run from outside: signals, lost data, dead loading processes.
-
-Floor: engine.
-"""
+"""What may stop a run from outside: signals, lost data, dead loading processes, full disks."""
 
 import errno
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from emastudy.engine.checkpoints import CheckpointError, unwritable
-from emastudy.engine.config import RunConfig
-from emastudy.engine.runtime import Runtime
+import torch
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from emastudy.engine.checkpoints import unwritable
+from emastudy.engine.config import RunConfig
+from emastudy.engine.loading import loading_errors
+from emastudy.engine.runtime import Runtime
+from emastudy.errors import InputError, MissingFileError
 
 
 class Interruption:
@@ -29,7 +27,7 @@ class Interruption:
         patient: Note a second SIGINT, too. Otherwise it stops at once, without a checkpoint.
 
     Attributes:
-        signal: What has come, or None.
+        signal: The one that has come, or None.
     """
 
     def __init__(self, *, patient: bool) -> None:
@@ -39,7 +37,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's
                     self._before[number] = signal.signal(number, self._note)
         return self
@@ -59,46 +57,44 @@ class Interruption:
         self.signal = signal.Signals(number)
 
 
-def leave(received: signal.Signals, message: str) -> NoReturn:
+def exit_as_signalled(received: signal.Signals, message: str) -> NoReturn:
     """Stop as programs do: KeyboardInterrupt for SIGINT, otherwise exit status 128 + number."""
     if received == signal.SIGINT:
         raise KeyboardInterrupt(message)
     raise SystemExit(128 + received)
 
 
-def ignore_signals(worker: int) -> None:
-    """For processes that load data: signals reach them too, but the training process decides."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 @contextmanager
-def explained(config: RunConfig, runtime: Runtime) -> Iterator[None]:
-    """Say of errors in mid-run what they mean and what to do."""
-    run_dir: Path = runtime.run_dir(config)
-    go_on = (
-        f"Start run {config.id} again: it goes on from its newest checkpoint in {run_dir}, if it "
+def translate_errors(config: RunConfig, runtime: Runtime) -> Iterator[None]:
+    """Turn what goes wrong around a run into errors that say what it means and what to do.
+
+    Raises:
+        MissingFileError: A file of the dataset has gone.
+        LoadingError: A process that loads data died.
+        InputError: The GPU's memory is full.
+        CheckpointError: The disk is full or read-only.
+    """
+    run_dir = runtime.run_dir(config)
+    resume = (
+        f"Start run {config.id} again: it resumes from its newest checkpoint in {run_dir}, if it "
         "has one."
     )
     try:
-        yield
+        with loading_errors(runtime.workers, resume):
+            yield
     except FileNotFoundError as error:
         # From a loading process it comes with that process' whole traceback.
         lost = str(error).strip().splitlines()[-1]
-        raise FileNotFoundError(
-            f"a file of the dataset is gone in mid-run ({lost}). Is {runtime.data_root or '.'} "
-            f"still there and mounted? {go_on}"
+        raise MissingFileError(
+            f"a file of the dataset has gone while the run was training ({lost}). Is "
+            f"{runtime.data_root or '.'} still there and mounted? {resume}"
         ) from error
-    except (ConnectionError, EOFError, RuntimeError) as error:
-        # The first two, where it died while it handed over a batch.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-            raise
-        raise RuntimeError(
-            f"a process that loads data died ({str(error).strip().splitlines()[:1]}); killed for "
-            f"lack of memory? Use fewer workers (now {runtime.workers}; 0 loads in the training "
-            f"process). {go_on}"
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"images_per_step is {runtime.images_per_step} (0 = all at once), too many for the "
+            f"GPU's memory; compute fewer of the {config.batch_size} at once. {resume}"
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
-        raise CheckpointError(unwritable(run_dir, error)) from error  # TensorBoard's log
+        raise unwritable(run_dir, error) from error  # TensorBoard's log

@@ -1,7 +1,4 @@
-"""Whether training waits for its data.
-
-Floor: engine.
-"""
+"""Whether training waits for its data."""
 
 import time
 from collections.abc import Iterable, Iterator

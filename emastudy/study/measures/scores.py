@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from emastudy.datasets import SegmentationDataset, View, corrupt
-from emastudy.engine import MULTI_SCALE, CachedFeatures, Views, evaluate, load_dataset
-from emastudy.engine.features.cache import evaluation_features
+from emastudy.datasets import corrupt
+from emastudy.engine import MULTI_SCALE, Views, load_dataset, score
 from emastudy.study.measures.subject import Row, Subject, evenly_spaced, register
 
 
@@ -41,13 +40,17 @@ def scores(
     worse += itertools.product([kind for kind in corruptions if kind], severities)
     rows = []
     for split in [split or subject.config.eval_split for split in splits]:
+        whole = load_dataset(subject.config, split, subject.runtime)
+        chosen = evenly_spaced(len(whole), images)
         for (kind, severity), count, many in itertools.product(worse, iterations, multi_scale):
-            data = _data(subject, split, kind, severity, images, features=not many)
             with _iterations(subject, count):
-                found = evaluate(
+                found = score(
                     subject.network,
-                    data,
-                    **subject.runtime.scoring(subject.config),
+                    subject.config,
+                    subject.runtime,
+                    split=split,
+                    indices=chosen,
+                    change=partial(corrupt, kind=kind, severity=severity) if kind else None,
                     views=Views(MULTI_SCALE, flip=True) if many else Views(),
                     description=f"{split} {kind} {severity or ''}".strip(),
                 )
@@ -58,7 +61,7 @@ def scores(
                     "at.severity": severity,
                     "at.split": split,
                     "at.multi_scale": many,
-                    "images": len(data),
+                    "images": len(chosen),
                     "miou": found.miou,
                     "pixel_accuracy": found.pixel_accuracy,
                     "iou": found.iou,
@@ -66,17 +69,6 @@ def scores(
                 }
             )
     return rows
-
-
-def _data(
-    subject: Subject, split: str, kind: str, severity: int, images: int, *, features: bool
-) -> SegmentationDataset | CachedFeatures:
-    """Images of a split, corrupted, or what a frozen backbone makes of them if it may be that."""
-    whole = load_dataset(subject.config, split, subject.runtime)
-    chosen = evenly_spaced(len(whole), images)
-    if subject.config.frozen_backbone and features and not kind:
-        return evaluation_features(subject.network, subject.config, subject.runtime, split, chosen)
-    return View(whole, chosen, partial(corrupt, kind=kind, severity=severity) if kind else None)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import pandas as pd
 
 from emastudy import options as function_options
 from emastudy.engine import RunConfig, Runtime, train
-from emastudy.engine.training.signals import explained
+from emastudy.engine.training.signals import translate_errors
 from emastudy.errors import InputError
 from emastudy.study.measures.subject import MEASURES, Row, Subject
 from emastudy.study.runs import circumstances, complete, config_columns, lock_run
@@ -118,7 +118,7 @@ def measure_one(
     with lock_run(config, Path(records), runtime):
         network = train(config, runtime).network.eval()
     network.set_output_stride(config.eval_output_stride)
-    with explained(config, runtime):
+    with translate_errors(config, runtime):
         rows = MEASURES[name](Subject(network, config, runtime), **options)
     place = circumstances(runtime.precision(config))
     return Measurement(config, name, dict(options), rows, place).write(Path(records))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from emastudy.engine import NonFiniteLossError, RunConfig
-from emastudy.errors import SweepError
+from emastudy.engine import RunConfig
+from emastudy.errors import NonFiniteLossError, SweepError
 from emastudy.study.runs.executors import Executor, Job, Submitted
 from emastudy.study.runs.locks import is_locked, lock_owner
 

@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from emastudy import options
-from emastudy.engine import RunConfig, Runtime, evaluate, evaluation_data, train
-from emastudy.engine.training.signals import explained
+from emastudy.engine import RunConfig, Runtime, score, train
+from emastudy.engine.training.signals import translate_errors
 from emastudy.errors import InputError, RecordError, SweepError
 from emastudy.files import check_writable
 from emastudy.study.runs.locks import lock_run, on_main_process
@@ -172,10 +172,9 @@ def parse_executor(executor: str) -> tuple[Kind, dict[str, Any]]:
 
 def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:
     training = train(config, runtime)
-    data = evaluation_data(training.network, config, runtime)
     began = time.monotonic()
-    with explained(config, runtime):
-        scores = evaluate(training.network, data, **runtime.scoring(config))
+    with translate_errors(config, runtime):
+        scores = score(training.network, config, runtime)
     record = Record(
         config=config,
         metrics=scores.means,

@@ -10,15 +10,16 @@ import sys
 import nbformat
 import pytest
 import torch
+from engine.tiny import runtime
 from hypothesis import given
 from hypothesis import strategies as st
 from papermill import execute_notebook
 from torch import nn
 
 from emastudy import EMAU
-from emastudy.engine import RunConfig, Runtime, load_network, train
+from emastudy.engine import RunConfig, load_network, train
 from emastudy.engine.build import build_network
-from emastudy.engine.training.parallel import OneUpdate, Share
+from emastudy.engine.training.parallel import BatchShare, BufferAverage
 
 # Batch norm is frozen and nothing dropped: then no division may be noticed. Small scales leave
 # ignored pixels, a different number in every image.
@@ -35,10 +36,6 @@ CONFIG = RunConfig(
     learning_rate=0.5,
     freeze_bn=True,
 )
-
-
-def runtime(folder, **options):
-    return Runtime(runs_dir=str(folder), device="cpu", threads=1, **options)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +148,7 @@ def test_every_image_is_computed_once_and_parts_are_small_enough(
 ):
     try:
         shares = [
-            Share(batches, batch, images_per_step, processes, process)
+            BatchShare(batches, batch, images_per_step, processes, process)
             for process in range(processes)
         ]
     except ValueError as error:
@@ -186,12 +183,12 @@ def test_running_averages_of_parts_become_one_update():
     whole, divided = layers(), layers()
     for layer in whole:
         layer(features)
-    update = OneUpdate(divided)
+    average = BufferAverage(divided)
     for part in (features[:4], features[4:5], features[5:]):
         for layer in divided:
             layer(part)
-        update.add(len(part))
-    update.finish()
+        average.add(len(part))
+    average.finish()
     torch.testing.assert_close(divided[0].bases, whole[0].bases, rtol=0, atol=1e-6)
     torch.testing.assert_close(divided[1].running_mean, whole[1].running_mean, rtol=0, atol=1e-6)
     # What does not move, does not move at all.
@@ -223,9 +220,4 @@ def test_unfrozen_batch_norm_moves_once_an_iteration_at_any_division(tmp_path):
 
 def test_a_batch_too_small_for_its_processes_says_what_to_do():
     with pytest.raises(ValueError, match="batch_size is 2, too small for 3 processes.*at most 2"):
-        Share(1, 2, 0, 3, 0)
-
-
-def test_fp16_wants_a_gpu(tmp_path):
-    with pytest.raises(ValueError, match="'fp16', which wants a GPU; use 'bf16'"):
-        train(dataclasses.replace(CONFIG, precision="fp16"), runtime(tmp_path))
+        BatchShare(1, 2, 0, 3, 0)

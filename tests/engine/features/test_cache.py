@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine.tiny import at_loss
 from PIL import Image
+from torchvision import tv_tensors
 from torchvision.models import mobilenet_v2
 
 from emastudy.datasets import (
@@ -22,17 +24,18 @@ from emastudy.engine import (
     Runtime,
     Views,
     evaluate,
-    evaluation_data,
+    load_dataset,
     load_network,
+    score,
     train,
 )
-from emastudy.engine.build import build_network
-from emastudy.engine.features import cache as module
-from emastudy.engine.features.cache import either_view, evaluation_features, training_features
-from emastudy.engine.scoring.predict import forward, forward_features
-from emastudy.engine.training import parallel as division_module
-from emastudy.engine.training.parallel import segmentation_loss
-from emastudy.engine.training.trainer import parameter_groups
+from emastudy.engine.build import build_network, parameter_groups
+from emastudy.engine.features import HeadNetwork, scoring_features, training_samples
+from emastudy.engine.features.cache import either_view
+from emastudy.engine.features.store import Writer
+from emastudy.engine.scoring.predict import forward
+from emastudy.engine.training.loss import segmentation_loss
+from emastudy.networks import evaluation_mode
 from emastudy.study import run_one
 
 CONFIG = RunConfig(
@@ -79,6 +82,18 @@ def built(config, runtime, classes=8):
     return build_network(config, classes, runtime.weights_path).eval()
 
 
+def learned_from(network, config, runtime):
+    return training_samples(
+        network, load_dataset(config, config.train_split, runtime), config, runtime
+    )[0]
+
+
+def scored_on(network, config, runtime, indices=None):
+    split = config.eval_split
+    dataset = load_dataset(config, split, runtime)
+    return scoring_features(network, dataset, split, config, runtime, indices)
+
+
 def folders(runtime):
     return sorted(p for p in (Path(runtime.runs_dir) / "features").iterdir() if p.is_dir())
 
@@ -96,28 +111,25 @@ def test_scores_are_those_of_the_whole_network(voc_root, runtime, head, options,
     )  # fmt: skip
     runtime = dataclasses.replace(runtime, data_root=str(voc_root))
     network, dataset = built(config, runtime, 21), load("voc2012", "train", root=voc_root)
-    how = runtime.scoring(config)
-    features = evaluation_features(network, config, runtime)
+    features, head = scored_on(network, config, runtime), HeadNetwork(network)
     assert len(features) == len(dataset)
-    transform = evaluation_transform(dataset)
-    for (image, mask), (maps, stored) in zip(
-        (transform(*sample) for sample in dataset), features, strict=True
-    ):
-        whole = forward(
-            network, image[None].as_subclass(torch.Tensor), runtime.autocast_dtype(config)
-        )
-        cached = forward_features(network, maps, tuple(mask.shape), runtime.autocast_dtype(config))
-        assert torch.equal(whole, cached)
+    transform, dtype = evaluation_transform(dataset), runtime.autocast_dtype(config)
+    for sample, (maps, stored) in zip(dataset, features, strict=True):
+        image, mask = (x.as_subclass(torch.Tensor) for x in transform(*sample))
+        with evaluation_mode(network, config.eval_output_stride):
+            whole = forward(network, image[None], dtype)
+            with torch.autocast("cpu", dtype, enabled=dtype is not None), torch.inference_mode():
+                assert torch.equal(whole, head(maps, tuple(mask.shape)))
         assert torch.equal(mask, stored)
         assert maps[-1].dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
+    how = runtime.scoring(config)
     scores = evaluate(network, dataset, **how)
-    assert torch.equal(scores.confusion, evaluate(network, features, **how).confusion)
+    assert torch.equal(scores.confusion, score(network, config, runtime).confusion)
     assert scores.confusion.sum() > 0
     chosen = [len(dataset) - 1]
-    some = evaluation_features(network, config, runtime, indices=chosen)
-    found = evaluate(network, View(dataset, chosen), **how).confusion
-    assert torch.equal(found, evaluate(network, some, **how).confusion)
-    assert not torch.equal(found, scores.confusion)
+    some = score(network, config, runtime, indices=chosen).confusion
+    assert torch.equal(evaluate(network, View(dataset, chosen), **how).confusion, some)
+    assert not torch.equal(some, scores.confusion)
 
 
 def test_training_is_that_of_the_whole_network_on_whole_images(runtime):
@@ -168,9 +180,9 @@ def test_only_the_head_learns_and_the_checkpoint_is_a_whole_network(runtime, tmp
     assert not torch.equal(network.head.context.bases, fresh.head.context.bases)
     whole = evaluate(network, Scenes("val", num_images=3), **runtime.scoring(CONFIG))
     assert whole.confusion.tolist() == record.confusion
-    assert isinstance(evaluation_data(network, CONFIG, runtime), module.CachedFeatures)
     tuned = dataclasses.replace(CONFIG, frozen_backbone=False)
-    assert isinstance(evaluation_data(network, tuned, runtime), Scenes)
+    assert scored_on(network, tuned, runtime) is None
+    assert score(network, tuned, runtime).confusion.tolist() == record.confusion
 
 
 def test_a_stopped_run_goes_on_bitwise(runtime, tmp_path, monkeypatch):
@@ -178,20 +190,9 @@ def test_a_stopped_run_goes_on_bitwise(runtime, tmp_path, monkeypatch):
     whole = train(config, runtime)
     place = dataclasses.replace(runtime, runs_dir=str(tmp_path / "stopped"), checkpoint_seconds=0.0)
 
-    class Stop(Exception):
-        pass
-
-    calls = []
-
-    def stopping(*inputs):
-        calls.append(1)
-        if len(calls) == 12:
-            raise Stop
-        return segmentation_loss(*inputs)
-
     with monkeypatch.context() as patch:
-        patch.setattr(division_module, "segmentation_loss", stopping)
-        with pytest.raises(Stop):
+        at_loss(patch, 12, lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
             train(config, place)
     resumed = train(config, place)
     assert resumed.resumed_from == 10
@@ -202,7 +203,7 @@ def test_a_stopped_run_goes_on_bitwise(runtime, tmp_path, monkeypatch):
 
 def test_both_views_and_their_masks(runtime):
     network = built(CONFIG, runtime)
-    features = training_features(network, CONFIG, runtime)
+    features = learned_from(network, CONFIG, runtime)
     scenes = Scenes("train", num_images=10)
     image, mask = whole_image_transform(scenes, 65)(*scenes[3])
     (maps,), stored = features[3]
@@ -226,7 +227,7 @@ def test_both_views_and_their_masks(runtime):
 def test_heads_share_features_and_anything_else_does_not(runtime, weights, tmp_path):
     def make(runtime=runtime, **changes):
         config = dataclasses.replace(CONFIG, **changes)
-        training_features(built(config, runtime), config, runtime)
+        learned_from(built(config, runtime), config, runtime)
         return len(folders(runtime))
 
     assert make() == 1
@@ -246,42 +247,13 @@ def test_other_photographs_under_the_same_names_are_not_confused(voc_root, runti
     config = dataclasses.replace(CONFIG, dataset="voc2012", dataset_options={}, eval_images=0)
     runtime = dataclasses.replace(runtime, data_root=str(voc_root))
     network = built(config, runtime, 21)
-    training_features(network, config, runtime)
+    learned_from(network, config, runtime)
     image, _ = load("voc2012", "train", root=voc_root)[0]
     Image.fromarray(255 - image.permute(1, 2, 0).numpy()).save(
         voc_root / "JPEGImages" / "2007_000001.jpg"
     )
-    training_features(network, config, runtime)
+    learned_from(network, config, runtime)
     assert len(folders(runtime)) == 2
-
-
-def test_an_interrupted_builder_is_taken_over(runtime, tmp_path, monkeypatch):
-    network = built(CONFIG, runtime)
-    whole = dataclasses.replace(runtime, runs_dir=str(tmp_path / "whole"))
-    training_features(network, CONFIG, whole)
-    monkeypatch.setattr(module, "_CHUNK", 4)
-    passes = []
-
-    def count(_, inputs):
-        passes.append(len(inputs[0]))
-        if len(passes) == 7:
-            raise KeyboardInterrupt
-
-    hook = network.backbone.stages[0].register_forward_pre_hook(count)
-    with pytest.raises(KeyboardInterrupt):
-        training_features(network, CONFIG, runtime)
-    (partial,) = folders(runtime)
-    assert partial.suffix == ".partial"
-    with (partial / "index.txt").open("a") as file:
-        file.write("2 5 5")  # killed in the middle of a line
-    with (partial / "masks.bin").open("ab") as file:
-        file.write(b"rest of a lost chunk")
-    training_features(network, CONFIG, runtime)
-    hook.remove()
-    assert len(passes) == 7 + (10 - 4)  # the first chunk of four was kept
-    (resumed,), (expected,) = folders(runtime), folders(whole)
-    for name in ("features.bin", "masks.bin", "index.txt", "manifest.json"):
-        assert (resumed / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 def test_of_two_at_a_time_one_builds(runtime):
@@ -292,7 +264,7 @@ def test_of_two_at_a_time_one_builds(runtime):
         network = built(CONFIG, runtime)
         network.backbone.stages[0].register_forward_pre_hook(lambda *_: passes.append(1))
         barrier.wait()
-        results.append(training_features(network, CONFIG, runtime))
+        results.append(learned_from(network, CONFIG, runtime))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -305,46 +277,47 @@ def test_of_two_at_a_time_one_builds(runtime):
         assert torch.equal(mask_a, mask_b)
 
 
-def test_damage_is_named(runtime):
+def test_what_features_cannot_answer_is_asked_of_the_whole_network(runtime):
+    """Several views of an image, and images that are changed."""
     network = built(CONFIG, runtime)
-    evaluation_features(network, CONFIG, runtime)
-    (folder,) = folders(runtime)
-    path = folder / "features.bin"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=rf"features\.bin has \d+ bytes.*delete .*{folder.name}"):
-        evaluation_features(network, CONFIG, runtime)
+    scenes, how = Scenes("val", num_images=3), runtime.scoring(CONFIG)
+    for options in ({"scales": (0.5, 1.0)}, {"flip": True}, {"window": 33}):
+        views = Views(**options)
+        expected = evaluate(network, scenes, **how, views=views).confusion
+        assert torch.equal(score(network, CONFIG, runtime, views=views).confusion, expected)
+
+    def darken(image, index):
+        return tv_tensors.Image(image // (index + 2))
+
+    dark = evaluate(network, View(scenes, None, darken), **how).confusion
+    assert torch.equal(score(network, CONFIG, runtime, change=darken).confusion, dark)
+    assert not Path(runtime.runs_dir).exists()  # nothing was cached
 
 
-def test_several_views_want_the_images_themselves(runtime):
+def test_an_interrupted_builder_is_taken_over(runtime, tmp_path, monkeypatch):
     network = built(CONFIG, runtime)
-    features = evaluation_features(network, CONFIG, runtime)
-    for views in ({"scales": (0.5, 1.0)}, {"flip": True}, {"window": 33}):
-        with pytest.raises(ValueError, match="give the images themselves"):
-            evaluate(network, features, views=Views(**views))
+    whole = dataclasses.replace(runtime, runs_dir=str(tmp_path / "whole"))
+    learned_from(network, CONFIG, whole)
+    monkeypatch.setattr(Writer, "chunk", 4)
+    passes = []
 
+    def count(_, inputs):
+        passes.append(len(inputs[0]))
+        if len(passes) == 7:
+            raise KeyboardInterrupt
 
-def test_the_loss_of_small_logits_is_that_of_enlarged_ones():
-    small = torch.randn(3, 5, 4, 6, requires_grad=True)
-    mask = torch.randint(0, 5, (3, 31, 41))
-    mask[0, :10] = 255
-    large = torch.nn.functional.interpolate(
-        small, size=(31, 41), mode="bilinear", align_corners=True
-    )
-    expected = segmentation_loss(large, mask)
-    found = segmentation_loss(small, mask)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(
-        torch.autograd.grad(found, small), torch.autograd.grad(expected, small)
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"pretrained": False}, "frozen_backbone is True with pretrained=False"),
-        ({"scales": (0.5, 1.0)}, r"scales are \(0.5, 1.0\) with frozen_backbone=True"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(CONFIG, **change)
+    hook = network.backbone.stages[0].register_forward_pre_hook(count)
+    with pytest.raises(KeyboardInterrupt):
+        learned_from(network, CONFIG, runtime)
+    (partial,) = folders(runtime)
+    assert partial.suffix == ".partial"
+    with (partial / "index.txt").open("a") as file:
+        file.write("2 5 5")  # killed in the middle of a line
+    with (partial / "masks.bin").open("ab") as file:
+        file.write(b"rest of a lost chunk")
+    learned_from(network, CONFIG, runtime)
+    hook.remove()
+    assert len(passes) == 7 + (10 - 4)  # the first chunk of four was kept
+    (resumed,), (expected,) = folders(runtime), folders(whole)
+    for name in ("features.bin", "masks.bin", "index.txt", "manifest.json"):
+        assert (resumed / name).read_bytes() == (expected / name).read_bytes(), name

@@ -1,0 +1,177 @@
+"""Feature maps on disk: the files, their reader and their writer.
+
+One folder holds one feature map (one stage of the backbone) of one split::
+
+    features.bin    all images' feature maps, one after another, (views, h, w, channels) each
+    masks.bin       their masks, uint8, (H, W) each
+    index.txt       one line an image: views h w channels H W
+    manifest.json   what was computed, and the element type of features.bin
+
+An image counts once its line is in the index, so an interrupted writer goes on from there.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from emastudy.errors import InputError
+
+
+class CachedFeatures(Dataset[tuple[list[Tensor], Tensor]]):
+    """Feature maps and masks of a split, read from files that are mapped into memory.
+
+    Entry i is (maps, mask): one tensor (views, channels, h, w) per feature map that the head
+    reads, channels last in memory, views being the image alone or the image and its mirror image;
+    and the (unmirrored) mask (H, W), int64.
+
+    Args:
+        folders: One per feature map.
+        classes: Class names, kept as an attribute.
+        indices: Which of the images; None = all.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        classes: tuple[str, ...],
+        indices: Sequence[int] | None = None,
+    ) -> None:
+        self.classes = classes
+        self._readers = [_Reader(folder) for folder in folders]
+        self._indices = range(len(self._readers[0].shapes)) if indices is None else indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> tuple[list[Tensor], Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        index = self._indices[index]
+        maps = [reader.features_of(index) for reader in self._readers]
+        return maps, self._readers[0].mask_of(index).long()
+
+
+class _Reader:
+    """Reads one folder. Its files are mapped when first read, so that it pickles small."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.dtype = _dtype(json.loads((folder / "manifest.json").read_text()))
+        self.shapes = _read_index(folder)
+        self._starts = [(0, 0)]
+        for shape in self.shapes:
+            features, masks = self._starts[-1]
+            self._starts.append((features + math.prod(shape[:4]), masks + math.prod(shape[4:])))
+        features, masks = self._starts[-1]
+        for name, right in (("features", features * self.dtype.itemsize), ("masks", masks)):
+            size = (folder / f"{name}.bin").stat().st_size
+            if size != right:
+                raise InputError(
+                    f"{folder / name}.bin has {size} bytes instead of {right}: it is damaged; "
+                    f"delete {folder} and it is built again"
+                )
+
+    def features_of(self, index: int) -> Tensor:
+        views, h, w, channels, *_ = self.shapes[index]
+        flat = self._features[self._starts[index][0] : self._starts[index + 1][0]]
+        return flat.view(views, h, w, channels).permute(0, 3, 1, 2)
+
+    def mask_of(self, index: int) -> Tensor:
+        flat = self._masks[self._starts[index][1] : self._starts[index + 1][1]]
+        return flat.view(self.shapes[index][4:])
+
+    @cached_property
+    def _features(self) -> Tensor:
+        path = str(self.folder / "features.bin")
+        return torch.from_file(path, size=self._starts[-1][0], dtype=self.dtype)
+
+    @cached_property
+    def _masks(self) -> Tensor:
+        path = str(self.folder / "masks.bin")
+        return torch.from_file(path, size=self._starts[-1][1], dtype=torch.uint8)
+
+
+class Writer:
+    """Writes one folder, image by image, from where an interrupted writer of it had got to.
+
+    Args:
+        folder: Where; it is made.
+        description: What is computed, with its element type as "dtype".
+
+    Attributes:
+        chunk: Images between two points from which an interrupted writer goes on.
+        done: How many images the folder held already.
+        dtype: Element type of the feature maps.
+    """
+
+    chunk = 64
+
+    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "manifest.json").write_text(json.dumps(description, indent=1, sort_keys=True))
+        shapes = _read_index(folder)
+        self.done, self.dtype = len(shapes), _dtype(description)
+        # What was written after the last line of the index does not count.
+        sizes = {
+            "features.bin": sum(math.prod(s[:4]) for s in shapes) * self.dtype.itemsize,
+            "masks.bin": sum(math.prod(s[4:]) for s in shapes),
+            "index.txt": sum(len(_line(s)) for s in shapes),
+        }
+        self._stack = ExitStack()
+        self._files = [self._stack.enter_context((folder / name).open("ab")) for name in sizes]
+        for file, size in zip(self._files, sizes.values(), strict=True):
+            file.truncate(size)
+        self._lines: list[str] = []
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._stack:
+            if kind is None:
+                self._flush()
+
+    def append(self, maps: Tensor, mask: Tensor) -> None:
+        """Add an image: its feature map (views, channels, h, w) and its mask (H, W), uint8."""
+        maps = maps.to("cpu", self.dtype).permute(0, 2, 3, 1).contiguous()
+        self._files[0].write(maps.view(torch.uint8).numpy().data)
+        self._files[1].write(mask.contiguous().numpy().data)
+        self._lines.append(_line((*maps.shape, *mask.shape)))
+        if len(self._lines) == self.chunk:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Flush features and masks to disk, then the lines by which they count."""
+        for file, text in zip(self._files, ("", "", "".join(self._lines)), strict=True):
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self._lines = []
+
+
+def _dtype(description: Mapping[str, Any]) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, description["dtype"])
+    return dtype
+
+
+def _line(shape: Sequence[int]) -> str:
+    return " ".join(map(str, shape)) + "\n"
+
+
+def _read_index(folder: Path) -> list[tuple[int, ...]]:
+    """(views, h, w, channels, H, W) of each image; a line that was cut short does not count."""
+    path = folder / "index.txt"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]

@@ -1,0 +1,50 @@
+"""Processes that load data: what they hand over, and what is said where one dies."""
+
+import os
+import signal
+
+import pytest
+from torch.utils.data import Dataset
+
+from emastudy.engine.loading import loading_errors, one_by_one
+from emastudy.errors import LoadingError
+
+
+class Numbers(Dataset):
+    def __getitem__(self, index):
+        return index
+
+
+def squared(entry):
+    return entry**2
+
+
+def killed(entry):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def signalled(entry):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    return entry
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_entries_come_in_order_and_made_ready(workers):
+    assert list(one_by_one(Numbers(), [7, 2, 5], squared, workers)) == [49, 4, 25]
+
+
+def test_signals_are_left_to_the_computing_process():
+    assert list(one_by_one(Numbers(), [7, 2], signalled, 1)) == [7, 2]
+
+
+def test_the_death_of_a_loading_process_says_what_to_do():
+    loader = one_by_one(Numbers(), [1], killed, 1)
+    words = r"fewer workers \(now 1;.*Then start again"
+    with pytest.raises(LoadingError, match=words), loading_errors(1):
+        list(loader)
+
+
+def test_other_errors_stay_as_they_are():
+    with pytest.raises(RuntimeError, match="^mine$"), loading_errors(1):
+        raise RuntimeError("mine")
