@@ -119,12 +119,16 @@ def test_layer_is_l2_on_centred_features_with_concentration_sqrt_c(problem):
         return
     bases = em.normalize(bases - bases.mean(dim=-1, keepdim=True), "l2")
     centred = x - x.mean(dim=-1, keepdim=True)
-    layer = run(x, root * bases, concentration, iterations, "layer")
-    l2 = run(centred, bases, root * concentration, iterations, "l2")
-    # LayerNorm adds 1e-5 to the variance: equal where the sums are not small.
-    sums = layer.responsibilities.mT @ centred / layer.responsibilities.sum(-2).unsqueeze(-1)
-    if sums.norm(dim=-1).min() > 1:
-        torch.testing.assert_close(layer.bases, root * l2.bases, rtol=1e-2, atol=1e-2)
+    for _ in range(iterations):
+        layer = run(x, root * bases, concentration, 1, "layer")
+        l2 = run(centred, bases, root * concentration, 1, "l2")
+        # Equal where sums are not small: LayerNorm adds 1e-5 to the variance of a mean, and a sum
+        # below 1e-12 is not brought to length one.
+        mass = layer.responsibilities.sum(dim=-2).unsqueeze(-1)
+        means = layer.responsibilities.mT @ centred / mass
+        if means.norm(dim=-1).min() > 1 and mass.min() > 1e-6:
+            torch.testing.assert_close(layer.bases, root * l2.bases, rtol=1e-2, atol=1e-2)
+        bases = l2.bases
 
 
 @given(problem=problems())
@@ -258,11 +262,13 @@ def test_the_two_readings_of_l2_have_two_most_likely_concentrations():
     x = em.normalize(centers.repeat_interleave(60, dim=0) + 0.25 * draw(1, 180, 8), "l2")
     x = x * torch.linspace(2, 6, 60, dtype=torch.float64).repeat(3)[:, None]
     directions = VonMisesFisherMixture("per_sample", learn_scale=True)
-    by_directions = fit(x, centers, directions).parameters.spread.item()
+    fitted = fit(x, centers, directions, num_iterations=50, tolerance=None)
+    by_directions = fitted.parameters.spread.item()
 
     def gaussian(concentration):
         options = {"concentration": concentration, "unit_means": True, "learn_weights": False}
-        return fit(x, centers, GaussianMixture("identity", **options)).objective[-1].item()
+        mixture = GaussianMixture("identity", **options)
+        return fit(x, centers, mixture, num_iterations=20, tolerance=None).objective[-1].item()
 
     grid = torch.logspace(-1, 1, 41).tolist()
     by_gaussians = max(grid, key=gaussian)
