@@ -6,9 +6,23 @@ Jacobian :math:`J = \partial M / \partial \mu` of K·C × K·C numbers. T unroll
 a gradient by T such Jacobians; at a fixed point :math:`\mu^* = M(\mu^*, X)` the implicit function
 theorem replaces their infinite product by :math:`(I - J)^{-1}`.
 
-Letters and shapes are those of :mod:`emastudy.em.steps`.
+Shapes are those of :mod:`emastudy.em.steps`. Letters beyond that legend, here and in the chapters
+of the book that derive all this:
+
+    ========  ==========================  ================================================
+    s_k       Σ_n z_nk x_n                weighted sum of the pixels
+    N_k       Σ_n z_nk                    mass
+    m_k       s_k / N_k                   weighted mean; m: mean of all pixels
+    S_k       Σ_n z_nk x_n x_nᵀ / N_k     weighted second moments; S: of all pixels
+    d_k       ‖s_k‖ under "l2", else N_k  so that μ_k⁺ = s_k / d_k; D holds them
+    P_k       I - μ_k⁺ μ_k⁺ᵀ              tangent at μ_k⁺; P: at m/‖m‖
+    Π         I - 1 1ᵀ/C                  centring over the channels
+    H         (K·C, K·C)                  Hessian of F/λ, see :func:`jacobian`
+    ========  ==========================  ================================================
 """
 
+import math
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,6 +35,7 @@ from emastudy.em.steps import (
     normalize,
     reconstruct,
     responsibilities,
+    update_bases,
 )
 
 Regime = Literal["detached", "one_step", "unrolled", "implicit"]
@@ -35,10 +50,10 @@ def jacobian(
 ) -> Float[Tensor, "*b kc kc"]:
     r"""Jacobian of one iteration at ``bases``, bases in row-major order.
 
-    For "l2", with :math:`m_k = \sum_n z_{nk} x_n` and :math:`P_k = I - \mu_k^+\mu_k^{+\top}`,
+    For "l2" it is :math:`J = D^{-1} P H`, block by block
 
-    .. math:: J_{kj} = \frac{\lambda}{\lVert m_k \rVert}\, P_k
-        \sum_n z_{nk} (\delta_{kj} - z_{nj})\, x_n x_n^\top
+    .. math:: J_{kj} = \frac{1}{\lVert s_k \rVert}\, P_k H_{kj}, \qquad
+        H_{kj} = \lambda \sum_n z_{nk} (\delta_{kj} - z_{nj})\, x_n x_n^\top .
 
     It is computed by automatic differentiation, for every normalisation alike.
 
@@ -73,19 +88,22 @@ def spectral_radius(matrix: Float[Tensor, "*b m m"]) -> Float[Tensor, "*b"]:
 def critical_concentration(
     x: Float[Tensor, "*b n c"], *, normalization: Normalization = "l2"
 ) -> Float[Tensor, "*b"]:
-    r"""The λ above which bases that coincide come apart.
+    r"""λ_c, at which the state with *all* bases in one place loses its stability.
 
     Bases that all equal the normalised mean of the pixels are a fixed point at every λ. Near it an
-    iteration multiplies the differences between bases by a matrix with real eigenvalues in
-    proportion to λ: below :math:`\lambda_c` they shrink and the bases merge, above it they grow
-    along its first eigenvectors. For "l2", with the mean m, the matrix of second moments S and
-    :math:`P = I - mm^\top / \lVert m \rVert^2`,
+    iteration multiplies the differences between bases by :func:`difference_map`, whose eigenvalues
+    are real and in proportion to λ. For "l2",
 
     .. math:: \mu_k - \mu_j \leftarrow \frac{\lambda}{\lVert m \rVert} PSP\,(\mu_k - \mu_j),
         \qquad \lambda_c = \frac{\lVert m \rVert}{\text{largest eigenvalue of } PSP}.
 
+    Below :math:`\lambda_c` bases that are all near that place return to it; above it almost all
+    such bases part. It says nothing of bases elsewhere: close ones may part below λ_c, and distant
+    ones may stay apart far below it. For those see :func:`difference_map` and
+    :func:`single_basis_concentration`.
+
     "layer" is "l2" on features centred over the channels and multiplied by √C. For "none" and
-    "gaussian" the matrix is λ times the covariance. The proof is in chapter 13 of the book; the
+    "gaussian" the matrix is λ times the covariance. The proof is in chapter 19 of the book; the
     Gaussian case is Rose, Gurewitz and Fox's first phase transition (Physical Review Letters 65,
     1990).
 
@@ -112,6 +130,164 @@ def critical_concentration(
     return critical
 
 
+def single_basis_concentration(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
+    r"""λ_g, up to which one basis explains an image as well as any number of them ("l2").
+
+    F of the best single basis, m̂ = m/‖m‖, is the highest that any mixture of any weights reaches if
+    and only if no unit vector θ has
+
+    .. math:: G(\theta) = \frac1N \sum_n \exp\big(\lambda\, x_n^\top(\theta - \hat m)\big) > 1,
+        \qquad \hat m = m / \lVert m \rVert,
+
+    because the likelihood is concave in the mixing distribution. For a fixed θ, log G is convex in
+    λ, 0 at λ = 0 and falling there, so the λ that satisfy this are an interval [0, λ_g]; and
+    λ_g ≤ λ_c. Between the two, merged bases stay merged although others would explain more.
+
+    θ is sought by power iteration, θ ← normalised gradient of G, which climbs it, from pixels
+    chosen to lie far apart; λ starts above λ_c and is lowered to where the best θ found has G = 1,
+    until nothing above 1 is left. A maximum that no start leads to would be missed, and the result
+    be too large.
+
+    Args:
+        x: Features, (…, N, C).
+
+    Returns:
+        λ_g, (…), at most :func:`critical_concentration`.
+
+    Source: derived; the criterion is that of Lindsay, "The geometry of mixture likelihoods: a
+    general theory", Annals of Statistics 1983.
+    """
+    dtype, x = x.dtype, x.double()
+    center = normalize(x.mean(dim=-2, keepdim=True), "l2")
+    critical = critical_concentration(x)
+    # Exponents must stay finite where λ_c is not.
+    bound = 1e6 / x.norm(dim=-1).amax(dim=-1).clamp_min(torch.finfo(x.dtype).tiny)
+    scale = start = 2 * torch.minimum(critical, bound)
+    theta = _far_apart(normalize(x, "l2"), center)
+    for _ in range(100):
+        before = scale
+        for _ in range(20):
+            weights = torch.softmax(scale[..., None, None] * (x @ (theta - center).mT), dim=-2)
+            theta = normalize(weights.mT @ x, "l2")
+        gain = x @ (theta - center).mT  # x_nᵀ(θ - m̂), one column a θ
+        best = _log_mean_exp(scale[..., None, None] * gain, -2).max(dim=-1)
+        column = gain.take_along_dim(best.indices[..., None, None], dim=-1).squeeze(-1)
+        for _ in range(20):  # Newton's method, from the right of a convex function's root
+            exponents = scale[..., None] * column
+            slope = (torch.softmax(exponents, dim=-1) * column).sum(dim=-1)
+            lower = scale - _log_mean_exp(exponents, -1) / slope
+            scale = torch.where(best.values > 1e-12, lower, scale)
+        if torch.allclose(scale, before, rtol=1e-9, atol=0):
+            break
+    return torch.where(scale < start, torch.minimum(scale, critical), critical).to(dtype)
+
+
+def difference_map(
+    x: Float[Tensor, "*b n c"],
+    bases: Float[Tensor, "*b k c"],
+    *,
+    concentration: float = 1.0,
+    normalization: Normalization = "l2",
+) -> Float[Tensor, "*b k c c"]:
+    r"""What one iteration does to the differences between bases that coincide.
+
+    Bases in the same place as μ_k, moved from it by small :math:`\delta_a` and
+    :math:`\delta_b`, differ after an iteration by
+
+    .. math:: \mu_a^+ - \mu_b^+ = \lambda L_k \,\mathrm{Cov}_k\, (\delta_a - \delta_b),
+        \qquad \mathrm{Cov}_k = S_k - m_k m_k^\top,
+
+    up to second order, wherever the other bases are and wherever they go. :math:`L_k` is the
+    derivative of the normalisation at :math:`m_k`: :math:`P_k / \lVert m_k \rVert` for "l2" (then
+    :math:`L_k \mathrm{Cov}_k = P_k S_k / \lVert m_k \rVert`), I for "none" and "gaussian". At a
+    fixed point such a group holds together if λ is below its own critical concentration,
+    ``concentration / spectral_radius(difference_map(...))``.
+
+    Args:
+        x: Features, (…, N, C).
+        bases: μ, (…, K, C); how many of them coincide is counted in their responsibilities.
+        concentration: λ.
+        normalization: Of the iteration.
+
+    Returns:
+        One C×C matrix for every basis, (…, K, C, C).
+
+    Source: derived, chapter 19 of the book.
+    """
+    z = responsibilities(x, bases, concentration=concentration, normalization=normalization)
+    means = update_bases(x, z, normalization="none")
+    mass = z.sum(dim=-2).clamp_min(torch.finfo(z.dtype).tiny)
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    maps = []
+    for k in range(means.shape[-2]):  # one at a time: all offsets at once are K times X
+        mean = means[..., k : k + 1, :]
+        offsets = x - mean
+        covariance = (z[..., k : k + 1] * offsets).mT @ offsets / mass[..., k, None, None]
+        if normalization == "l2":
+            length = mean.norm(dim=-1, keepdim=True)
+            unit = mean / length
+            covariance = (eye - unit.mT @ unit) @ covariance / length
+        elif normalization == "layer":
+            centred = mean - mean.mean(dim=-1, keepdim=True)
+            out = normalize(mean, normalization)
+            project = eye - (1 + out.mT @ out) / x.shape[-1]
+            length = centred.norm(dim=-1, keepdim=True) / out.norm(dim=-1, keepdim=True)
+            covariance = project @ covariance / length
+        maps.append(concentration * covariance)
+    return torch.stack(maps, dim=-3)
+
+
+def shared_start_growth(
+    images: Iterable[Float[Tensor, "n c"]],
+    bases: Float[Tensor, "k c"],
+    num_iterations: int = 3,
+    *,
+    concentration: float = 1.0,
+    normalization: Normalization = "l2",
+) -> Float[Tensor, " k"]:
+    r"""Whether bases that coincide in the shared start μ^(0) stay together under Eq. 15.
+
+    T iterations on image X multiply the differences between them by a product D_X of
+    :func:`difference_map`, one for each iteration of that image's run. The moving average then
+    takes a difference δ to
+
+    .. math:: \delta \leftarrow \big(\alpha I + (1 - \alpha)\, \mathbb E_X[D_X]\big)\, \delta .
+
+    Returned is the spectral radius of :math:`\mathbb E_X[D_X]`: below 1 the bases merge, above it
+    they part. α sets the pace and not the sign where the leading eigenvalue is real and positive
+    (each factor's eigenvalues are; those of a mean over images are not bound to be).
+
+    Args:
+        images: X of each image, (N, C) with N of its own.
+        bases: μ^(0), (K, C). All in one place, the number is the same for all and does not depend
+            on the place: the first iteration takes them to the image's mean.
+        num_iterations: T.
+        concentration: λ.
+        normalization: Of the iteration.
+
+    Returns:
+        One number for each basis, (K). With all bases in one place it is in proportion to λ^T, so
+        that λ · growth^(-1/T) is the λ at which the shared start loses its stability.
+
+    Raises:
+        ValueError: No image, or what ``expectation_maximization`` refuses.
+
+    Source: derived, chapter 20 of the book.
+    """
+    options: dict[str, Any] = {"concentration": concentration, "normalization": normalization}
+    total, count = torch.zeros(()), 0
+    for x in images:
+        current = bases
+        product = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        for _ in range(num_iterations):
+            product = difference_map(x, current, **options) @ product
+            current = _iterate(x, current, 1, **options)
+        total, count = total.to(product) + product, count + 1
+    if count == 0:
+        raise ValueError("images is empty; the growth is a mean over at least one image")
+    return spectral_radius(total / count)
+
+
 def unrolled_gradient_norms(
     x: Float[Tensor, "*b n c"],
     bases: Float[Tensor, "*b k c"],
@@ -122,6 +298,13 @@ def unrolled_gradient_norms(
     normalization: Normalization = "l2",
 ) -> Float[Tensor, "*b t"]:
     r"""How a gradient changes on its way back through T iterations.
+
+    The norms are Euclidean. Under "l2" the gradient's component along each μ_k^(t), the derivative
+    by its length, is counted at t; the step to t - 1 annihilates it. At a strict maximum what is
+    left, :math:`g`, shrinks in :math:`(\sum_k \lVert g_k\rVert^2/\lVert s_k\rVert)^{1/2}` by the
+    spectral radius or more, while in the Euclidean norm a factor of up to
+    :math:`(\max_k\lVert s_k\rVert / \min_k\lVert s_k\rVert)^{1/2}`, and the one radial component
+    at the end, may come on top.
 
     Args:
         x: Features, (…, N, C).
@@ -153,12 +336,14 @@ def reestimate(
     r"""X̃ after T iterations, with the gradient of the chosen regime.
 
     * "detached": a constant, as in the released code.
-    * "one_step": through the last iteration, μ^(T-1) being a constant.
+    * "one_step": through the last iteration, μ^(T-1) being a constant. Of the two ways in which X̃
+      depends on the bases, as factor of Zμ and through Z, it keeps the first alone.
     * "unrolled": through all T iterations, down to μ^(0).
     * "implicit": as if μ^(T) were the fixed point μ*. With X̃ = Z(X, μ*) μ*, the gradient g that
       reaches μ* goes on as v through one iteration's dependence on X, where
       :math:`(I - J)^\top v = g`. Nothing reaches μ^(0). Memory does not grow with T; time is that
-      of a dense solve of K·C equations.
+      of a dense solve of K·C equations. At a strict maximum of F it has one solution, which the
+      unrolled gradient tends to; at λ_c, or wherever a maximum is flat, it has none.
 
     All regimes but "implicit" have the value of the paper's Eq. 14, whose Z is computed from
     μ^(T-1); at a fixed point the four values agree.
@@ -256,3 +441,20 @@ def _iterate(
     return expectation_maximization(
         x, bases, count, concentration=concentration, normalization=normalization, trace=False
     ).bases
+
+
+def _far_apart(
+    directions: Float[Tensor, "*b n c"], center: Float[Tensor, "*b 1 c"], count: int = 32
+) -> Float[Tensor, "*b k c"]:
+    """Unit vectors of which each is the farthest from the center and all chosen before it."""
+    nearest = (directions @ center.mT).squeeze(-1)
+    chosen = []
+    for _ in range(min(count, directions.shape[-2])):
+        index = nearest.argmin(dim=-1)[..., None, None]
+        chosen.append(directions.take_along_dim(index, dim=-2))
+        nearest = torch.maximum(nearest, (directions @ chosen[-1].mT).squeeze(-1))
+    return torch.cat(chosen, dim=-2)
+
+
+def _log_mean_exp(values: Tensor, dim: int) -> Tensor:
+    return torch.logsumexp(values, dim=dim) - math.log(values.shape[dim])

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emastudy.em.steps import EMResult, update_bases
+from emastudy.em.steps import EMResult, normalize, update_bases
 from emastudy.em.von_mises_fisher import log_vmf_normalizer, solve_scale
 
 Covariance = Literal["full", "diagonal", "isotropic", "identity"]
@@ -122,8 +122,9 @@ class Mixture(ABC):
             )
         if bases.shape[-2] > x.shape[-2]:
             raise ValueError(
-                f"there are K = {bases.shape[-2]} bases for N = {x.shape[-2]} pixels; a mixture "
-                "needs K ≤ N: pass fewer bases or a larger image"
+                f"there are K = {bases.shape[-2]} bases for N = {x.shape[-2]} pixels; more "
+                "than N different ones are never needed, and a fit asks for K ≤ N: pass fewer "
+                "bases or a larger image"
             )
         for name, tensor in (("x", x), ("bases", bases)):
             if not torch.isfinite(tensor).all():
@@ -138,16 +139,20 @@ class GaussianMixture(Mixture):
     r"""Mixture of Gaussians, :math:`p(x \mid k) = \mathcal N(x \mid \mu_k, \Sigma_k)`.
 
     With ``covariance="identity"`` and ``learn_weights=False`` it is the mixture whose EM is
-    ``expectation_maximization(..., normalization="gaussian")``.
+    ``expectation_maximization(..., normalization="gaussian")``, and with ``unit_means=True`` on
+    top the one whose EM is ``normalization="l2"``.
 
     Args:
         covariance: "full", "diagonal", "isotropic" (σ_k² I) or "identity" (I/λ, not learnt).
         learn_weights: Learn π (N_k/N) or hold it at 1/K, as the paper does.
         concentration: λ > 0; Σ_k starts at I/λ.
-        floor: Added to the variances in every M step, so that no component collapses on a point.
+        floor: Added to the variances in every M step: the likelihood of covariances of one's own
+            has no upper bound (a component on a single point), and this keeps EM from looking for
+            it. The M step is then exact, and the likelihood monotone, up to this much.
+        unit_means: Hold the means at ‖μ_k‖ = 1; wants ``covariance="identity"``.
 
     Raises:
-        ValueError: λ ≤ 0, floor < 0 or an unknown covariance.
+        ValueError: λ ≤ 0, floor < 0, an unknown covariance, or unit means with another one.
 
     Source: Eqs 3-7 of the paper, with the prior left in where asked.
     """
@@ -156,6 +161,7 @@ class GaussianMixture(Mixture):
     learn_weights: bool = True
     concentration: float = 1.0
     floor: float = 1e-6
+    unit_means: bool = False
 
     def __post_init__(self) -> None:
         if self.covariance not in ("full", "diagonal", "isotropic", "identity"):
@@ -165,10 +171,16 @@ class GaussianMixture(Mixture):
         _positive("concentration", self.concentration)
         if not self.floor >= 0:
             raise ValueError(f"floor is {self.floor}; expected a number ≥ 0")
+        if self.unit_means and self.covariance != "identity":
+            raise ValueError(
+                f"unit_means with covariance={self.covariance!r} has no M step in closed form; "
+                "use covariance='identity'"
+            )
 
     def start(self, bases: Float[Tensor, "*b k c"]) -> MixtureParameters:
-        """Means at the bases, Σ_k = I/λ, π_k = 1/K."""
+        """Means at the bases (their directions, for unit means), Σ_k = I/λ, π_k = 1/K."""
         channels = bases.shape[-1]
+        bases = normalize(bases, "l2" if self.unit_means else "none")
         if self.covariance == "full":
             spread = torch.eye(channels, dtype=bases.dtype, device=bases.device)
             spread = spread.expand(*bases.shape[:-1], channels, channels)
@@ -203,9 +215,13 @@ class GaussianMixture(Mixture):
         return joint
 
     def m_step(self, x: Float[Tensor, "*b n c"], z: Float[Tensor, "*b n k"]) -> MixtureParameters:
-        """Weighted means, covariances about them, and shares of the pixels; Eqs 6 and 7."""
+        r"""Weighted means, covariances about them, and shares of the pixels; Eqs 6 and 7.
+
+        For unit means :math:`-\tfrac12\sum_n z_{nk}\lVert x_n - \mu_k\rVert^2` is
+        :math:`s_k^\top\mu_k` up to a constant: the direction of the weighted mean is the best.
+        """
         mass = z.sum(dim=-2).clamp_min(torch.finfo(z.dtype).tiny).unsqueeze(-1)  # N_k, (…, K, 1)
-        bases = (z.mT @ x) / mass
+        bases = normalize((z.mT @ x) / mass, "l2" if self.unit_means else "none")
         if self.covariance == "full":
             offsets = x.unsqueeze(-3) - bases.unsqueeze(-2)
             spread = (z.mT.unsqueeze(-1) * offsets).mT @ offsets / mass.unsqueeze(-1)
@@ -229,10 +245,13 @@ class VonMisesFisherMixture(Mixture):
     .. math:: p(\hat x_n \mid k) = c_C(\kappa_n)\, \exp(\kappa_n\, \hat x_n^\top \mu_k),\qquad
         \hat x_n = x_n / \lVert x_n \rVert,\quad \lVert\mu_k\rVert = 1
 
+    It models directions only: lengths are given, not explained.
+
     "shared": :math:`\kappa_n = \lambda`, features count by their direction alone. "per_sample":
     :math:`\kappa_n = \lambda \lVert x_n \rVert`, so that
     :math:`\kappa_n \hat x_n^\top \mu_k = \lambda x_n^\top \mu_k`. The second with equal weights and
-    λ held fixed is the mixture whose EM is ``expectation_maximization(..., normalization="l2")``.
+    λ held fixed is the mixture whose EM is ``expectation_maximization(..., normalization="l2")``:
+    what the Gaussian mixture with unit means says of directions once lengths are known.
 
     Args:
         concentration: "shared" or "per_sample".
@@ -369,7 +388,10 @@ def kmeans(
     *,
     spherical: bool = False,
 ) -> EMResult:
-    r"""The limit λ → ∞ of EM: every pixel belongs to its nearest basis alone.
+    r"""The limit λ → ∞ of EM: every pixel belongs to its nearest basis.
+
+    Of several that are equally near, EM lets all share the pixel at any λ and this takes the first;
+    so bases that coincide stay together under EM, while here all but one become zero vectors.
 
     Args:
         x: Features, (…, N, C).
@@ -381,8 +403,8 @@ def kmeans(
     Returns:
         z of zeros and ones from μ^(T-1), μ^(T), and the trace of F/λ in the limit: of
         :math:`\sum_n \max_k x_n^\top\mu_k` if spherical, else of
-        :math:`-\tfrac12 \sum_n \min_k \lVert x_n - \mu_k \rVert^2`. It never falls while every
-        basis has a pixel; one without becomes the zero vector.
+        :math:`-\tfrac12 \sum_n \min_k \lVert x_n - \mu_k \rVert^2`. It never falls (if spherical,
+        from bases with ‖μ_k‖ ≤ 1); a basis without a pixel becomes the zero vector.
 
     Source: Lloyd, "Least squares quantization in PCM", 1982; Dhillon and Modha, "Concept
     decompositions for large sparse text data using clustering", 2001, for the spherical one.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emastudy.em.steps import EMResult, reconstruct, responsibilities
+from emastudy.em.steps import EMResult, Normalization, reconstruct, responsibilities, update_bases
 
 
 def non_local(x: Float[Tensor, "*b n c"], *, concentration: float = 1.0) -> Float[Tensor, "*b n c"]:
@@ -21,6 +21,43 @@ def non_local(x: Float[Tensor, "*b n c"], *, concentration: float = 1.0) -> Floa
     Source: Wang et al., "Non-local Neural Networks", CVPR 2018, Eqs 1 and 3.
     """
     return F.scaled_dot_product_attention(x, x, x, scale=concentration)
+
+
+def attention_matrix(
+    x: Float[Tensor, "*b n c"],
+    z: Float[Tensor, "*b n k"],
+    *,
+    normalization: Normalization = "l2",
+) -> Float[Tensor, "*b n n"]:
+    r"""The N×N attention matrix that EMA never writes down: :math:`\tilde X = W X`.
+
+    .. math:: W = Z D^{-1} Z^\top, \qquad D = \mathrm{diag}(d_k), \quad \mu_k = s_k / d_k,
+        \quad s_k = \sum_n z_{nk} x_n
+
+    because the paper's X̃ takes the same Z as the last M step. W is symmetric, positive
+    semi-definite and of rank ≤ K. Under "none" and "gaussian" :math:`d_k = \sum_n z_{nk}`, and its
+    rows and columns sum to one; under "l2" :math:`d_k = \lVert s_k \rVert`. Under "layer" W acts
+    on features centred over the channels.
+
+    Args:
+        x: Features, (…, N, C).
+        z: Responsibilities of the last iteration, (…, N, K).
+        normalization: Of the iteration.
+
+    Returns:
+        W, (…, N, N).
+
+    Source: derived. It is the adjacency of an anchor graph: Liu, He, Chang, "Large graph
+    construction for scalable semi-supervised learning", ICML 2010.
+    """
+    if normalization == "layer":
+        x = x - x.mean(dim=-1, keepdim=True)
+    if normalization in ("none", "gaussian"):
+        scale = z.sum(dim=-2)
+    else:
+        means = update_bases(x, z, normalization=normalization)
+        scale = (z.mT @ x).norm(dim=-1) / means.norm(dim=-1)
+    return (z / scale.clamp_min(torch.finfo(z.dtype).tiny).unsqueeze(-2)) @ z.mT
 
 
 def double_attention(

@@ -179,8 +179,9 @@ def objective(
     Up to terms without μ it is the log-likelihood of a von Mises-Fisher mixture of K equally
     likely directions with concentration λ‖x_n‖ at pixel n, so with ``normalization="l2"`` it
     never falls from bases with ‖μ_k‖ ≤ 1. "layer" is the same on centred features with
-    concentration λ√C‖x_n - mean(x_n)‖: it never falls once μ is a LayerNorm's output (up to
-    that norm's 1e-5), but may at the first step. "none" carries no promise. With "gaussian",
+    concentration λ√C‖x_n - mean(x_n)‖: it never falls from averages of LayerNorm's outputs, where
+    the means' variance over the channels is far above that norm's 1e-5, and may from other bases at
+    the first step. "none" carries no promise. With "gaussian",
     whose exponent is :math:`\lambda(x_n^\top\mu_k - \tfrac12\lVert\mu_k\rVert^2)`, it is the
     log-likelihood of a Gaussian mixture with Σ_k = I/λ, again up to terms without μ.
 

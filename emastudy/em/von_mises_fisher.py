@@ -33,6 +33,12 @@ def mean_resultant_length(kappa: Float[Tensor, "*b"], channels: int) -> Float[Te
     r""":math:`A_C(\kappa) = I_{C/2}(\kappa) / I_{C/2-1}(\kappa) = \lVert \mathbb E\,x \rVert`.
 
     It is also :math:`-\partial \log c_C / \partial \kappa`, from 0 (uniform) up to 1 (one point).
+    It increases, because its derivative :math:`A' = 1 - A^2 - \frac{C-1}{\kappa} A` is the variance
+    of :math:`\mu^\top x`; and it is concave. Near 0 it is, :math:`A` being :math:`\frac\kappa C -
+    \frac{\kappa^3}{C^2(C+2)} + \dots` At a first place with :math:`A'' = 0` the third derivative
+    could not be negative; but A is concave up to there, so that :math:`A' \le A/\kappa`, and the
+    equation for A', differentiated twice, gives :math:`A^{(3)} = -2A'^2 +
+    \frac{2(C-1)}{\kappa^2} (A' - \frac A\kappa) < 0`.
     """
     wide = kappa.double()
     return (wide * _log_bessel(wide, channels)[1] / channels).to(kappa.dtype)

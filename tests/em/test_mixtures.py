@@ -31,6 +31,12 @@ families = st.one_of(
         floor=st.just(0.0),
     ),
     st.builds(
+        GaussianMixture,
+        covariance=st.just("identity"),
+        learn_weights=st.booleans(),
+        unit_means=st.just(True),
+    ),
+    st.builds(
         VonMisesFisherMixture,
         concentration=st.sampled_from(["shared", "per_sample"]),
         scale=st.sampled_from([0.5, 2.0, 10.0]),
@@ -164,6 +170,20 @@ def test_log_joint_agrees_with_scipy():
         np.testing.assert_allclose(mixture.log_joint(x, parameters)[:, k], expected)
 
 
+def test_unit_means_are_the_likeliest_on_the_sphere():
+    x, bases = draw_problem(3)
+    mixture = GaussianMixture("identity", learn_weights=False, unit_means=True)
+    z = mixture.e_step(x, mixture.start(bases))
+    best = mixture.m_step(x, z)
+    torch.testing.assert_close(best.bases.norm(dim=-1), torch.ones(3, dtype=torch.float64))
+    value = mixture.free_energy(x, z, best)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        turned = best.bases + 0.1 * torch.randn(3, 3, generator=generator, dtype=torch.float64)
+        turned = torch.nn.functional.normalize(turned, dim=-1)
+        assert mixture.free_energy(x, z, best._replace(bases=turned)) < value
+
+
 def test_kmeans_agrees_with_scikit_learn():
     x, bases = draw_problem(7, pixels=200, num_bases=4, channels=3)
     other = sklearn.cluster.KMeans(4, init=bases.numpy(), n_init=1, tol=0, max_iter=50).fit(x)
@@ -250,6 +270,7 @@ def test_one_channel_has_no_directions():
     [
         (lambda: GaussianMixture(concentration=0.0), "concentration"),
         (lambda: GaussianMixture(floor=-1.0), "floor"),
+        (lambda: GaussianMixture("full", unit_means=True), "unit_means"),
         (lambda: VonMisesFisherMixture(scale=math.inf), "scale"),
         (lambda: fit(GOOD, GOOD[:2], GaussianMixture(), num_iterations=0), "num_iterations"),
         (lambda: kmeans(GOOD, GOOD[:2], 0), "num_iterations"),

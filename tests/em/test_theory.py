@@ -8,7 +8,13 @@ from hypothesis import given, settings
 
 from emastudy import EMAU, em
 from emastudy.em.mixtures import GaussianMixture, VonMisesFisherMixture, fit, kmeans
-from emastudy.em.relatives import double_attention, factorize, non_local, slot_attention
+from emastudy.em.relatives import (
+    attention_matrix,
+    double_attention,
+    factorize,
+    non_local,
+    slot_attention,
+)
 
 EXACT = ("l2", "gaussian")
 ALL = ("l2", "layer", "none", "gaussian")
@@ -31,6 +37,14 @@ def problems(draw, *, max_pixels=30):
         draw(st.sampled_from([0.1, 1.0, 4.0])),
         draw(st.integers(1, 4)),
     )
+
+
+def draw(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def doubles(rows):
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def run(x, bases, concentration, iterations, normalization):
@@ -62,6 +76,40 @@ def test_l2_never_falls_from_bases_inside_the_ball_either(problem):
     assert falls(run(x, 0.3 * bases, concentration, iterations, "l2").objective) < 1e-12
 
 
+def test_counter_example_l2_falls_from_bases_outside_the_ball():
+    objective = run(torch.eye(2), 3 * torch.eye(2), 1.0, 2, "l2").objective
+    assert objective[1] < objective[0] - 3
+    assert objective[2] > objective[1]
+
+
+@given(problem=problems())
+@quickly
+def test_every_step_gains_half_the_squared_way_weighted_by_the_sums(problem):
+    x, bases, concentration, _ = problem
+    bases = 0.7 * bases
+    sums = em.responsibilities(x, bases, concentration=concentration).mT @ x
+    moved = (em.normalize(sums, "l2") - bases).square().sum(dim=-1)
+    bound = 0.5 * concentration * (sums.norm(dim=-1) * moved).sum(dim=-1)
+    gain = run(x, bases, concentration, 1, "l2").objective.diff(dim=-1).squeeze(-1)
+    assert (gain >= bound * (1 - 1e-9) - 1e-9).all()
+
+
+def test_at_the_critical_concentration_convergence_is_slower_than_linear():
+    x = draw(0, 50, 3) + doubles([1.2, 0, 0])
+    mean = x.mean(dim=0)
+    across = x - x @ mean[:, None] * mean / mean.square().sum()
+    values = torch.linalg.svd(across)
+    critical = (len(x) * mean.norm() / values.S[0].square()).item()
+    pair = em.normalize(mean / mean.norm() + 0.1 * torch.stack([values.Vh[0], -values.Vh[0]]), "l2")
+    distances = []
+    for iterations in (300, 3000):
+        ends = em.expectation_maximization(
+            x, pair, iterations, concentration=critical, trace=False
+        ).bases
+        distances.append((ends[0] - ends[1]).norm().item())
+    assert 2 < distances[0] / distances[1] < 5  # √10 in the limit
+
+
 @given(problem=problems())
 @quickly
 def test_layer_is_l2_on_centred_features_with_concentration_sqrt_c(problem):
@@ -71,12 +119,16 @@ def test_layer_is_l2_on_centred_features_with_concentration_sqrt_c(problem):
         return
     bases = em.normalize(bases - bases.mean(dim=-1, keepdim=True), "l2")
     centred = x - x.mean(dim=-1, keepdim=True)
-    layer = run(x, root * bases, concentration, iterations, "layer")
-    l2 = run(centred, bases, root * concentration, iterations, "l2")
-    # LayerNorm adds 1e-5 to the variance: equal where the sums are not small.
-    sums = layer.responsibilities.mT @ centred / layer.responsibilities.sum(-2).unsqueeze(-1)
-    if sums.norm(dim=-1).min() > 1:
-        torch.testing.assert_close(layer.bases, root * l2.bases, rtol=1e-2, atol=1e-2)
+    for _ in range(iterations):
+        layer = run(x, root * bases, concentration, 1, "layer")
+        l2 = run(centred, bases, root * concentration, 1, "l2")
+        # Equal where sums are not small: LayerNorm adds 1e-5 to the variance of a mean, and a sum
+        # below 1e-12 is not brought to length one.
+        mass = layer.responsibilities.sum(dim=-2).unsqueeze(-1)
+        means = layer.responsibilities.mT @ centred / mass
+        if means.norm(dim=-1).min() > 1 and mass.min() > 1e-6:
+            torch.testing.assert_close(layer.bases, root * l2.bases, rtol=1e-2, atol=1e-2)
+        bases = l2.bases
 
 
 @given(problem=problems())
@@ -85,6 +137,71 @@ def test_layer_falls_at_its_first_step_alone(problem):
     x, bases, concentration, iterations = problem
     objective = run(10 * x, bases, concentration, iterations + 1, "layer").objective
     assert falls(objective[..., 1:]) < 1e-3  # what LayerNorm's own 1e-5 leaves
+
+
+@given(problem=problems(), seed=st.integers(0, 1000))
+@quickly
+def test_layer_never_falls_from_averages_of_its_outputs(problem, seed):
+    # What the moving average of a LayerNorm unit holds.
+    x, bases, concentration, iterations = problem
+    outputs = em.normalize(draw(seed, 5, *bases.shape), "layer")
+    objective = run(10 * x, outputs.mean(dim=0), concentration, iterations, "layer").objective
+    assert falls(objective) < 1e-3
+
+
+def test_counter_example_layer_falls_where_its_epsilon_is_not_small():
+    x = 1e-3 * draw(1, 30, 4)
+    start = em.normalize(draw(2, 3, 4), "layer")
+    objective = run(x, start, 2000.0, 5, "layer").objective
+    assert (objective[1:].diff() < -0.1).any()
+
+
+def test_a_gain_breaks_the_m_step_of_layer():
+    gain, total = draw(0, 6).abs() + 0.2, draw(1, 6)
+    layer = lambda v: em.normalize(v[None], "layer")[0]  # noqa: E731
+    possible = gain * em.normalize(draw(2, 2000, 6), "layer")
+    best = gain * layer(gain * total) @ total
+    assert best >= (possible @ total).max() - 1e-3
+    assert gain * layer(total) @ total < best - 1e-2
+
+
+def test_counter_example_none_cycles():
+    x = doubles([[3, -3], [-3, -3], [0, -1]])
+    states = [run(x, doubles([[1, 0], [-1, -1]]), 3.0, 200, "none").bases]
+    for _ in range(2):
+        states.append(run(x, states[-1], 3.0, 1, "none").bases)
+    assert (states[0] - states[1]).abs().max() > 1
+    torch.testing.assert_close(states[2], states[0], rtol=0, atol=1e-12)
+    # It attracts: a neighbour returns to it.
+    near = run(x, states[0] + 0.05, 3.0, 40, "none").bases
+    torch.testing.assert_close(near, states[0], rtol=0, atol=1e-9)
+
+
+@given(problem=problems())
+@quickly
+def test_without_normalisation_length_is_prior_weight(problem):
+    x, bases, concentration, _ = problem
+    bases = bases * (1 + torch.arange(bases.shape[-2]))[:, None]
+    weights = torch.softmax(0.5 * concentration * bases.square().sum(dim=-1), dim=-1)
+    joint = weights.log().unsqueeze(-2) - 0.5 * concentration * torch.cdist(x, bases).square()
+    z = em.responsibilities(x, bases, concentration=concentration, normalization="none")
+    torch.testing.assert_close(torch.softmax(joint, dim=-1), z, rtol=1e-6, atol=1e-9)
+
+
+def test_the_m_step_of_gaussians_weighted_by_length_is_not_the_weighted_mean():
+    x, bases = draw(0, 30, 3), draw(1, 2, 3).requires_grad_()
+    z = em.responsibilities(x, bases.detach(), normalization="none")
+
+    def bound(bases):  # Σ z log(π_k N_k), up to constants, with π_k ∝ exp(‖μ_k‖²/2)
+        prior = torch.logsumexp(0.5 * bases.square().sum(dim=-1), dim=-1)
+        return ((z.mT @ x) * bases).sum() - len(x) * prior
+
+    (slope,) = torch.autograd.grad(bound(bases), bases)
+    weights = torch.softmax(0.5 * bases.detach().square().sum(dim=-1), dim=-1)
+    expected = z.mT @ x - len(x) * weights[:, None] * bases.detach()
+    torch.testing.assert_close(slope, expected)
+    mean = em.update_bases(x, z, normalization="none").requires_grad_()
+    assert torch.autograd.grad(bound(mean), mean)[0].norm() > 0.1
 
 
 def test_counter_example_none_falls():
@@ -125,6 +242,110 @@ def test_l2_is_the_em_of_the_von_mises_fisher_mixture(problem):
     fitted = fit(x, bases, mixture, num_iterations=iterations, tolerance=None)
     torch.testing.assert_close(ours.bases, fitted.parameters.bases)
     torch.testing.assert_close(ours.objective.diff(dim=-1), fitted.objective.diff(dim=-1))
+
+
+@given(problem=problems())
+@quickly
+def test_l2_is_the_em_of_gaussians_with_unit_means(problem):
+    x, bases, concentration, iterations = problem
+    ours = run(x, bases, concentration, iterations, "l2")
+    mixture = GaussianMixture(
+        "identity", learn_weights=False, concentration=concentration, unit_means=True
+    )
+    fitted = fit(x, bases, mixture, num_iterations=iterations, tolerance=None)
+    torch.testing.assert_close(ours.bases, fitted.parameters.bases)
+    torch.testing.assert_close(ours.objective.diff(dim=-1), fitted.objective.diff(dim=-1))
+
+
+def test_the_two_readings_of_l2_have_two_most_likely_concentrations():
+    centers = em.normalize(draw(0, 3, 8), "l2")
+    x = em.normalize(centers.repeat_interleave(60, dim=0) + 0.25 * draw(1, 180, 8), "l2")
+    x = x * torch.linspace(2, 6, 60, dtype=torch.float64).repeat(3)[:, None]
+    directions = VonMisesFisherMixture("per_sample", learn_scale=True)
+    fitted = fit(x, centers, directions, num_iterations=50, tolerance=None)
+    by_directions = fitted.parameters.spread.item()
+
+    def gaussian(concentration):
+        options = {"concentration": concentration, "unit_means": True, "learn_weights": False}
+        mixture = GaussianMixture("identity", **options)
+        return fit(x, centers, mixture, num_iterations=20, tolerance=None).objective[-1].item()
+
+    grid = torch.logspace(-1, 1, 41).tolist()
+    by_gaussians = max(grid, key=gaussian)
+    assert by_gaussians < by_directions / 3
+
+
+# ---- one function, and the attention matrix -----------------------------------------------------
+
+
+@given(problem=problems())
+@quickly
+def test_one_function_has_the_m_step_and_the_reestimate_for_gradients(problem):
+    x, bases, concentration, _ = problem
+    leaves = x.clone().requires_grad_(), bases.clone().requires_grad_()
+    total = em.objective(*leaves, concentration=concentration).sum()
+    by_x, by_bases = torch.autograd.grad(total, leaves)
+    z = em.responsibilities(x, bases, concentration=concentration)
+    torch.testing.assert_close(by_bases / concentration, z.mT @ x)
+    torch.testing.assert_close(by_x / concentration, em.reconstruct(z, bases))
+    # Retrieval lowers the energy of every pixel in the memory of the bases.
+    new = em.reconstruct(z, bases)
+
+    def energy(x):
+        match = torch.logsumexp(concentration * x @ bases.mT, dim=-1) / concentration
+        return 0.5 * x.square().sum(dim=-1) - match
+
+    assert (energy(new) <= energy(x) + 1e-9).all()
+
+
+@pytest.mark.parametrize("normalization", ALL)
+@given(problem=problems())
+@quickly
+def test_the_attention_matrix_gives_the_reestimate(normalization, problem):
+    x, bases, *_ = problem
+    result = run(*problem, normalization)
+    matrix = attention_matrix(x, result.responsibilities, normalization=normalization)
+    seen = x - x.mean(dim=-1, keepdim=True) if normalization == "layer" else x
+    estimate = em.reconstruct(result.responsibilities, result.bases)
+    torch.testing.assert_close(matrix @ seen, estimate, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(matrix, matrix.mT)
+    values = torch.linalg.eigvalsh(matrix)
+    assert (values > -1e-9 * (1 + values.abs().amax())).all()
+    assert (torch.linalg.matrix_rank(matrix, rtol=1e-9) <= bases.shape[-2]).all()
+    if normalization in ("none", "gaussian"):
+        sums = matrix.sum(dim=-1)
+        torch.testing.assert_close(sums, torch.ones_like(sums))
+        assert values.max() < 1 + 1e-9
+        torch.testing.assert_close(estimate.mean(dim=-2), x.mean(dim=-2))
+        assert (estimate.var(dim=-2, correction=0) <= x.var(dim=-2, correction=0) + 1e-9).all()
+
+
+@given(problem=problems())
+@quickly
+def test_with_the_bases_held_the_reestimate_is_lipschitz_and_monotone(problem):
+    x, bases, concentration, _ = problem
+    x, bases = x.reshape(-1, x.shape[-1])[0], bases.reshape(-1, *bases.shape[-2:])[0]
+
+    def retrieve(x):
+        return em.responsibilities(x[None], bases, concentration=concentration)[0] @ bases
+
+    slope = torch.autograd.functional.jacobian(retrieve, x)
+    torch.testing.assert_close(slope, slope.mT)
+    values = torch.linalg.eigvalsh(slope)
+    assert values.min() > -1e-9
+    assert values.max() <= concentration * (1 + 1e-9)
+
+
+def test_the_lipschitz_bound_is_sharp_and_not_of_the_whole_map():
+    opposite = doubles([[1, 0], [-1, 0]])
+    retrieve = lambda x: em.responsibilities(x, opposite) @ opposite  # noqa: E731
+    slope = torch.autograd.functional.jacobian(retrieve, torch.zeros(1, 2).double())
+    assert torch.linalg.matrix_norm(slope.reshape(2, 2), 2).item() == pytest.approx(1)
+    # At a small λ the bases are the mean's direction, and a short mean turns easily.
+    x = doubles([[1, 0.1], [-1, 0.1]])
+    attend = lambda x: em.reconstruct(*run(x, opposite, 0.01, 1, "l2")[:2])  # noqa: E731
+    slope = torch.autograd.functional.jacobian(attend, x).reshape(4, 4)
+    assert torch.linalg.matrix_norm(slope, 2) > 100 * 0.01
 
 
 # ---- invariances --------------------------------------------------------------------------------
@@ -226,6 +447,15 @@ def test_single_precision_agrees_with_double(normalization, problem):
     )
 
 
+@pytest.mark.parametrize("normalization", ALL)
+def test_scale_and_concentration_are_one_dial_only_where_bases_are_normalised(normalization):
+    x, bases = draw(0, 30, 4), em.normalize(draw(1, 3, 4), "l2")
+    for iterations, same in ((1, True), (3, normalization in ("l2", "layer"))):
+        long = run(3 * x, bases, 0.5, iterations, normalization).responsibilities
+        warm = run(x, bases, 1.5, iterations, normalization).responsibilities
+        assert bool((long - warm).abs().max() < 1e-3) == same
+
+
 # ---- limits and identities ----------------------------------------------------------------------
 
 
@@ -240,6 +470,35 @@ def test_infinite_concentration_is_kmeans(normalization, problem):
     soft = run(x, bases, 1e12, iterations, normalization)
     torch.testing.assert_close(soft.responsibilities, hard.responsibilities)
     assert falls(hard.objective) < 1e-12
+
+
+@given(seed=st.integers(0, 10**6), spherical=st.booleans())
+@quickly
+def test_kmeans_never_falls_even_where_bases_lose_all_pixels(seed, spherical):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-3, 4, (6, 2), generator=generator).double()
+    bases = torch.randint(-3, 4, (4, 2), generator=generator).double()
+    if spherical:
+        bases = em.normalize(bases, "l2")
+    assert falls(kmeans(x, bases, 6, spherical=spherical).objective) < 1e-12
+
+
+def test_twins_share_under_em_at_any_concentration_and_not_under_kmeans():
+    x, bases = draw(0, 8, 3), em.normalize(draw(1, 2, 3)[[0, 0, 1]], "l2")
+    shared = run(x, bases, 1e9, 1, "l2").bases
+    torch.testing.assert_close(shared[0], shared[1])
+    assert (kmeans(x, bases, 1, spherical=True).bases[1] == 0).all()
+
+
+def test_mean_shift_finds_modes_and_blurring_makes_one_point():
+    place = doubles([[-2, 0], [1.5, 1.5], [1, -1.8]])
+    points = place[torch.arange(90) % 3] + 0.6 * draw(0, 90, 2)
+    shift = blur = points
+    for _ in range(200):
+        shift = em.reconstruct(em.responsibilities(shift, points, normalization="gaussian"), points)
+        blur = em.reconstruct(em.responsibilities(blur, blur, normalization="gaussian"), blur)
+    different = [len(torch.unique(end.round(decimals=2), dim=0)) for end in (shift, blur)]
+    assert different == [3, 1]
 
 
 @given(problem=problems())
@@ -263,6 +522,33 @@ def test_double_attention_is_one_iteration(problem):
     estimate = double_attention(x, gather, logits)
     one = run(x, bases, concentration, 1, "none")
     torch.testing.assert_close(estimate, em.reconstruct(one.responsibilities, one.bases))
+
+
+def test_double_attention_gathers_these_bases_up_to_a_constant_for_each():
+    x, bases = draw(0, 100, 12), em.normalize(draw(1, 6, 12), "l2")
+    logits = x @ bases.mT
+    gather = torch.log_softmax(logits, dim=-1)
+    one = run(x, bases, 1.0, 1, "none")
+    expected = em.reconstruct(one.responsibilities, one.bases)
+    torch.testing.assert_close(double_attention(x, gather + draw(2, 6), logits), expected)
+    # Of one image with N > C other weights have the same means: not the map, the image.
+    weights = torch.softmax(gather, dim=0)
+    across = torch.linalg.svd(torch.cat([x, torch.ones(100, 1)], dim=1)).U[:, 13:]
+    change = across @ across.mT @ draw(3, 100, 6)
+    other = weights + 0.9 * (weights / change.abs()).amin(dim=0) * change
+    torch.testing.assert_close(double_attention(x, other.log(), logits), expected)
+    assert ((other / weights).log() - (other / weights).log().mean(dim=0)).abs().max() > 0.5
+    # Of two independent pixels there are none: their means give the weights away.
+    pair = torch.linalg.lstsq(x[:2].mT, (torch.softmax(gather[:2], dim=0).mT @ x[:2]).mT).solution
+    torch.testing.assert_close(pair, torch.softmax(gather[:2], dim=0))
+
+
+def test_rank_counts_different_bases_and_ends_at_the_relu():
+    z = torch.softmax(draw(0, 500, 6), dim=-1)
+    estimate = em.reconstruct(z, draw(1, 5, 64)[[0, 0, 1, 2, 3, 4]])
+    assert torch.linalg.matrix_rank(estimate) == 5
+    assert torch.linalg.matrix_rank(estimate - estimate.mean(dim=0), atol=1e-9, rtol=0) == 4
+    assert torch.linalg.matrix_rank(estimate.relu()) > 50
 
 
 @given(problem=problems())

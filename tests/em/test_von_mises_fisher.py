@@ -50,3 +50,19 @@ def test_debye_polynomials_are_the_published_ones():
     _, first, second, *_ = von_mises_fisher._debye_polynomials()
     assert first == pytest.approx((0, 3 / 24, 0, -5 / 24))
     assert second == pytest.approx((0, 0, 81 / 1152, 0, -462 / 1152, 0, 385 / 1152))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 8, 64, 512])
+def test_mean_resultant_length_increases_and_is_concave(channels):
+    # What makes Newton's method in solve_scale come from below; its proof is in the docstring.
+    kappa = torch.logspace(-2, 1.5, 300, dtype=torch.float64) * channels
+    kappa = kappa.requires_grad_()
+    value = mean_resultant_length(kappa, channels)
+    (slope,) = torch.autograd.grad(value.sum(), kappa, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), kappa)
+    assert (slope > 0).all()
+    assert (curvature < 0).all()
+    expected = 1 - value.square() - (channels - 1) / kappa * value
+    torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-9)
+    third = -2 * slope.square() + 2 * (channels - 1) / kappa.square() * (slope - value / kappa)
+    assert (third < 0).all()  # the third derivative wherever the second were 0
