@@ -9,8 +9,12 @@ from emastudy.datasets.check import Report, check, describe, report_text
 from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
 from emastudy.datasets.corruptions import CORRUPTIONS, corrupt
 from emastudy.datasets.download import download
-from emastudy.datasets.files import FileDataset, Pair, read_image
+from emastudy.datasets.files import FileDataset
+from emastudy.datasets.fingerprint import Fingerprint, differences
 from emastudy.datasets.folder import Folder
+from emastudy.datasets.images import read_image
+from emastudy.datasets.labels import learnable
+from emastudy.datasets.lists import Pair
 from emastudy.datasets.load import DATASETS, load
 from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
@@ -32,6 +36,7 @@ __all__ = [
     "CocoStuff",
     "CocoStuff164k",
     "FileDataset",
+    "Fingerprint",
     "Folder",
     "Pair",
     "PascalContext",
@@ -43,8 +48,10 @@ __all__ = [
     "check",
     "corrupt",
     "describe",
+    "differences",
     "download",
     "evaluation_transform",
+    "learnable",
     "load",
     "pad_to_grid",
     "read_image",

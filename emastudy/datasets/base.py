@@ -3,6 +3,8 @@
 Floor: datasets (imports torch and torchvision).
 """
 
+import dataclasses
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -10,11 +12,15 @@ from typing import ClassVar
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import Image, Mask
 
+from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
+
+#: Red, green and blue, 0-255.
+Color = tuple[int, int, int]
 #: Mask value of pixels that belong to no class: neither trained on nor scored.
 IGNORE = 255
 
 
-def voc_color(index: int) -> tuple[int, int, int]:
+def voc_color(index: int) -> Color:
     """Colour of a class in VOC's palette: the bits of the index, dealt to R, G and B in turn."""
     rgb = [0, 0, 0]
     for bit in range(8):
@@ -23,13 +29,25 @@ def voc_color(index: int) -> tuple[int, int, int]:
     return rgb[0], rgb[1], rgb[2]
 
 
+class _Palette:
+    """``palette(classes)`` of an open dataset, or of its class where none is open."""
+
+    def __get__(
+        self, dataset: "SegmentationDataset | None", kind: "type[SegmentationDataset]"
+    ) -> Callable[[Sequence[str]], list[Color]]:
+        return kind.default_palette if dataset is None else dataset.own_palette
+
+
 class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     """Images with a class index per pixel.
 
     Attributes:
         name: The dataset's name in ``datasets.load``.
         title: The dataset in one line.
+        split: Which of its splits is open.
         classes: Class names; a mask's value c means ``classes[c]``, 255 means ignored.
+        palette: Called with names of classes: one colour each, for drawing masks. A dataset that
+            is not open (``DATASETS[name].palette``) knows the benchmark's colours alone.
         mean: Per-channel mean of the images, in units of full scale (0-1).
         std: Per-channel standard deviation, in the same units.
         licence: Terms of images and annotation, in short.
@@ -38,7 +56,9 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
 
     name: str
     title: ClassVar[str]
+    split: str = ""
     classes: tuple[str, ...]
+    palette = _Palette()
     # ImageNet's statistics, which pretrained backbones expect.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -46,9 +66,13 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     citation: ClassVar[str]
 
     @classmethod
-    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
-        """One RGB triple (0-255) per class, for drawing masks; VOC's colour map by default."""
+    def default_palette(cls, classes: Sequence[str]) -> list[Color]:
+        """One colour per class; VOC's colour map where a dataset has none of its own."""
         return [voc_color(index) for index in range(len(classes))]
+
+    def own_palette(self, classes: Sequence[str]) -> list[Color]:
+        """One colour per class, as the open dataset has them."""
+        return self.default_palette(classes)
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -56,6 +80,18 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Image, Mask]:
         """Image (3, H, W) uint8 and mask (H, W) uint8 of the same size."""
+
+    def fingerprint(self) -> Fingerprint:
+        """Which data these are, told by a few images; see :class:`Fingerprint`."""
+        samples = []
+        for index in evenly_spaced(len(self), 8):
+            content = hashlib.sha256()
+            for part in self[index]:
+                content.update(part.contiguous().numpy().tobytes())
+            samples.append((str(index), content.hexdigest()[:16]))
+        return Fingerprint(
+            self.name, self.split, len(self), self.classes, (IGNORE,), samples=tuple(samples)
+        )
 
 
 class View(SegmentationDataset):
@@ -76,9 +112,12 @@ class View(SegmentationDataset):
         self.dataset = dataset
         self.indices = range(len(dataset)) if indices is None else indices
         self.change = change
-        self.name, self.classes = dataset.name, dataset.classes
+        self.name, self.split, self.classes = dataset.name, dataset.split, dataset.classes
         self.mean, self.std = dataset.mean, dataset.std
-        self.palette = dataset.palette  # type: ignore[method-assign]
+
+    def own_palette(self, classes: Sequence[str]) -> list[Color]:
+        """The colours of the other dataset."""
+        return self.dataset.own_palette(classes)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -86,3 +125,11 @@ class View(SegmentationDataset):
     def __getitem__(self, index: int) -> tuple[Image, Mask]:
         image, mask = self.dataset[self.indices[index]]
         return (self.change(image, self.indices[index]) if self.change else image), mask
+
+    def fingerprint(self) -> Fingerprint:
+        """That of the other dataset, with the images taken and a few of them as changed."""
+        whole, seen = self.dataset.fingerprint(), super().fingerprint()
+        content = digest([whole.content, whole.names, *self.indices])
+        return dataclasses.replace(
+            seen, ignored=whole.ignored, labels=whole.labels, names=whole.names, content=content
+        )

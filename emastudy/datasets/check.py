@@ -3,6 +3,7 @@
 Floor: datasets.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,11 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset
-from emastudy.datasets.files import FileDataset, Pair, missing_files, read_image, require_same_size
+from emastudy.datasets.files import FileDataset, require_same_size
+from emastudy.datasets.images import orientation, read_image
+from emastudy.datasets.labels import Labels, count_mask, judge, one_class
+from emastudy.datasets.lists import Pair, missing_files
+from emastudy.datasets.load import require_arguments
 
 
 @dataclass
@@ -26,6 +31,8 @@ class Report:
     absent: dict[str, str] = field(default_factory=dict)
     #: One sentence each, naming the file.
     problems: list[str] = field(default_factory=list)
+    #: What may be meant so, one sentence each.
+    warnings: list[str] = field(default_factory=list)
 
 
 def check(
@@ -41,7 +48,7 @@ def check(
         options: Further options of the dataset.
 
     Raises:
-        ValueError: An option that the dataset does not have.
+        ValueError: An option that the dataset does not have, or of another type.
     """
     report = Report()
     try:
@@ -51,10 +58,18 @@ def check(
         report.problems.append(str(error))
         return report
 
+    report.warnings += [
+        f"there is no split {split!r}, which training asks for; there are {', '.join(splits)}"
+        for split in ("train", "val")
+        if split not in splits
+    ]
+
     opened: dict[str, FileDataset] = {}
     for split in splits:
+        arguments = {"root": root, "split": split, **(options or {}), "complete": False}
+        require_arguments(kind, arguments)
         try:
-            opened[split] = kind(root, split, complete=False, **(options or {}))
+            opened[split] = kind(**arguments)
         except FileNotFoundError as error:
             report.absent[split] = str(error)
             if split not in kind.optional:
@@ -64,8 +79,6 @@ def check(
             report.absent[split] = str(error)
             report.problems.append(str(error))
             continue
-        except TypeError as error:
-            raise ValueError(f"dataset {kind.name!r}: {error}") from error
         report.counts[split] = len(opened[split])
         report.problems += _list_problems(opened[split])
     report.problems += _shared_names(opened)
@@ -75,10 +88,17 @@ def check(
     missing = _missing(list(readers))
     report.problems += _missing_problems(missing)
     gone = set(missing)
+    labels: dict[Pair, Labels] = {}
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda item: _pair_problems(item[1], item[0], gone), readers.items())
-        for problems in tqdm(found, total=len(readers), desc="check", unit="image", leave=False):
+        found = pool.map(lambda item: _examine(item[1], item[0], gone), readers.items())
+        bar = tqdm(found, total=len(readers), desc="check", unit="image", leave=False)
+        for pair, (problems, counted) in zip(readers, bar, strict=True):
             report.problems += problems
+            if counted is not None:
+                labels[pair] = counted
+    for dataset in opened.values():
+        _judge_split(report, dataset, [labels[pair] for pair in dataset.pairs if pair in labels])
+        report.warnings += _turned(dataset, gone)
     # What is wrong with the root as a whole is met again in every split.
     report.problems = list(dict.fromkeys(report.problems))
     return report
@@ -93,8 +113,12 @@ def _list_problems(dataset: FileDataset) -> list[str]:
             f"split {dataset.split!r} has {len(dataset):,} images; the official release has "
             f"{expected:,}"
         )
-    twice = [name for name, count in Counter(dataset.names).items() if count > 1]
-    return problems + [f"split {dataset.split!r} names {name} more than once" for name in twice]
+    count = Counter(dataset.names)
+    last = {pair.name: pair for pair in dataset.pairs if count[pair.name] > 1}
+    return problems + [
+        f"split {dataset.split!r} names {name} more than once{pair.where}"
+        for name, pair in last.items()
+    ]
 
 
 def _shared_names(opened: Mapping[str, FileDataset]) -> list[str]:
@@ -105,40 +129,84 @@ def _shared_names(opened: Mapping[str, FileDataset]) -> list[str]:
         for scored, others in trained.items()
         for other in others
         if scored in opened and other in opened
-        for name in sorted({*opened[scored].names} & {*opened[other].names})
+        for name in sorted(_names_by_image(opened[scored], opened[other]))
     ]
 
 
-def _missing(pairs: Sequence[Pair]) -> list[Path]:
-    images = missing_files([pair.image for pair in pairs])
-    return images + missing_files([pair.mask for pair in pairs if pair.mask is not None])
+def _names_by_image(one: FileDataset, other: FileDataset) -> set[str]:
+    """Names of the images of one split that are the same files as in another."""
+    images = {pair.image for pair in other.pairs}
+    return {pair.name for pair in one.pairs if pair.image in images}
 
 
-def _missing_problems(missing: Sequence[Path]) -> list[str]:
-    """One line per missing file, or per missing folder."""
-    folders = Counter(path.parent for path in missing if not path.parent.is_dir())
+def _missing(pairs: Sequence[Pair]) -> dict[Path, Pair]:
+    """Missing files, and an item that needs each."""
+    files = {pair.image: pair for pair in pairs}
+    files |= {pair.mask: pair for pair in pairs if pair.mask is not None}
+    return {path: files[path] for path in missing_files(list(files))}
+
+
+def _missing_problems(missing: Mapping[Path, Pair]) -> list[str]:
+    """One line per missing file, or per missing folder of several."""
+    parents = Counter(path.parent for path in missing if not path.parent.is_dir())
+    folders = {folder: count for folder, count in parents.items() if count > 1}
     return [
         *(f"folder {folder} is missing, with {count:,} files" for folder, count in folders.items()),
-        *(f"{path} is missing" for path in missing if path.parent not in folders),
+        *(
+            f"{path} is missing{pair.where}"
+            for path, pair in missing.items()
+            if path.parent not in folders
+        ),
     ]
 
 
-def _pair_problems(dataset: FileDataset, pair: Pair, gone: set[Path]) -> list[str]:
-    """Damage, foreign values and different sizes of one pair."""
+def _examine(dataset: FileDataset, pair: Pair, gone: set[Path]) -> tuple[list[str], Labels | None]:
+    """Damage, foreign values and different sizes of one pair, and what its mask holds."""
     problems = []
-    read = []
-    for path, reader in ((pair.image, read_image), (pair.mask, dataset.read_classes)):
-        if path is not None and path not in gone:
-            try:
-                read.append(reader(path))
-            except (OSError, ValueError) as error:
-                problems.append(str(error))
-    if len(read) == 2:
-        try:
-            require_same_size(pair, *read)
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
+    image, mask, labels = None, None, None
+    try:
+        if pair.image not in gone:
+            image = read_image(pair.image)
+    except (OSError, ValueError) as error:
+        problems.append(str(error))
+    try:
+        if pair.mask is not None and pair.mask not in gone:
+            values = dataset.read_values(pair.mask)
+            mask = dataset.to_classes(values, pair.mask)
+            labels = count_mask(dataset, values, mask.numpy())
+        if image is not None and mask is not None:
+            require_same_size(pair, image, mask)
+    except (OSError, ValueError) as error:
+        problems.append(str(error))
+    return problems, labels
+
+
+def _judge_split(report: Report, dataset: FileDataset, labels: Sequence[Labels]) -> None:
+    """Whether the masks that could be read can be learnt or scored."""
+    if len(dataset.classes) < 2:
+        report.problems.append(one_class(dataset))
+    elif labels:
+        whole = Labels.total(labels, len(dataset.classes))
+        to_learn = dataset.split.startswith("train")
+        wrong, odd = judge(dataset, dataset.split, whole, len(dataset), to_learn=to_learn)
+        report.problems += wrong
+        report.warnings += odd
+
+
+def _turned(dataset: FileDataset, gone: set[Path]) -> list[str]:
+    """A warning of photographs whose masks may show them as stored instead of upright."""
+    turned = []
+    for pair in dataset.pairs:
+        with contextlib.suppress(OSError, ValueError):
+            if pair.image not in gone and pair.mask is not None and orientation(pair.image) > 1:
+                turned.append(pair.image.name)
+    if not turned:
+        return []
+    return [
+        f"split {dataset.split!r}: {len(turned):,} photographs, {turned[0]} the first, are turned "
+        "upright by their EXIF orientation: their masks must show them upright too, which equal "
+        "sizes alone do not prove"
+    ]
 
 
 def describe(kind: type[SegmentationDataset]) -> str:

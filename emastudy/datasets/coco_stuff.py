@@ -12,17 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from emastudy.datasets.base import IGNORE, voc_color
+from emastudy.datasets.base import IGNORE, Color, voc_color
 from emastudy.datasets.download import Archive
-from emastudy.datasets.files import (
-    FileDataset,
-    Pair,
-    pair_files,
-    read_list,
-    read_mat,
-    require_folder,
-)
+from emastudy.datasets.files import FileDataset, read_mat
+from emastudy.datasets.lists import Pair, pair_files, read_list, require_folder
 from emastudy.datasets.voc import VOC_CLASSES
+from emastudy.errors import InputError, MissingFileError
 
 # Names of the ids 1-182, things first; those in _EMPTY occur in COCO's numbering only.
 _IDS = """
@@ -111,7 +106,7 @@ class CocoStuff(FileDataset):
         for folder in (root, root / "dataset"):
             if (folder / "imageLists").is_dir():
                 return folder
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data root {root} holds no COCO-Stuff 10k: there is no imageLists/ in it. Expected "
             f"{cls.layout}"
         )
@@ -120,7 +115,7 @@ class CocoStuff(FileDataset):
         """The names of the split's list."""
         lists = {"train": "train", "val": "test", "test": "test"}
         if split not in lists:
-            raise ValueError(f"split is {split!r}; coco_stuff has {', '.join(lists)}")
+            raise InputError(f"split is {split!r}; coco_stuff has {', '.join(lists)}")
         return [
             Pair(name, root / "images" / f"{name}.jpg", root / "annotations" / f"{name}.mat")
             for name in read_list(root / "imageLists" / f"{lists[split]}.txt", split)
@@ -209,10 +204,10 @@ class CocoStuff164k(FileDataset):
         super().__init__(root, split, classes=classes, complete=complete)
 
     @classmethod
-    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+    def default_palette(cls, classes: Sequence[str]) -> list[Color]:
         """Those of :class:`CocoStuff`, or VOC's where the names are VOC's."""
         if set(classes) <= set(COCO_STUFF_CLASSES):
-            return super().palette(classes)
+            return super().default_palette(classes)
         return [voc_color(VOC_CLASSES.index(name)) for name in classes]
 
     @classmethod
@@ -222,7 +217,7 @@ class CocoStuff164k(FileDataset):
         for folder in (root, root / "dataset"):
             if any((folder / "annotations" / f"{split}2017").is_dir() for split in cls.counts):
                 return folder
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data root {root} holds no COCO-Stuff pixel maps: there is no annotations/train2017/ "
             f"in it. Expected {cls.layout}"
         )
@@ -230,6 +225,6 @@ class CocoStuff164k(FileDataset):
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """All files of the split's two folders, by name."""
         if split not in self.counts:
-            raise ValueError(f"split is {split!r}; coco_stuff_164k has {', '.join(self.counts)}")
+            raise InputError(f"split is {split!r}; coco_stuff_164k has {', '.join(self.counts)}")
         images, masks = (root / kind / f"{split}2017" for kind in ("images", "annotations"))
         return pair_files(images, masks, split=split)

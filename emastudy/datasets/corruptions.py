@@ -14,6 +14,8 @@ from PIL import Image as PILImage
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import Image
 
+from emastudy.errors import InputError
+
 #: Kind → strength at severity 1, …, 5.
 CORRUPTIONS: dict[str, tuple[float, ...]] = {
     # Standard deviation of Gaussian noise, full scale = 1.
@@ -40,9 +42,9 @@ def corrupt(image: Image, index: int, *, kind: str, severity: int) -> Image:
         ValueError: Unknown kind or severity.
     """
     if kind not in CORRUPTIONS:
-        raise ValueError(f"corruption is {kind!r}; there are {', '.join(CORRUPTIONS)}")
+        raise InputError(f"corruption is {kind!r}; there are {', '.join(CORRUPTIONS)}")
     if not 1 <= severity <= len(CORRUPTIONS[kind]):
-        raise ValueError(f"severity is {severity}; expected 1 to {len(CORRUPTIONS[kind])}")
+        raise InputError(f"severity is {severity}; expected 1 to {len(CORRUPTIONS[kind])}")
     strength = CORRUPTIONS[kind][severity - 1]
     if kind == "jpeg":
         file = io.BytesIO()

@@ -18,6 +18,8 @@ from urllib.error import URLError
 from torchvision.datasets.utils import check_integrity, download_url
 from tqdm.auto import tqdm
 
+from emastudy.errors import InputError
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -82,7 +84,7 @@ def fetch(archive: Archive, path: Path) -> None:
         ) from error
     except RuntimeError as error:
         partial.unlink(missing_ok=True)
-        raise ValueError(
+        raise InputError(
             f"what {archive.url} sent has not the MD5 {archive.md5}: it was broken off, or the "
             "file there has changed; try again"
         ) from error
@@ -103,7 +105,7 @@ def unpack(path: Path, target: Path) -> None:
                 for name in zipped.namelist():
                     # zipfile would quietly rename such members instead
                     if not (target / name).resolve().is_relative_to(target.resolve()):
-                        raise ValueError(f"{path}: its member {name!r} lies outside {target}")
+                        raise InputError(f"{path}: its member {name!r} lies outside {target}")
                 for name in bar(zipped.namelist()):
                     zipped.extract(name, target)
         else:
@@ -114,11 +116,11 @@ def unpack(path: Path, target: Path) -> None:
                 for member in bar(members):
                     tar.extract(member, target, filter="data")
     except tarfile.FilterError as error:
-        raise ValueError(f"{path} is refused, nothing of it is unpacked: {error}") from error
+        raise InputError(f"{path} is refused, nothing of it is unpacked: {error}") from error
     except (
         *(EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError),
         *(zipfile.BadZipFile, zlib.error),
     ) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is damaged ({' '.join(str(error).split())}): delete it and fetch it again"
         ) from error

@@ -4,34 +4,23 @@ Floor: datasets.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 from torchvision.tv_tensors import Image, Mask
 
-from emastudy.datasets.base import IGNORE, SegmentationDataset
+from emastudy.datasets.base import IGNORE, Color, SegmentationDataset
 from emastudy.datasets.download import Archive
+from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
+from emastudy.datasets.images import orientation, read_image, read_mask
+from emastudy.datasets.lists import Listed, Pair, missing_files
+from emastudy.errors import InputError, MissingFileError
 
-#: Endings of the files that count as images or masks; anything else in a folder is passed over.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 #: Mark of stored values that mean nothing in a dataset; no dataset has that many classes.
 _FOREIGN = 254
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One item of a split: its files, which need not be there yet."""
-
-    name: str
-    image: Path
-    #: None where the split has no masks (a test set whose annotation is kept secret).
-    mask: Path | None
 
 
 class FileDataset(SegmentationDataset):
@@ -65,12 +54,12 @@ class FileDataset(SegmentationDataset):
 
     Raises:
         FileNotFoundError: ``root`` has not this layout, or files named by the split are missing.
-        ValueError: Unknown class or split, empty split; on reading, a damaged image, a mask that
-            holds other values or has another size than its image.
+        ValueError: Unknown class or split, empty split, a name listed twice; on reading, a damaged
+            image, a mask that holds other values or has another size than its image.
     """
 
     all_classes: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]
+    colors: tuple[Color, ...]
     stored: Mapping[int, int]
     counts: ClassVar[Mapping[str, int]]
     optional: ClassVar[frozenset[str]] = frozenset()
@@ -88,8 +77,10 @@ class FileDataset(SegmentationDataset):
     ) -> None:
         chosen = tuple(classes) if classes is not None else self.all_classes
         unknown = [name for name in chosen if name not in self.all_classes]
+        if isinstance(classes, str) or not chosen or len(set(chosen)) < len(chosen):
+            raise InputError(f"classes is {classes!r}; expected a list of names, each once")
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"classes: {self.name} has no {', '.join(map(repr, unknown))}; it has "
                 + ", ".join(self.all_classes)
             )
@@ -137,9 +128,18 @@ class FileDataset(SegmentationDataset):
         return read_mask(mask)
 
     @classmethod
-    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+    def default_palette(cls, classes: Sequence[str]) -> list[Color]:
         """The benchmark's own colours."""
         return [cls.colors[cls.all_classes.index(name)] for name in classes]
+
+    def own_palette(self, classes: Sequence[str]) -> list[Color]:
+        """The benchmark's own colours, or those that this root or its options give."""
+        return [self.colors[self.all_classes.index(name)] for name in classes]
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """Mask values that belong to no class of the dataset, in ascending order."""
+        return tuple(sorted(value for value, index in self.stored.items() if index == IGNORE))
 
     @property
     def names(self) -> list[str]:
@@ -165,29 +165,71 @@ class FileDataset(SegmentationDataset):
             FileNotFoundError: There is no such file.
             ValueError: It is damaged, no mask, or holds values that the dataset does not have.
         """
-        values = self.read_values(path)
+        return self.to_classes(self.read_values(path), path)
+
+    def to_classes(self, values: np.ndarray, path: Path) -> Mask:
+        """Stored values (H, W) as uint8 indices into ``classes``, 255 = ignored.
+
+        Args:
+            values: As :meth:`read_values` gives them.
+            path: Where they come from, for the message.
+
+        Raises:
+            ValueError: There are values that the dataset does not have.
+        """
         # Values beyond the table meet its last entry, which is foreign.
         mask = torch.from_numpy(self._lookup.take(values, mode="clip"))
         if (mask == _FOREIGN).any():
             foreign = np.unique(values[mask.numpy() == _FOREIGN]).tolist()
-            raise ValueError(
+            raise InputError(
                 f"{path} holds values that are no {self.name} class "
                 f"({', '.join(map(str, foreign[:5]))}{', …' * (len(foreign) > 5)}); "
-                "is it a mask of another dataset?"
+                f"known are {_ranges(self.stored)}. Is it a mask of another dataset, or one that "
+                "was resized or saved with loss?"
             )
         return Mask(mask)
 
+    def fingerprint(self) -> Fingerprint:
+        """Names and sizes of all files, and the content of a few; nothing is decoded."""
+        files = {pair: [p for p in (pair.image, pair.mask) if p is not None] for pair in self.pairs}
+        meaning = {value: int(index) for value, index in enumerate(self._lookup[:-1])}
+        return Fingerprint(
+            self.name,
+            self.split,
+            len(self),
+            self.classes,
+            self.ignored,
+            labels=digest(meaning.items()),
+            names=digest(map(str, self.names)),
+            content=digest(path.stat().st_size for pair in self.pairs for path in files[pair]),
+            samples=tuple(
+                (str(pair.name), digest(path.read_bytes() for path in files[pair]))
+                for pair in (self.pairs[index] for index in evenly_spaced(len(self), 8))
+            ),
+        )
+
     def _require_files(self) -> None:
-        for paths in (
-            [pair.image for pair in self.pairs],
-            [pair.mask for pair in self.pairs if pair.mask is not None],
-        ):
-            missing = missing_files(paths)
+        fix = (
+            "a listed line is one name without columns: mend the list, or unpack the dataset again"
+            if any(isinstance(name, Listed) for name in self.names)
+            else "every image needs a mask of its name, and every mask an image"
+        )
+        first: dict[str, Pair] = {}
+        for pair in self.pairs:
+            if pair.name in first:
+                raise InputError(
+                    f"split {self.split!r} names {pair.name} more than once{pair.where}, first"
+                    f"{first[pair.name].where}: it would count more than once; keep one"
+                )
+            first[pair.name] = pair
+        for kind in ("image", "mask"):
+            paths = {getattr(pair, kind): pair for pair in self.pairs if getattr(pair, kind)}
+            missing = missing_files(list(paths))
             if missing:
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"{missing[0].parent} lacks {len(missing)} of the {len(paths)} files that "
-                    f"split {self.split!r} names, {missing[0].name} the first; unpack the dataset "
-                    "again or mend the list"
+                    f"split {self.split!r} names, {missing[0].name} the first"
+                    f"{paths[missing[0]].where}; {fix}"
                 )
 
 
@@ -203,114 +245,24 @@ def require_same_size(pair: Pair, image: torch.Tensor, mask: torch.Tensor) -> No
         ValueError: The sizes differ.
     """
     if mask.shape != image.shape[1:]:
-        raise ValueError(
+        turned = orientation(pair.image)
+        raise InputError(
             f"{pair.mask} is {mask.shape[1]}×{mask.shape[0]} pixels but {pair.image} is "
             f"{image.shape[2]}×{image.shape[1]}; they must agree"
+            + f". The photograph is turned upright by its EXIF orientation, {turned}, which the "
+            "tool that made the mask may have passed over: turn the mask likewise" * (turned > 1)
         )
 
 
-def missing_files(paths: Sequence[Path]) -> list[Path]:
-    """Those that do not exist; one listing per folder instead of one look per file."""
-    present = {
-        folder: {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        for folder in {path.parent for path in paths}
-    }
-    return [path for path in paths if path.name not in present[path.parent]]
-
-
-def require_folder(root: Path, what: str) -> None:
-    """Check that a data root is a folder.
-
-    Raises:
-        FileNotFoundError: It does not exist, or is a file.
-    """
-    if not root.is_dir():
-        state = "is a file, not a folder" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"data root {root} {state}; give the folder that holds {what}")
-
-
-def read_list(path: Path, split: str) -> list[str]:
-    """The lines of a split's list of names, blank ones left out.
-
-    Raises:
-        FileNotFoundError: There is no such list; the message names those beside it.
-        ValueError: It is empty.
-    """
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-        raise FileNotFoundError(f"split {split!r}: there is no {path}; lists there: {there}")
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if not names:
-        raise ValueError(f"split {split!r}: {path} names no image")
-    return names
-
-
-def pair_files(
-    images: Path, masks: Path, names: Sequence[str] | None = None, *, split: str
-) -> list[Pair]:
-    """Pairs of the files of equal name, whatever their endings, in two folders.
-
-    Args:
-        images: Folder of the photographs.
-        masks: Folder of the masks.
-        names: Which ones, in their order; None takes every name of either folder, sorted.
-        split: For messages.
-
-    Raises:
-        FileNotFoundError: A folder does not exist.
-        ValueError: Two files of one folder have the same name, or there is no file at all.
-    """
-    there: list[dict[str, Path]] = []
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"split {split!r}: there is no folder {folder}")
-        files: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                name = path.relative_to(folder).with_suffix("").as_posix()
-                if name in files:
-                    raise ValueError(f"{files[name]} and {path} have the same name: keep one")
-                files[name] = path
-        there.append(files)
-    chosen = sorted({*there[0], *there[1]}) if names is None else names
-    if not chosen:
-        raise ValueError(f"split {split!r}: {images} holds no image")
-    return [
-        Pair(
-            name,
-            there[0].get(name, images / f"{name}.jpg"),
-            there[1].get(name, masks / f"{name}.png"),
-        )
-        for name in chosen
-    ]
-
-
-def read_image(path: Path) -> Image:
-    """An image file as (3, H, W) uint8 RGB.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or no image.
-    """
-    with _opened(path) as image:
-        pixels = torch.from_numpy(np.array(image.convert("RGB")))
-    return Image(pixels.permute(2, 0, 1).contiguous())
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A mask picture as (H, W) class indices, uint8 or uint16.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or a colour image.
-    """
-    with _opened(path) as image:
-        if image.mode not in ("P", "L", "I;16"):
-            raise ValueError(
-                f"{path} is a {image.mode} image; expected one class index per pixel (palette "
-                "or greyscale PNG). Was it saved by a tool that turned indices into colours?"
-            )
-        return np.array(image)
+def _ranges(values: Iterable[int]) -> str:
+    """Whole numbers as text: 0-20, 255."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(f"{low}-{high}" if low < high else f"{low}" for low, high in runs)
 
 
 def read_mat(path: Path, *fields: str) -> np.ndarray:
@@ -328,7 +280,7 @@ def read_mat(path: Path, *fields: str) -> np.ndarray:
     from scipy.io import loadmat  # slow to import, and only these datasets need it
 
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}")
+        raise MissingFileError(f"there is no {path}")
     try:
         value = loadmat(path, appendmat=False, variable_names=fields[:1])[fields[0]]
         for field in fields[1:]:
@@ -336,24 +288,10 @@ def read_mat(path: Path, *fields: str) -> np.ndarray:
         values = np.asarray(value).astype(np.int64)
     # What scipy raises on damaged files is not documented: zlib.error, TypeError, KeyError, ...
     except Exception as error:
-        raise ValueError(
+        raise InputError(
             f"{path} cannot be read as a MATLAB label map {'.'.join(fields)} "
             f"({type(error).__name__}: {error}); it may be truncated: fetch it again"
         ) from error
     if values.ndim != 2 or values.min(initial=0) < 0 or (values != value).any():
-        raise ValueError(f"{path}: {'.'.join(fields)} is no matrix of whole numbers from 0 up")
+        raise InputError(f"{path}: {'.'.join(fields)} is no matrix of whole numbers from 0 up")
     return values
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[PILImage.Image]:
-    """An open image file, whose damage is a ValueError that names it."""
-    try:
-        with PILImage.open(path) as image:
-            yield image
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); it may be truncated: fetch it again"
-        ) from error

@@ -4,22 +4,17 @@ Floor: datasets.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
-from emastudy.datasets.base import IGNORE, voc_color
-from emastudy.datasets.files import (
-    SUFFIXES,
-    FileDataset,
-    Pair,
-    pair_files,
-    read_list,
-    require_folder,
-)
+from emastudy.datasets.base import IGNORE, Color, voc_color
+from emastudy.datasets.files import FileDataset
+from emastudy.datasets.lists import Pair, pair_files, read_list, require_folder
+from emastudy.errors import InputError, MissingFileError
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +37,16 @@ class Folder(FileDataset):
           train: train.txt
           val: val.txt
 
-    An image and its mask have the same name, whatever their endings (png, jpg, bmp, tif, webp).
-    Without ``splits`` each split is a folder in both: ``images/train/a.jpg`` belongs to
-    ``masks/train/a.png``. Masks are palette or greyscale pictures of 8 or 16 bits. For arguments
-    and errors see :class:`~emastudy.datasets.files.FileDataset`.
+    An image and its mask have the same name, whatever their endings. Without ``splits`` each
+    split is a folder in both: ``images/train/a.jpg`` belongs to ``masks/train/a.png``. Which files
+    are read, and how, says :mod:`emastudy.datasets.images`; hidden files are passed over. For
+    arguments and errors see :class:`~emastudy.datasets.files.FileDataset`.
     """
 
     name = "folder"
     title = "Your own images and masks: two folders and a small YAML file"
     all_classes: tuple[str, ...] = ()
-    colors: tuple[tuple[int, int, int], ...] = ()
+    colors: tuple[Color, ...] = ()
     counts: ClassVar[dict[str, int]] = {}
     layout = (
         "dataset.yaml (classes: [NAME, ...]), images/SPLIT/NAME.jpg, masks/SPLIT/NAME.png; or "
@@ -71,7 +66,6 @@ class Folder(FileDataset):
         description = _read_description(self.locate(Path(root)))
         self.all_classes = tuple(description.values)
         self.colors = description.colors
-        self.palette = self._own_palette  # type: ignore[method-assign]
         self.stored = {
             **{value: index for index, value in enumerate(description.values.values())},
             **dict.fromkeys(description.ignored, IGNORE),
@@ -79,20 +73,21 @@ class Folder(FileDataset):
         super().__init__(root, split, classes=classes, complete=complete)
 
     @classmethod
-    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+    def default_palette(cls, classes: Sequence[str]) -> list[Color]:
         """VOC's colour map, and a warning: only an open dataset knows the colours of its file."""
         logger.warning("colours: those of %s are not known here; VOC's are taken", DESCRIPTION)
-        return super(FileDataset, cls).palette(classes)
-
-    def _own_palette(self, classes: Sequence[str]) -> list[tuple[int, int, int]]:
-        return [self.colors[self.all_classes.index(name)] for name in classes]
+        return super(FileDataset, cls).default_palette(classes)
 
     @classmethod
     def locate(cls, root: Path) -> Path:
         """``root`` itself."""
         require_folder(root, DESCRIPTION)
         if not (root / DESCRIPTION).is_file():
-            raise FileNotFoundError(f"data root {root} has no {DESCRIPTION}. Expected {cls.layout}")
+            others = ", ".join(sorted(path.name for path in root.glob("[!.]*.y*ml")))
+            raise MissingFileError(
+                f"data root {root} has no {DESCRIPTION}{f', but {others}' * bool(others)}. "
+                f"Expected {cls.layout}"
+            )
         return root
 
     @classmethod
@@ -102,11 +97,13 @@ class Folder(FileDataset):
         if description.lists:
             return tuple(description.lists)
         images = root / description.images
-        found = sorted(p.name for p in images.iterdir() if p.is_dir()) if images.is_dir() else []
+        folders = (p for p in images.iterdir() if p.is_dir()) if images.is_dir() else ()
+        found = sorted(folder.name for folder in folders if not folder.name.startswith("."))
         if not found:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{images} has no folder for a split (train, val, ...) and {root / DESCRIPTION} "
-                "has no splits"
+                "has no splits: make folders in it, or lists of names and "
+                "splits: {train: train.txt, val: val.txt}"
             )
         return tuple(found)
 
@@ -115,21 +112,18 @@ class Folder(FileDataset):
         description = _read_description(root)
         there = self.splits(root)
         if split not in there:
-            raise ValueError(f"split is {split!r}; {root} has {', '.join(there)}")
+            raise InputError(f"split is {split!r}; {root} has {', '.join(there)}")
         images, masks = root / description.images, root / description.masks
         if not description.lists:
             return pair_files(images / split, masks / split, split=split)
-        names = [
-            Path(line).with_suffix("").as_posix() if Path(line).suffix.lower() in SUFFIXES else line
-            for line in read_list(root / description.lists[split], split)
-        ]
+        names = read_list(root / description.lists[split], split)
         return pair_files(images, masks, names, split=split)
 
 
 @dataclass(frozen=True)
 class _Description:
     values: dict[str, int]
-    colors: tuple[tuple[int, int, int], ...]
+    colors: tuple[Color, ...]
     ignored: tuple[int, ...]
     images: str
     masks: str
@@ -139,64 +133,92 @@ class _Description:
 def _read_description(root: Path) -> _Description:
     path = root / DESCRIPTION
     try:
-        content: Any = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+        content: Any = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or "classes" not in content:
-        raise ValueError(f"{path} has to say at least classes: [NAME, NAME, ...]")
-    unknown = [str(name) for name in content if name not in _FIELDS]
-    if unknown:
-        raise ValueError(f"{path}: unknown {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
-
-    classes = content["classes"]
-    if isinstance(classes, list):
-        if len(set(map(str, classes))) < len(classes):
-            raise ValueError(f"{path}: classes names one twice")
-        classes = {name: value for value, name in enumerate(classes)}
-    # YAML 1.1 reads a bare yes, no, on or off as a truth value.
-    wrong = not isinstance(classes, dict) or any(isinstance(name, bool) for name in classes)
-    values = {} if wrong else {str(name): value for name, value in classes.items()}
-    if not 1 <= len(values) <= 254 or not all(_is_value(value) for value in values.values()):
-        raise ValueError(
-            f"{path}: classes has to be a list of 1 to 254 names, or a table from name to mask "
-            "value (0-65535); quote names such as 'no'"
+        raise InputError(f"{path} has to say at least classes: [NAME, NAME, ...]")
+    try:
+        unknown = [str(name) for name in content if name not in _FIELDS]
+        if unknown:
+            raise InputError(f"unknown {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
+        values = _classes(content["classes"])
+        return _Description(
+            values=values,
+            colors=_colors(content.get("colors") or {}, values),
+            ignored=_ignored(content.get("ignore", _default_ignored(values)), values),
+            images=_folder("images", content.get("images", "images")),
+            masks=_folder("masks", content.get("masks", "masks")),
+            lists=_splits(content.get("splits") or {}),
         )
-    if len(set(values.values())) < len(values):
-        raise ValueError(f"{path}: two classes have the same mask value")
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
 
-    ignore = content.get("ignore", [] if IGNORE in values.values() else IGNORE)
+
+def _classes(classes: Any) -> dict[str, int]:
+    """Class → mask value."""
+    if isinstance(classes, list):
+        names, values = classes, [*range(len(classes))]
+    else:
+        names, values = ([*classes], [*classes.values()]) if isinstance(classes, dict) else ([], [])
+    # YAML 1.1 reads a bare yes, no, on or off as a truth value, and a bare null as nothing.
+    if (
+        not 1 <= len(names) <= 254
+        or not all(isinstance(name, str | int | float) for name in names)
+        or any(isinstance(name, bool) for name in names)
+        or not all(map(_is_value, values))
+    ):
+        raise InputError(
+            "classes has to be a list of 1 to 254 names, or a table from name to mask value "
+            "(0-65535); quote names such as 'no'"
+        )
+    if len(set(map(str, names))) < len(names):
+        raise InputError("classes names one twice")
+    if len(set(values)) < len(values):
+        raise InputError("two classes have the same mask value")
+    return dict(zip(map(str, names), values, strict=True))
+
+
+def _ignored(ignore: Any, values: Mapping[str, int]) -> tuple[int, ...]:
+    """Mask values that belong to no class."""
     ignored = tuple(ignore) if isinstance(ignore, list) else (ignore,)
-    if not all(_is_value(value) for value in ignored) or set(ignored) & set(values.values()):
-        raise ValueError(f"{path}: ignore has to be mask values (0-65535) that no class has")
+    if not all(map(_is_value, ignored)) or set(ignored) & set(values.values()):
+        raise InputError("ignore has to be mask values (0-65535) that no class has")
+    return ignored
 
-    colors = content.get("colors") or {}
+
+def _default_ignored(values: Mapping[str, int]) -> list[int]:
+    return [] if IGNORE in values.values() else [IGNORE]
+
+
+def _colors(colors: Any, values: Mapping[str, int]) -> tuple[Color, ...]:
+    """One colour per class; VOC's colour map where none is given."""
     if not isinstance(colors, dict) or not all(
-        name in values and isinstance(color, list) and len(color) == 3 and all(map(_is_byte, color))
+        name in values
+        and isinstance(color, list)
+        and len(color) == 3
+        and all(_is_value(part) and part < 256 for part in color)
         for name, color in colors.items()
     ):
-        raise ValueError(
-            f"{path}: colors has to be a table from class to [red, green, blue], 0-255"
-        )
-
-    lists = content.get("splits") or {}
-    if not isinstance(lists, dict) or not all(isinstance(name, str) for name in lists.values()):
-        raise ValueError(f"{path}: splits has to be a table from split to the file with its names")
-    return _Description(
-        values=values,
-        colors=tuple(
-            (*colors[name],) if name in colors else voc_color(index)
-            for index, name in enumerate(values)
-        ),
-        ignored=ignored,
-        images=str(content.get("images", "images")),
-        masks=str(content.get("masks", "masks")),
-        lists={str(split): name for split, name in lists.items()},
+        raise InputError("colors has to be a table from class to [red, green, blue], 0-255")
+    return tuple(
+        (*colors[name],) if name in colors else voc_color(index)
+        for index, name in enumerate(values)
     )
+
+
+def _splits(lists: Any) -> dict[str, str]:
+    """Split → the file with its names."""
+    if not isinstance(lists, dict) or not all(isinstance(name, str) for name in lists.values()):
+        raise InputError("splits has to be a table from split to the file with its names")
+    return {str(split): name for split, name in lists.items()}
+
+
+def _folder(field: str, name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{field} is {name!r}; expected the name of a folder")
+    return name
 
 
 def _is_value(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**16
-
-
-def _is_byte(value: object) -> bool:
-    return _is_value(value) and int(str(value)) < 256

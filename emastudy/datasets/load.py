@@ -3,8 +3,11 @@
 Floor: datasets.
 """
 
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from emastudy.datasets.base import SegmentationDataset
 from emastudy.datasets.camvid import CamVid
@@ -13,6 +16,7 @@ from emastudy.datasets.folder import Folder
 from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.voc import VOC2012
+from emastudy.errors import InputError
 
 #: Name → class. A class whose constructor has a ``root`` reads files; the others draw.
 DATASETS: dict[str, type[SegmentationDataset]] = {
@@ -38,21 +42,60 @@ def load(
         options: The dataset's own options, for instance ``classes`` or ``noise``.
 
     Raises:
-        ValueError: Unknown name, split or option, or no root where one is needed.
+        ValueError: Unknown name, split or option, an option of another type, or no root where one
+            is needed.
         FileNotFoundError: The root, or a file that a split names, is not there.
     """
     if name not in DATASETS:
-        raise ValueError(f"dataset is {name!r}; there are {', '.join(sorted(DATASETS))}")
+        raise InputError(f"dataset is {name!r}; there are {', '.join(sorted(DATASETS))}")
     if name == "scenes":
-        arguments: dict[str, Any] = options
+        arguments: dict[str, Any] = dict(options)
     elif root is None or str(root) == "":
-        raise ValueError(
+        raise InputError(
             f"dataset {name!r} lies in files: say where with root (data_root, DATA_ROOT=... "
             "for make, --data-root for the command)"
         )
     else:
         arguments = {"root": root, **options}
+    kind: Callable[..., SegmentationDataset] = DATASETS[name]
+    arguments["split"] = split
+    require_arguments(DATASETS[name], arguments)
+    return kind(**arguments)
+
+
+# Type of a constructor's argument → test of a value, and what is expected, in words.
+_TYPES: dict[object, tuple[Callable[[object], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    int: (lambda v: isinstance(v, Integral) and not isinstance(v, bool), "a whole number"),
+    float: (lambda v: isinstance(v, Real) and not isinstance(v, bool), "a number"),
+    str: (lambda value: isinstance(value, str), "a name"),
+    str | Path: (lambda value: isinstance(value, str | Path), "a path"),
+    Sequence[str] | None: (
+        lambda value: value is None or _is_list_of_names(value),
+        "a list of names such as [cat, dog] (quote those that are numbers or yes, no, on, off)",
+    ),
+}
+
+
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, object]) -> None:
+    """Check names and types of a dataset's options against its constructor.
+
+    Raises:
+        ValueError: An option that the dataset does not have, lacks or takes as another type.
+    """
+    signature = inspect.signature(kind)
     try:
-        return DATASETS[name](split=split, **arguments)  # type: ignore[call-arg]
+        signature.bind(**arguments)
     except TypeError as error:
-        raise ValueError(f"dataset {name!r}: {error}") from error
+        raise InputError(
+            f"dataset {kind.name!r}: {error}; there are {', '.join(signature.parameters)}"
+        ) from None
+    types = get_type_hints(kind.__init__)
+    for option, value in arguments.items():
+        fits, expected = _TYPES[types[option]]
+        if not fits(value):
+            raise InputError(f"dataset {kind.name!r}: {option} is {value!r}; expected {expected}")

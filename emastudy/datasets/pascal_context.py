@@ -11,7 +11,9 @@ import numpy as np
 
 from emastudy.datasets.base import voc_color
 from emastudy.datasets.download import Archive
-from emastudy.datasets.files import FileDataset, Pair, read_list, read_mat, require_folder
+from emastudy.datasets.files import FileDataset, read_mat
+from emastudy.datasets.lists import Pair, read_list, require_folder
+from emastudy.errors import InputError, MissingFileError
 
 # Label in the original files (1-459, alphabetical) → class.
 _LABELS = {
@@ -112,7 +114,7 @@ class PascalContext(FileDataset):
         for folder in (root, root / "VOCdevkit" / "VOC2010", root / "VOC2010"):
             if (folder / "trainval").is_dir():
                 return folder
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data root {root} holds no PASCAL Context: neither trainval/ nor "
             f"VOCdevkit/VOC2010/trainval/ is in it. Expected {cls.layout}"
         )
@@ -120,7 +122,7 @@ class PascalContext(FileDataset):
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of the split's list."""
         if split not in self.counts:
-            raise ValueError(f"split is {split!r}; pascal_context has {', '.join(self.counts)}")
+            raise InputError(f"split is {split!r}; pascal_context has {', '.join(self.counts)}")
         _require_same_labels(root / "labels.txt")
         lists = root / "ImageSets" / "SegmentationContext"
         if not lists.is_dir():
@@ -138,11 +140,13 @@ class PascalContext(FileDataset):
 def _require_same_labels(path: Path) -> None:
     if not path.is_file():
         return
-    lines = [line.partition(":") for line in path.read_text().splitlines() if line.strip()]
+    lines = [
+        line.partition(":") for line in path.read_text("utf-8-sig").splitlines() if line.strip()
+    ]
     there = {number.strip(): name.strip() for number, _, name in lines}
     for number, name in _LABELS.items():
         if there.get(str(number)) != name:
-            raise ValueError(
+            raise InputError(
                 f"{path} calls label {number} {there.get(str(number))!r}, not {name!r}: it is not "
                 "the list of the original 459 labels"
             )

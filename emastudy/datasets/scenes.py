@@ -26,7 +26,9 @@ import numpy as np
 import torch
 from torchvision.tv_tensors import Image, Mask
 
-from emastudy.datasets.base import SegmentationDataset
+from emastudy.datasets.base import IGNORE, Color, SegmentationDataset
+from emastudy.datasets.fingerprint import Fingerprint, digest
+from emastudy.errors import InputError
 
 SPLITS = ("train", "val", "test")
 # The palette belongs to the world, not to a run: every seed draws from the same classes.
@@ -70,7 +72,7 @@ class Scenes(SegmentationDataset):
         seed: int = 0,
     ) -> None:
         if split not in SPLITS:
-            raise ValueError(f"split is {split!r}; scenes has {', '.join(SPLITS)}")
+            raise InputError(f"split is {split!r}; scenes has {', '.join(SPLITS)}")
         for field, value, low, high in (
             ("num_images", num_images, 1, math.inf),
             ("num_classes", num_classes, 2, 64),
@@ -81,7 +83,8 @@ class Scenes(SegmentationDataset):
             ("seed", seed, 0, math.inf),
         ):
             if not low <= value <= high:
-                raise ValueError(f"{field} is {value}; expected a number from {low} to {high}")
+                raise InputError(f"{field} is {value}; expected a number from {low} to {high}")
+        self.split = split
         self.num_images = num_images
         self.size = size
         self.num_regions = num_regions
@@ -105,7 +108,7 @@ class Scenes(SegmentationDataset):
         self._rows, self._columns = np.mgrid[:size, :size].astype(np.float32)
 
     @classmethod
-    def palette(cls, classes: Sequence[str]) -> list[tuple[int, int, int]]:
+    def default_palette(cls, classes: Sequence[str]) -> list[Color]:
         """Colours spread around the hue circle."""
         hue = np.arange(len(classes))[:, None] / len(classes) + np.array([0, 1 / 3, 2 / 3])
         rgb = (127 + 110 * np.cos(2 * math.pi * hue)).astype(int)
@@ -113,6 +116,13 @@ class Scenes(SegmentationDataset):
 
     def __len__(self) -> int:
         return self.num_images
+
+    def fingerprint(self) -> Fingerprint:
+        """The parameters, which determine every pixel."""
+        drawn = (self.size, self.num_regions, float(self.style), float(self.noise), *self._key)
+        return Fingerprint(
+            self.name, self.split, len(self), self.classes, (IGNORE,), content=digest(drawn)
+        )
 
     def __getitem__(self, index: int) -> tuple[Image, Mask]:
         if not 0 <= index < self.num_images:

@@ -11,14 +11,10 @@ import numpy as np
 
 from emastudy.datasets.base import IGNORE, voc_color
 from emastudy.datasets.download import Archive
-from emastudy.datasets.files import (
-    FileDataset,
-    Pair,
-    read_list,
-    read_mask,
-    read_mat,
-    require_folder,
-)
+from emastudy.datasets.files import FileDataset, read_mat
+from emastudy.datasets.images import read_mask
+from emastudy.datasets.lists import Pair, read_list, require_folder
+from emastudy.errors import MissingFileError
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
@@ -103,7 +99,7 @@ class VOC2012(FileDataset):
             if (folder / "JPEGImages").is_dir():
                 break
         else:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"data root {root} holds no VOC 2012: neither JPEGImages/ nor "
                 "VOCdevkit/VOC2012/JPEGImages/ is in it. Is the archive unpacked?"
             )
@@ -111,7 +107,7 @@ class VOC2012(FileDataset):
         if not any((folder / f"SegmentationClass{s}").is_dir() for s in ("", "Aug")):
             missing.append("SegmentationClass or SegmentationClassAug")
         if missing:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder} has JPEGImages/ but lacks {' and '.join(missing)}: it is half unpacked"
             )
         return folder
@@ -123,18 +119,19 @@ class VOC2012(FileDataset):
         sbd = _sbd_folder(root)
         if split == "trainaug" and not (lists / "trainaug.txt").is_file():
             if sbd is not None:
-                more = {*read_list(sbd / "train.txt", split), *read_list(sbd / "val.txt", split)}
+                lists_of_sbd = (read_list(sbd / f"{name}.txt", split) for name in ("train", "val"))
+                more: set[str] = {name for names in lists_of_sbd for name in names}
             elif augmented.is_dir():
-                more = {path.stem for path in augmented.glob("*.png")}
+                more = {path.stem for path in augmented.glob("[!.]*.png")}
             else:
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"split 'trainaug' needs SBD: {root} holds neither SegmentationClassAug/ nor "
                     "benchmark_RELEASE/dataset/ in or beside it"
                 )
             train, val = (read_list(lists / f"{name}.txt", split) for name in ("train", "val"))
-            names = sorted({*train, *more} - {*val})
+            names: list[str] = sorted({*train, *more} - {*val})
         else:
-            names = read_list(lists / f"{split}.txt", split)
+            names = [*read_list(lists / f"{split}.txt", split)]
 
         if split == "test":
             masks: dict[str, Path] = {}

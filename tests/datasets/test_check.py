@@ -100,10 +100,11 @@ def test_lists_are_checked(tmp_path):
     lists = root / "ImageSets" / "Segmentation"
     (lists / "trainaug.txt").write_text("2007_000001\n2007_000001\n2008_000003\n2099_000001\n")
     found = problems("voc2012", root)
-    assert "split 'trainaug' names 2007_000001 more than once" in found
+    listed = f"({lists / 'trainaug.txt'}, line"
+    assert f"split 'trainaug' names 2007_000001 more than once {listed} 2)" in found
     assert "2008_000003 is in split 'val' and in 'trainaug'" in found
     for path in ("JPEGImages/2099_000001.jpg", "SegmentationClassAug/2099_000001.png"):
-        assert f"{root / path} is missing" in found
+        assert f"{root / path} is missing {listed} 4)" in found
     assert len(found) == 4
 
     (lists / "val.txt").write_text("")
@@ -157,6 +158,17 @@ def test_a_missing_folder_is_one_problem(tmp_path):
 def test_wrong_roots_are_one_problem(name, tmp_path):
     assert len(problems(name, tmp_path / "nowhere")) == 1
     assert len(problems(name, tmp_path)) == 1
+
+
+def test_a_split_that_training_asks_for_is_a_warning(tmp_path):
+    root = make_folder(tmp_path)
+    for kind in ("images", "masks"):
+        (root / kind / "val").rename(root / kind / "valid")
+    report = check(DATASETS["folder"], root)
+    assert report.problems == []
+    assert report.warnings == [
+        "there is no split 'val', which training asks for; there are train, valid"
+    ]
 
 
 def test_options_reach_the_dataset(tmp_path):

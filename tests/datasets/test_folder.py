@@ -72,6 +72,11 @@ def test_own_data_trains_and_scores_at_once(tmp_path):
     ("description", "message"),
     [
         ("classes: [a, b", "is no YAML"),
+        ("classes:\n\t- a", "is no YAML: .*cannot start any token"),
+        ("classes: [a, ]\nimages: 3", "images is 3; expected the name of a folder"),
+        ("classes: [a, null]", "list of 1 to 254 names"),
+        ("classes: [a, [b]]", "list of 1 to 254 names"),
+        ("classes: {1: 0, '1': 1}", "one twice"),
         ("images: photos", r"at least classes: \[NAME"),
         ("- a", r"at least classes: \[NAME"),
         ("classes: [a]\ncolour: {}", "unknown colour; there are classes, colors"),
@@ -95,11 +100,14 @@ def test_bad_descriptions_are_refused(tmp_path, description, message):
 
 
 def test_bad_roots_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"has no dataset\.yaml"):
+    (tmp_path / "dataset.yml").touch()
+    with pytest.raises(FileNotFoundError, match=r"has no dataset\.yaml, but dataset\.yml\. Expec"):
         load("folder", root=tmp_path)
     make_folder(tmp_path)
     save_mask(tmp_path / "masks" / "train" / "d.png", blocks([0], 20, 30))
-    with pytest.raises(FileNotFoundError, match=r"images/train lacks 1 of the 3 files .* d\.jpg"):
+    with pytest.raises(
+        FileNotFoundError, match=r"images/train lacks 1 of the 3 .* d\.jpg .*d\.png is"
+    ):
         load("folder", root=tmp_path)
     photograph(tmp_path / "images" / "train" / "a.png", 20, 30)
     with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png have the same name"):

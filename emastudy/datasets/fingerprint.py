@@ -1,0 +1,98 @@
+"""Which data a run saw: enough to tell two datasets apart, small enough to be kept with a run.
+
+Floor: datasets.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a split holds; it stays the same where the files are copied or moved.
+
+    ``dataclasses.asdict`` makes JSON of it, :meth:`from_dict` reads that. Colours are left out, for
+    they change no number.
+
+    Attributes:
+        dataset: Name of the dataset.
+        split: Name of the split.
+        images: Number of images.
+        classes: Names of the classes, in the order of their indices.
+        ignored: Mask values that belong to no class.
+        labels: Digest of what mask values mean.
+        names: Digest of the images' names, in their order.
+        content: Digest of the sizes of all files, or of what draws the images.
+        samples: A few images, evenly spaced, with the digests of their files or pixels.
+    """
+
+    dataset: str
+    split: str
+    images: int
+    classes: tuple[str, ...]
+    ignored: tuple[int, ...]
+    labels: str = ""
+    names: str = ""
+    content: str = ""
+    samples: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Fingerprint":
+        """What ``dataclasses.asdict`` gave, back from JSON, which has lists only."""
+        tuples = {field: tuple(content[field]) for field in ("classes", "ignored")}
+        samples = tuple((str(name), str(value)) for name, value in content["samples"])
+        return cls(**{**content, **tuples, "samples": samples})
+
+
+def differences(now: Fingerprint, before: Fingerprint) -> list[str]:
+    """What differs between two datasets, in words; nothing if they are the same.
+
+    Args:
+        now: The data at hand.
+        before: Those to compare with, for instance what a run was trained on.
+    """
+    found = [
+        f"{field}: {_shown(getattr(now, field))} instead of {_shown(getattr(before, field))}"
+        for field in ("dataset", "split", "classes", "ignored")
+        if getattr(now, field) != getattr(before, field)
+    ]
+    if now.images != before.images:
+        found.append(f"{now.images:,} images instead of {before.images:,}")
+    if now.labels != before.labels and now.classes == before.classes:
+        found.append("mask values mean other classes")
+    if now.dataset != before.dataset or now.split != before.split:
+        return found  # other images anyway
+
+    here, there = dict(now.samples), dict(before.samples)
+    changed = [name for name in here if name in there and here[name] != there[name]]
+    if now.names != before.names and now.images == before.images:
+        others = [name for name in here if name not in there]
+        found.append("images of other names" + _examples(others))
+    if changed:
+        found.append("files of other content" + _examples(changed))
+    elif now.content != before.content and now.names == before.names:
+        found.append("images or masks of other content")
+    return found
+
+
+def digest(parts: Iterable[object]) -> str:
+    """A short digest of things that print the same where they are the same."""
+    return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:16]
+
+
+def evenly_spaced(length: int, most: int) -> list[int]:
+    """At most ``most`` indices from 0 to ``length`` - 1, both ends among them."""
+    spaced = np.linspace(0, length - 1, min(length, most)).round().astype(int)
+    return [int(index) for index in spaced]
+
+
+def _shown(value: object) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, tuple) else repr(value)
+
+
+def _examples(names: list[str]) -> str:
+    return f", e.g. {', '.join(names[:3])}" if names else ""

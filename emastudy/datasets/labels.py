@@ -1,0 +1,222 @@
+"""What the masks of a split hold, and whether it can be learnt and scored.
+
+Floor: datasets.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from emastudy.datasets.base import SegmentationDataset, View
+from emastudy.datasets.files import FileDataset
+from emastudy.datasets.fingerprint import evenly_spaced
+from emastudy.datasets.lists import Pair
+from emastudy.errors import InputError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Pixels counted in some masks of a split.
+
+    Attributes:
+        pixels: Per class, in the order of the dataset's classes.
+        others: Pixels of the benchmark's further classes, which this dataset does not keep.
+        ignored: Pixels whose value belongs to no class of the benchmark.
+        masks: Number of masks.
+        lone: Masks in which a single class stands beside ignored pixels and nothing else.
+    """
+
+    pixels: tuple[int, ...]
+    others: int = 0
+    ignored: int = 0
+    masks: int = 1
+    lone: int = 0
+
+    @property
+    def seen(self) -> int:
+        """Number of classes that occur."""
+        return sum(count > 0 for count in self.pixels)
+
+    @classmethod
+    def total(cls, parts: Iterable["Labels"], classes: int) -> "Labels":
+        """The sum over masks."""
+        rows = [(*p.pixels, p.others, p.ignored, p.masks, p.lone) for p in parts]
+        sums = np.array(rows, dtype=np.int64).reshape(-1, classes + 4).sum(axis=0)
+        *pixels, others, ignored, masks, lone = map(int, sums)
+        return cls(tuple(pixels), others, ignored, masks, lone)
+
+
+def count_mask(dataset: FileDataset, values: np.ndarray, mask: np.ndarray) -> Labels:
+    """Count the pixels of one mask.
+
+    Args:
+        dataset: Where it comes from.
+        values: (H, W), as stored.
+        mask: (H, W), as indices into the dataset's classes.
+    """
+    pixels = tuple(map(int, np.bincount(mask.ravel(), minlength=256)[: len(dataset.classes)]))
+    ignored = int(np.isin(values, dataset.ignored).sum())
+    others = mask.size - sum(pixels) - ignored
+    lone = ignored > 0 and others == 0 and sum(count > 0 for count in pixels) == 1
+    return Labels(pixels, others, ignored, lone=int(lone))
+
+
+def learnable(
+    train: SegmentationDataset, *scored: SegmentationDataset, masks: int = 256
+) -> list[str]:
+    """Check, by their masks alone, that there is something to learn and to score.
+
+    At most ``masks`` masks of each dataset are read, evenly spaced; more only where those leave
+    open whether a second class, or a labelled pixel, occurs at all. Datasets that are drawn are
+    not examined: their classes occur by construction.
+
+    Args:
+        train: What is to be learnt.
+        scored: What is to be scored on.
+        masks: How many masks to read of each.
+
+    Returns:
+        Warnings, one sentence each: classes that do not occur, ignored pixels that look like an
+        object, images that are both trained on and scored.
+
+    Raises:
+        FileNotFoundError: A mask is missing.
+        ValueError: There is a single class; a split has no labelled pixel, or one class beside
+            ignored pixels; a mask cannot be read, or has a value that the dataset does not know.
+    """
+    errors, warnings = [], []
+    for dataset in (train, *scored):
+        if len(dataset.classes) < 2:
+            errors.append(one_class(dataset))
+            continue
+        found = _pairs(dataset)
+        if found is None:
+            continue
+        files, pairs = found
+        if all(pair.mask is None for pair in pairs):
+            errors.append(f"split {dataset.split!r} has no masks: it can only be predicted")
+            continue
+        labels = _count(files, pairs, masks)
+        wrong, odd = judge(files, dataset.split, labels, len(pairs), to_learn=dataset is train)
+        errors += wrong
+        warnings += odd
+    if errors:
+        raise InputError("; ".join(dict.fromkeys(errors)))
+    return warnings + [warning for dataset in scored if (warning := shared_images(train, dataset))]
+
+
+def judge(
+    dataset: FileDataset, split: str, labels: Labels, total: int, *, to_learn: bool
+) -> tuple[list[str], list[str]]:
+    """What is wrong, and what is odd, with the masks of a split.
+
+    Args:
+        dataset: Any split of the dataset, for its classes.
+        split: Name of the split.
+        labels: What its masks hold.
+        total: Number of its masks, of which some may have been left out.
+        to_learn: Whether it is trained on.
+    """
+    names = dataset.classes
+    looked = f"{labels.masks:,} of its {total:,} masks"
+    if labels.masks == total:
+        looked = f"its {total:,} masks"
+    everything = sum(labels.pixels) + labels.others + labels.ignored
+    values = ", ".join(map(str, dataset.ignored))
+    beside = ""
+    if labels.ignored:
+        share = _percent(labels.ignored, everything)
+        beside += f"; {share} of the pixels have the value {values}, ignored"
+    if labels.others:
+        beside += f"; {_percent(labels.others, everything)} are of classes left out"
+    present = [name for name, count in zip(names, labels.pixels, strict=True) if count]
+    absent = [name for name in names if name not in present]
+    where = f"split {split!r}: "
+    if not present:
+        return [f"{where}no pixel of {looked} belongs to a class{beside}"], []
+    if len(present) == 1 and (to_learn or labels.ignored):
+        hint = ""
+        if labels.ignored:
+            meant = {present[0]: _value(dataset, present[0]), absent[0]: dataset.ignored[-1]}
+            pairs = ", ".join(f"{name}: {value}" for name, value in meant.items())
+            hint = f": if that is an object, give it a class, as in classes: {{{pairs}}}"
+        return [f"{where}{present[0]!r} is the only class in {looked}{beside}{hint}"], []
+    odd = []
+    if absent:
+        shown = ", ".join(map(repr, absent[:5])) + ", …" * (len(absent) > 5)
+        odd.append(
+            f"{where}{len(absent)} of {len(names)} classes, {shown}, occur in none of {looked}"
+            f"{beside}"
+        )
+    if labels.lone > labels.masks / 10:
+        odd.append(
+            f"{where}in {labels.lone:,} of {looked} the value {values}, ignored, stands beside "
+            "one class alone: if it is an object, it is neither learnt nor scored there"
+        )
+    return [], odd
+
+
+def one_class(dataset: SegmentationDataset) -> str:
+    """Why a dataset of one class is of no use."""
+    return (
+        f"dataset {dataset.name!r} has one class, {dataset.classes[0]!r}: nothing can be told "
+        "apart; name a second, for instance background, instead of ignoring its pixels"
+    )
+
+
+def shared_images(train: SegmentationDataset, scored: SegmentationDataset) -> str:
+    """A warning if images are both trained on and scored, or nothing."""
+    one, other = _pairs(train), _pairs(scored)
+    if one is None or other is None:
+        return ""
+    shared = sorted({pair.image for pair in one[1]} & {pair.image for pair in other[1]})
+    if not shared:
+        return ""
+    return (
+        f"{len(shared):,} of the {len(other[1]):,} images of split {scored.split!r}, "
+        f"{shared[0].name} the first, are in split {train.split!r} too: scores on them say "
+        "nothing about new images"
+    )
+
+
+def _pairs(dataset: SegmentationDataset) -> tuple[FileDataset, list[Pair]] | None:
+    """The files under a dataset, if it reads files."""
+    indices: Sequence[int] = range(len(dataset))
+    while isinstance(dataset, View):
+        indices = [dataset.indices[index] for index in indices]
+        dataset = dataset.dataset
+    if not isinstance(dataset, FileDataset):
+        return None
+    return dataset, [dataset.pairs[index] for index in indices]
+
+
+def _count(dataset: FileDataset, pairs: list[Pair], masks: int) -> Labels:
+    """Count evenly spaced masks, and further ones until two classes have been seen."""
+
+    def count(pair: Pair) -> Labels:
+        if pair.mask is None:
+            return Labels((0,) * len(dataset.classes))
+        values = dataset.read_values(pair.mask)
+        return count_mask(dataset, values, dataset.to_classes(values, pair.mask).numpy())
+
+    first = evenly_spaced(len(pairs), masks)
+    rest = iter(sorted({*range(len(pairs))} - {*first}))
+    labels = Labels.total([], len(dataset.classes))
+    with ThreadPoolExecutor() as pool:
+        while first and labels.seen < 2:
+            parts = pool.map(count, [pairs[index] for index in first])
+            labels = Labels.total([labels, *parts], len(dataset.classes))
+            first = [*islice(rest, masks)]
+    return labels
+
+
+def _value(dataset: FileDataset, name: str) -> int:
+    index = dataset.all_classes.index(name)
+    return next(value for value, stored in dataset.stored.items() if stored == index)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.1f} %"
