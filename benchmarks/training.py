@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from emastudy.engine.training.parallel import segmentation_loss
+from emastudy.engine.training.loss import segmentation_loss
 from emastudy.networks import build
 
 BATCH, CROP, CLASSES, REPEATS = 12, 257, 7, 5

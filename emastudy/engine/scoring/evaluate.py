@@ -57,36 +57,14 @@ class Scores:
         return metrics.miou(self.confusion)
 
     @property
-    def pixel_accuracy(self) -> float:
-        """Share of scored pixels with the right class, in percent."""
-        return metrics.pixel_accuracy(self.confusion)
-
-    @property
-    def mean_accuracy(self) -> float:
-        """Mean over the classes present in the truth of the share of their pixels found, percent.
-
-        For class c that share is n_cc / Σ_j n_cj.
-        """
-        return metrics.mean_accuracy(self.confusion)
-
-    @property
-    def frequency_weighted_iou(self) -> float:
-        """Mean IoU in percent, each class weighted by its share of the scored pixels."""
-        return metrics.frequency_weighted_iou(self.confusion)
-
-    @property
-    def boundary_f(self) -> float | None:
-        """Mean boundary F-score in percent, over the classes with a border, true or predicted.
-
-        See :class:`emastudy.engine.scoring.metrics.BoundaryF`; None where it was not asked for.
-        """
-        return None if self.border is None else 100 * float(self.border.nanmean())
-
-    @property
     def means(self) -> dict[str, float]:
-        """All means by name, in percent; the boundary F-score only where it was asked for."""
-        asked = {} if self.boundary_f is None else {"boundary_f": self.boundary_f}
-        return metrics.summary(self.confusion) | asked
+        """Means by name, in percent: those of :func:`metrics.summary`, and "boundary_f".
+
+        The boundary F-score is the mean over the classes with a border, true or predicted, of
+        :class:`metrics.BoundaryF`; it is there where it was asked for.
+        """
+        border = {} if self.border is None else {"boundary_f": 100 * float(self.border.nanmean())}
+        return metrics.summary(self.confusion) | border
 
 
 def evaluate(
@@ -114,7 +92,7 @@ def evaluate(
             the next two from ``runtime.scoring(config)``.
         dtype: Type that matrix products are computed in under autocast; None = float32.
         workers: Processes that load images; 0 = this one.
-        boundary: Score borders too, :attr:`Scores.boundary_f`.
+        boundary: Score borders too, see :attr:`Scores.means`.
         keep: Called with the index of every image and its predicted classes, on the CPU.
         description: Label of the progress bar.
     """

@@ -14,7 +14,7 @@ class Timed(Generic[Batch]):
         batches: A loader.
 
     Attributes:
-        count: Batches handed out.
+        count: Batches given out.
         waiting: Seconds spent in waiting for them.
         working: Seconds that the user spent between them. A GPU may go on computing while its
             process waits, so that waiting costs no more than this, and perhaps less.

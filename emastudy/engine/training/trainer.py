@@ -236,7 +236,7 @@ class Trainer:
         with (
             translate_errors(self.config, self.runtime),
             _tensorboard(self.accelerator),
-            # A launcher hands on a Ctrl-C that its processes have already got from the terminal.
+            # A launcher passes on a Ctrl-C that its processes have already got from the terminal.
             Interruption(patient=not self.alone) as interruption,
             tqdm(
                 total=self.config.iterations,
@@ -250,16 +250,20 @@ class Trainer:
             while not (self.finished or stop):
                 self._step([next(batches) for _ in sizes], sizes)
                 bar.update()
-                # One process heeds a signal at once, several do when they look.
-                if self._looks or self._validates or (self.alone and interruption.signal):
-                    stop = self._pause(interruption, bar.set_postfix)
+                stop = self._pause(interruption, bar.set_postfix)
         self.seconds = time.monotonic() - self.began
         if self.accelerator.is_main_process:
             images = self.config.batch_size / len(sizes)
             logger.info("%s: %s", self.config.id, timed.summary(images))
         stop = stop or interruption.signal
         if stop:
-            self._exit(stop)
+            message = (
+                f"run {self.config.id} was stopped by {stop.name} after iteration "
+                f"{self.iteration} of {self.config.iterations}; start it again and it resumes from "
+                f"its newest checkpoint in {self.run_dir}"
+            )
+            logger.warning(message)
+            exit_as_signalled(stop, message)
 
     def _step(self, parts: Sequence[Any], sizes: Sequence[int]) -> None:
         """One iteration: gradients of the whole batch, their norms, optimiser, schedule."""
@@ -276,33 +280,30 @@ class Trainer:
                 self.history.note(name, norm)
         self.iteration += 1
 
-    @property
-    def _looks(self) -> bool:
-        return self._is_due(self.look_every)
-
-    @property
-    def _validates(self) -> bool:
-        return self._is_due(self.runtime.validate_every)
-
     def _is_due(self, every: int) -> bool:
         """Whether something that is done every so many iterations, and last, is done now."""
         return every > 0 and (self.finished or self.iteration % every == 0)
 
     def _pause(self, interruption: Interruption, show: Callable[..., None]) -> Signals | None:
         """What is done between iterations; the signal, if one is to end the run here."""
+        look = self._is_due(self.look_every)
+        validate = self._is_due(self.runtime.validate_every)
+        # One process heeds a signal at once, several do when they look.
+        if not (look or validate or (self.alone and interruption.signal)):
+            return None
         self.history.check(self.iteration)
         values: dict[str, float] = {}
-        if self._looks:
+        if look:
             values = {**self.history.means(), "learning_rate": self.schedule.get_last_lr()[0]}
             show(loss=f"{values['loss']:.3f}", refresh=False)
         best = False
-        if self._validates:
+        if validate:
             values[_VALIDATION] = self.validate()
             best = values[_VALIDATION] > self.history.highest(_VALIDATION)
         self.history.add(self.iteration, values)
         self.accelerator.log(values, step=self.iteration)
         late = time.monotonic() - self.saved >= self.runtime.checkpoint_seconds
-        stop, save = self._agree(interruption.signal, self._looks and late)
+        stop, save = self._agree(interruption.signal, look and late)
         if self.finished or save or best or stop:
             self._save(best=best)
         return stop
@@ -330,15 +331,6 @@ class Trainer:
         keep = self.runtime.keep_checkpoints
         checkpoints.save(self.accelerator, self.run_dir, manifest, keep=keep, best=best)
         self.saved = time.monotonic()
-
-    def _exit(self, stop: Signals) -> None:
-        message = (
-            f"run {self.config.id} was stopped by {stop.name} after iteration {self.iteration} of "
-            f"{self.config.iterations}; start it again and it resumes from its newest checkpoint "
-            f"in {self.run_dir}"
-        )
-        logger.warning(message)
-        exit_as_signalled(stop, message)
 
 
 @contextmanager

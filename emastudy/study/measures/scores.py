@@ -63,7 +63,7 @@ def scores(
                     "at.multi_scale": many,
                     "images": len(chosen),
                     "miou": found.miou,
-                    "pixel_accuracy": found.pixel_accuracy,
+                    "pixel_accuracy": found.means["pixel_accuracy"],
                     "iou": found.iou,
                     "confusion": found.confusion.tolist(),
                 }

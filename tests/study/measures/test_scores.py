@@ -23,7 +23,7 @@ def test_scores_make_a_row_of_every_combination(subject):
 def test_the_unit_keeps_its_number_of_iterations_whatever_happens(subject, monkeypatch):
     MEASURES["scores"](subject, iterations=[5], images=1)
     assert subject.unit.num_iterations == 2
-    monkeypatch.setattr(scores, "evaluate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(scores, "score", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         MEASURES["scores"](subject, iterations=[5], images=1)
     assert subject.unit.num_iterations == 2

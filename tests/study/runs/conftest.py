@@ -16,12 +16,12 @@ import sys; sys.path.insert(0, sys.argv[1])
 from study.tiny import TINY
 from emastudy.engine import Runtime
 from emastudy.study.runs import run_one, sweep
-evaluate = sweep.evaluate
+evaluate = sweep.score
 def slowly(*arguments, **options):
     print("evaluating", flush=True)
     sys.stdin.readline()
     return evaluate(*arguments, **options)
-sweep.evaluate = slowly
+sweep.score = slowly
 run_one(TINY, sys.argv[2], Runtime(runs_dir=sys.argv[3], device="cpu", threads=1))
 """
 

@@ -16,14 +16,14 @@ def rows(folders):
 
 
 def test_a_failure_is_noted_and_forgotten_when_mended(tiny, runtime, folders, states, monkeypatch):
-    real = sweep.evaluate
-    monkeypatch.setattr(sweep, "evaluate", lambda *_, **__: 1 / 0)
+    real = sweep.score
+    monkeypatch.setattr(sweep, "score", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_one(tiny, folders[0], runtime)
     (row,) = rows(folders)
     assert (row["profile"], row["state"], row["progress"]) == ("some", "failed", "3/3")
     assert row["note"] == "ZeroDivisionError: division by zero"
-    monkeypatch.setattr(sweep, "evaluate", real)
+    monkeypatch.setattr(sweep, "score", real)
     run_one(tiny, folders[0], runtime)
     assert states() == {tiny.id: "finished"}
     assert Status.read(runtime.run_dir(tiny)) is None

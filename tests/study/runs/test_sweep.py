@@ -141,7 +141,7 @@ def test_a_loading_process_that_dies_in_scoring_is_explained_as_in_training(
     def dies(*_, **__):
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")
 
-    monkeypatch.setattr(sweep, "evaluate", dies)
+    monkeypatch.setattr(sweep, "score", dies)
     with pytest.raises(RuntimeError, match="Use fewer workers"):
         run_one(tiny, tmp_path, runtime)
 
