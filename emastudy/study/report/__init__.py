@@ -1,11 +1,13 @@
 """What people read: the ledger in words, sentences and tables for pages, running the notebooks."""
 
+from emastudy.study.report import answers
 from emastudy.study.report.inputs import (
     photograph,
     scene_images,
     scene_network,
     unit_features,
 )
+from emastudy.study.report.page import Page
 from emastudy.study.report.report import (
     best_other,
     book_pages,
@@ -21,6 +23,8 @@ from emastudy.study.report.report import (
 )
 
 __all__ = [
+    "Page",
+    "answers",
     "best_other",
     "book_pages",
     "circumstances_table",

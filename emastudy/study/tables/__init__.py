@@ -1,5 +1,6 @@
 """The paper's tables, ours beside the published."""
 
+from emastudy.study.tables import ablations
 from emastudy.study.tables.budget import (
     estimate,
     estimates_table,
@@ -24,6 +25,7 @@ __all__ = [
     "PUBLISHED",
     "SUSTAINED_MACS",
     "TABLE1_HEADS",
+    "ablations",
     "estimate",
     "estimates_table",
     "margin",
