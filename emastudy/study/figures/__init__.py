@@ -1,5 +1,5 @@
 """Charts and pictures in one style: functions that draw what they are given."""
 
-from emastudy.study.figures import ablations, charts, drawing
+from emastudy.study.figures import ablations, charts, comparisons, drawing, scenes
 
-__all__ = ["ablations", "charts", "drawing"]
+__all__ = ["ablations", "charts", "comparisons", "drawing", "scenes"]

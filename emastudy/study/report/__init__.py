@@ -8,6 +8,7 @@ from emastudy.study.report.inputs import (
     unit_features,
 )
 from emastudy.study.report.page import Page
+from emastudy.study.report.predictions import Predictions, how_to_draw
 from emastudy.study.report.report import (
     best_other,
     book_pages,
@@ -24,12 +25,14 @@ from emastudy.study.report.report import (
 
 __all__ = [
     "Page",
+    "Predictions",
     "answers",
     "best_other",
     "book_pages",
     "circumstances_table",
     "findings_section",
     "headline",
+    "how_to_draw",
     "in_short",
     "ledger_overview",
     "ledger_table",

@@ -14,6 +14,10 @@ from emastudy.study.figures.charts import use_style
 from emastudy.study.measures import measure
 from emastudy.study.recipes import grid, recipe
 from emastudy.study.runs import SweepError, records_folder, run, runs_folder
+from emastudy.study.tables.accuracy import name_methods
+
+#: Method → its runs, one a seed.
+Methods = Mapping[str, Sequence[RunConfig]]
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,24 @@ class Page:
             configs, measurement, self.folder, self.runtime, executor=self.executor, **options
         )
 
+    def run_methods(self, methods: Methods) -> pd.DataFrame:
+        """:meth:`run` for several methods, which the column "method" names.
+
+        Args:
+            methods: Method → its runs.
+        """
+        return name_methods(self.run(_all_of(methods)), methods)
+
+    def measure_methods(self, methods: Methods, measurement: str, **options: Any) -> pd.DataFrame:
+        """:meth:`measure` for several methods, which the column "method" names.
+
+        Args:
+            methods: Method → its runs.
+            measurement: Name of the measure.
+            options: Of the measure.
+        """
+        return name_methods(self.measure(_all_of(methods), measurement, **options), methods)
+
     def recorded(
         self, configs: Sequence[RunConfig], measurement: str = "", **options: Any
     ) -> pd.DataFrame:
@@ -154,3 +176,7 @@ class Page:
             scale=1.0,
             executor="none",
         )
+
+
+def _all_of(methods: Methods) -> list[RunConfig]:
+    return [config for group in methods.values() for config in group]

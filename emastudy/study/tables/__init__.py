@@ -1,6 +1,6 @@
 """The paper's tables, ours beside the published."""
 
-from emastudy.study.tables import ablations
+from emastudy.study.tables import ablations, accuracy, curves, photographs, variants
 from emastudy.study.tables.budget import (
     estimate,
     estimates_table,
@@ -26,12 +26,16 @@ __all__ = [
     "SUSTAINED_MACS",
     "TABLE1_HEADS",
     "ablations",
+    "accuracy",
+    "curves",
     "estimate",
     "estimates_table",
     "margin",
     "measure_contexts",
     "paper_scores",
+    "photographs",
     "plan",
     "rehearsal",
     "table1",
+    "variants",
 ]
