@@ -96,6 +96,37 @@ def paces(runs: pd.DataFrame, title: str) -> None:
     ax.set_title(title)
 
 
+def pixel_costs(times: pd.DataFrame, memory: pd.DataFrame, title: str) -> None:
+    """Time and peak memory of the attention modules against the number of pixels, with fits.
+
+    Args:
+        times: Columns "module", "N", "milliseconds".
+        memory: Columns "module", "N", "MiB".
+        title: Of the figure.
+    """
+    _two_laws(times, memory, "N", title)
+
+
+def bases_costs(measured: pd.DataFrame, title: str) -> None:
+    """Time and peak memory of EMA and A² against the number of bases, with fits.
+
+    Args:
+        measured: See ``tables.measure_contexts``.
+        title: Of the figure.
+    """
+    units = measured[measured["K"] > 0]
+    times = units.assign(milliseconds=1000 * units["seconds"])
+    _two_laws(times, units.assign(MiB=units["peak_bytes"] / 2**20), "K", title)
+
+
+def _two_laws(times: pd.DataFrame, memory: pd.DataFrame, x: str, title: str) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+    label = "time, ms (median)"
+    charts.power_laws(times, x, "milliseconds", "module", ax=left, xlabel=x, ylabel=label)
+    charts.power_laws(memory, x, "MiB", "module", ax=right, xlabel=x, ylabel="peak memory, MiB")
+    figure.suptitle(title)
+
+
 def published(table: pd.DataFrame, title: str) -> None:
     """A published table as a ranking; EMANet in colour.
 

@@ -5,8 +5,16 @@ from collections.abc import Mapping
 import pandas as pd
 
 from emastudy.study.report.report import best_other
-from emastudy.study.statistics import as_text, paired_differences, summarize
-from emastudy.study.tables import PUBLISHED, SUSTAINED_MACS, accuracy, margin, photographs, variants
+from emastudy.study.statistics import as_text, fit_exponent, paired_differences, summarize
+from emastudy.study.tables import (
+    PUBLISHED,
+    SUSTAINED_MACS,
+    accuracy,
+    counting,
+    margin,
+    photographs,
+    variants,
+)
 
 
 def settings(
@@ -111,6 +119,109 @@ def best_setting(runs: pd.DataFrame, changed: pd.DataFrame) -> str:
     )
 
 
+def reproduced(ratios: pd.DataFrame) -> str:
+    """Which rows of Table 1 come out again, one line a row.
+
+    Args:
+        ratios: See ``counting.beside_published``.
+    """
+    lines = []
+    for method, row in counting.misses(ratios).iterrows():
+        verdict = "reproduced"
+        if row.max() > counting.ROUNDING:
+            verdict = "not reproduced as it stands"
+        off = ", ".join(f"{name} {miss:.1%} off" for name, miss in row.items())
+        lines.append(f"{method}: {verdict} ({off}).")
+    return "\n".join(lines)
+
+
+def closest_definitions(tried: pd.DataFrame) -> str:
+    """Which definition of a row of Table 1 reproduces it, one line a method.
+
+    Args:
+        tried: See ``counting.definitions``.
+    """
+    lines = []
+    for _, row in counting.closest_definitions(tried).iterrows():
+        verdict = "is the closest, and does not reproduce it"
+        if row["miss"] <= counting.ROUNDING:
+            verdict = "reproduces the row"
+        lines.append(
+            f"{row['definition']}, {row['counted']}: {verdict} (worst of both numbers "
+            f"{row['miss']:.1%} off)."
+        )
+    return "\n".join(lines)
+
+
+def memory_matches(memory: pd.DataFrame) -> str:
+    """Where what is kept for the backward pass is the published memory.
+
+    Args:
+        memory: See ``counting.memory``.
+    """
+    close = memory.index[(memory["kept / published"] - 1).abs() <= 0.01]
+    return (
+        "Kept for the backward pass matches the published memory within 1 % in: "
+        f"{', '.join(close) or 'no row'}. The other rows match neither of the two counts."
+    )
+
+
+def memory_order(memory: pd.DataFrame) -> str:
+    """The heads by the memory that they keep, ours and the published.
+
+    Args:
+        memory: See ``counting.memory``.
+    """
+    heads = memory.drop(index="ResNet-101")
+    ours, theirs = (heads[c].sort_values().index for c in ("kept_mib", "published_memory_mb"))
+    return (
+        f"Least to most memory kept, ours: {' < '.join(ours)}\n"
+        f"The published order: {' < '.join(theirs)}"
+    )
+
+
+def growth(times: pd.DataFrame) -> str:
+    """By which power of the number of pixels each module's time grows, one line a module.
+
+    Args:
+        times: See ``counting.growth``.
+    """
+    return "\n".join(
+        f"{name}: time grows as N^{row['exponent']:.2f} (95 % {row['low']:.2f} to "
+        f"{row['high']:.2f})."
+        for name, row in counting.exponents(times).iterrows()
+    )
+
+
+def overhead(spent: pd.Series) -> str:
+    """What share of its network's time the unit takes.
+
+    Args:
+        spent: A row of ``measures.time``.
+    """
+    fit = fit_exponent(spent["pixels"], spent["seconds"])
+    share = spent["unit_seconds"] / spent["network_seconds"]
+    return (
+        f"Network {spent['network_seconds']:.2f} s, unit {spent['unit_seconds']:.3f} s: "
+        f"{share:.1%}. The unit alone grows as N^{fit.exponent:.2f} (95 % {fit.low:.2f} to "
+        f"{fit.high:.2f})."
+    )
+
+
+def folded_head(size: int) -> str:
+    """What folding its first conv saves of EMANet (512)'s head.
+
+    Args:
+        size: Height and width of the image.
+    """
+    written, folded = counting.folded_head(size)
+    return (
+        f"EMANet (512)'s head at {size}×{size}: {written / 1e9:.2f}·10⁹ multiply-adds as written, "
+        f"{folded / 1e9:.2f}·10⁹ folded, {1 - folded / written:.1%} less; most of it is the 3×3 "
+        "conv before the unit."
+    )
+
+
 def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
     """What the paper's Tables 2-4 say, and what of them was not run, as a Markdown list.
 
@@ -128,6 +239,25 @@ def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
             f"they take: {times}. Commands, time and memory are below, and so is the same chain of "
             "runs on scenes, executed."
         )
+    return "\n".join(lines)
+
+
+def commands(plan: pd.DataFrame) -> str:
+    """The commands that run the paper's Tables 2-4, as a block of Markdown.
+
+    Args:
+        plan: See ``tables.plan``.
+    """
+    lines = ["```sh"]
+    for table, part in plan["command"].groupby("table"):
+        lines += [f"# {table!s}", *part]
+    lines += [
+        "# scores, multi-scale and flip; for VOC the files that its server takes",
+        "emastudy evaluate runs/ID --multi-scale --flip --data-root FOLDER",
+        "emastudy evaluate runs/ID --split test --multi-scale --flip --submit OUT "
+        "--data-root FOLDER",
+        "```",
+    ]
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """The paper's tables, ours beside the published."""
 
-from emastudy.study.tables import ablations, accuracy, curves, photographs, variants
+from emastudy.study.tables import ablations, accuracy, counting, curves, photographs, variants
 from emastudy.study.tables.budget import (
     estimate,
     estimates_table,
@@ -27,6 +27,7 @@ __all__ = [
     "TABLE1_HEADS",
     "ablations",
     "accuracy",
+    "counting",
     "curves",
     "estimate",
     "estimates_table",

@@ -51,6 +51,20 @@ def decoder_groups(
     }
 
 
+def class_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """IoU of every class and seed, one row each.
+
+    Args:
+        scores: Columns "method", "seed" and "iou", see ``measures.scores``.
+
+    Returns:
+        "method", "seed", "class" and "IoU", percent.
+    """
+    iou = 100 * pd.DataFrame(list(scores["iou"]), dtype=float)
+    runs = scores[["method", "seed"]].reset_index(drop=True)
+    return runs.join(iou).melt(["method", "seed"], var_name="class", value_name="IoU")
+
+
 def scale_gains(one: pd.DataFrame, several: pd.DataFrame) -> pd.DataFrame:
     """What six scales and mirror images add to every method's score, paired by seed.
 
