@@ -1,5 +1,13 @@
 """Charts and pictures in one style: functions that draw what they are given."""
 
-from emastudy.study.figures import ablations, charts, comparisons, drawing, scenes
+from emastudy.study.figures import (
+    ablations,
+    bases,
+    charts,
+    comparisons,
+    drawing,
+    robustness,
+    scenes,
+)
 
-__all__ = ["ablations", "charts", "comparisons", "drawing", "scenes"]
+__all__ = ["ablations", "bases", "charts", "comparisons", "drawing", "robustness", "scenes"]

@@ -8,7 +8,7 @@ from emastudy.study.report.inputs import (
     unit_features,
 )
 from emastudy.study.report.page import Page
-from emastudy.study.report.predictions import Predictions, how_to_draw
+from emastudy.study.report.predictions import Predictions, how_to_draw, map_pictures
 from emastudy.study.report.report import (
     best_other,
     book_pages,
@@ -37,6 +37,7 @@ __all__ = [
     "ledger_overview",
     "ledger_table",
     "ledger_text",
+    "map_pictures",
     "method_names",
     "photograph",
     "scene_images",

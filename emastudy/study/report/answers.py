@@ -1,7 +1,8 @@
 """The sentences that pages open with, made from the runs on them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from emastudy.study.report.report import best_other
@@ -10,6 +11,7 @@ from emastudy.study.tables import (
     PUBLISHED,
     SUSTAINED_MACS,
     accuracy,
+    bases,
     counting,
     margin,
     photographs,
@@ -29,7 +31,7 @@ def settings(
         baselines: The column → the recipe's value.
         different: Of the bases' number, see ``ablations.different_bases``.
     """
-    bases = panels["head.num_bases"][1]
+    counted = panels["head.num_bases"][1]
     lines = [
         f"- {name}, gradients {regime}: " + best_other(part, column, baseline=baselines[column])
         for column, (name, runs) in panels.items()
@@ -38,9 +40,9 @@ def settings(
     lines += [
         f"- attention against global average pooling (K = 1), gradients {regime}: "
         + best_other(part, "head.num_bases", baseline=1)
-        for regime, part in bases.groupby("gradient", sort=False)
+        for regime, part in counted.groupby("gradient", sort=False)
     ]
-    most = different[different["num_bases"] == bases["head.num_bases"].max()]
+    most = different[different["num_bases"] == counted["head.num_bases"].max()]
     lines += [
         f"- of K = {count:g} bases, gradients {regime}, {part['different'].mean():.1f} are "
         f"different ones after T = 3 iterations ({len(part)} seeds; see below)."
@@ -219,6 +221,50 @@ def folded_head(size: int) -> str:
         f"EMANet (512)'s head at {size}×{size}: {written / 1e9:.2f}·10⁹ multiply-adds as written, "
         f"{folded / 1e9:.2f}·10⁹ folded, {1 - folded / written:.1%} less; most of it is the 3×3 "
         "conv before the unit."
+    )
+
+
+def attention(
+    concepts: pd.Series, maps: pd.DataFrame, classes: Sequence[str], data: str, images: int
+) -> str:
+    """What the bases of one network attend to, in a few sentences.
+
+    Args:
+        concepts: A row of ``measures.concepts``.
+        maps: See ``measures.maps``.
+        classes: Names of the classes.
+        data: What was looked at, in words.
+        images: How many images of it.
+    """
+    found = bases.service(concepts["counts"])
+    purity = found.classes.max(axis=1)
+    purest = np.where(found.usage >= 0.01, purity, 0).argmax()
+    kind = found.classes[purest].argmax()
+    shared = bases.entropy(maps)["as number of bases"]
+    return (
+        f"**In short.** In {images} unseen images of {data}, {found.usage @ purity:.0%} of the "
+        "pixels are of the class that their basis holds most of; were bases blind to classes, "
+        f"{found.everywhere.max():.0%} would be. The purest basis in use holds "
+        f"{purity[purest]:.0%} {classes[kind]}, of which the images have "
+        f"{found.everywhere[kind]:.0%}. In the images drawn a pixel is shared by "
+        f"{shared.iloc[0]:.1f} bases after the first iteration and {shared.iloc[-1]:.1f} after the "
+        "last (the exponential of the entropy). One network: intervals over seeds are on the next "
+        "page."
+    )
+
+
+def critical_concentration(measured: pd.DataFrame, data: str) -> str:
+    """Below which λ bases merge, over the images, in a sentence.
+
+    Args:
+        measured: See ``measures.distinct``.
+        data: What was measured on, in words.
+    """
+    critical = np.concatenate(measured["critical"].tolist())
+    low, middle, high = np.quantile(critical, [0.05, 0.5, 0.95])
+    return (
+        f"{data}: λ_c is {middle:.2f} in the median image and from {low:.2f} to {high:.2f} in the "
+        f"middle 90 %; λ is {measured['head.concentration'].iloc[0]:g}."
     )
 
 

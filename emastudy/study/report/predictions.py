@@ -89,6 +89,30 @@ class Predictions:
         return pictures, [mask.numpy() for _, mask in pairs]
 
 
+def map_pictures(
+    config: RunConfig, maps: pd.DataFrame, runtime: Runtime
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The images that maps were made of and their truth, coloured by class.
+
+    Photographs that are not on this machine are grey.
+
+    Args:
+        config: The run.
+        maps: See ``measures.maps``.
+        runtime: Where the dataset lies.
+    """
+    if config.dataset != "scenes" and not runtime.data_root:
+        grey = [np.full((*one["shape"], 3), 128, np.uint8) for one in maps["prediction"]]
+        return grey, grey
+    dataset = load_dataset(config, config.eval_split, runtime)
+    pairs = [dataset[index] for index in maps["image"]]
+    palette = dataset.palette(dataset.classes)
+    return (
+        [image.permute(1, 2, 0).numpy() for image, _ in pairs],
+        [drawing.colorize(mask.numpy(), palette) for _, mask in pairs],
+    )
+
+
 def how_to_draw(notebook: str, folder: str, *, data_root: str, complete: bool) -> str:
     """What a page says in place of pictures that it could not draw; "" where it drew them all.
 

@@ -1,6 +1,15 @@
 """The paper's tables, ours beside the published."""
 
-from emastudy.study.tables import ablations, accuracy, counting, curves, photographs, variants
+from emastudy.study.tables import (
+    ablations,
+    accuracy,
+    bases,
+    counting,
+    curves,
+    photographs,
+    robustness,
+    variants,
+)
 from emastudy.study.tables.budget import (
     estimate,
     estimates_table,
@@ -27,6 +36,7 @@ __all__ = [
     "TABLE1_HEADS",
     "ablations",
     "accuracy",
+    "bases",
     "counting",
     "curves",
     "estimate",
@@ -37,6 +47,7 @@ __all__ = [
     "photographs",
     "plan",
     "rehearsal",
+    "robustness",
     "table1",
     "variants",
 ]

@@ -89,22 +89,19 @@ def closest_definitions(tried: pd.DataFrame) -> pd.DataFrame:
         Index = method; "definition", "counted" ("all products counted" or "convolutions only") and
         "miss", the larger share that multiply-adds or parameters are off by.
     """
-    parameters = (tried["mparams_ratio"] - 1).abs()
     ways = {"all products counted": "gmacs", "convolutions only": "convolution_gmacs"}
-    every = pd.concat(
+    rows = [
         {
-            words: (tried[f"{count}_ratio"] - 1).abs().clip(lower=parameters)
-            for words, count in ways.items()
-        },
-        names=["counted", "definition"],
-    )
-    rows = every.rename("miss").reset_index()
-    rows["method"] = rows["definition"].str.partition(",")[0]
-    # The definitions' order decides between equals, as it lists the plain ones first.
-    rows["order"] = rows["definition"].map({name: n for n, name in enumerate(tried.index)})
-    rows = rows.sort_values("order", kind="stable")
-    best = rows.loc[rows.groupby("method", sort=False)["miss"].idxmin()]
-    return best.set_index("method")[["definition", "counted", "miss"]]
+            "method": str(name).partition(",")[0],
+            "definition": name,
+            "counted": words,
+            "miss": max(abs(row[f"{count}_ratio"] - 1), abs(row["mparams_ratio"] - 1)),
+        }
+        for name, row in tried.iterrows()
+        for words, count in ways.items()
+    ]
+    table = pd.DataFrame(rows)
+    return table.loc[table.groupby("method", sort=False)["miss"].idxmin()].set_index("method")
 
 
 def memory(costs: pd.DataFrame) -> pd.DataFrame:
@@ -147,8 +144,10 @@ def times_beside_another(measured: pd.DataFrame) -> pd.DataFrame:
         measured: See ``tables.measure_contexts``.
     """
     wide = measured.pivot(index="side", columns="module", values="seconds")
-    table = (1000 * wide).round(2).add_suffix(", ms")
-    return table.assign(**{"non-local / EMA": (wide["non-local"] / wide["EMA"]).round(1)})
+    milliseconds: pd.DataFrame = 1000 * wide
+    table = milliseconds.round(2).add_suffix(", ms")
+    table["non-local / EMA"] = (wide["non-local"] / wide["EMA"]).round(1)
+    return table
 
 
 def exponents(measured: pd.DataFrame) -> pd.DataFrame:
