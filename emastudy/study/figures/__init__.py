@@ -2,6 +2,7 @@
 
 from emastudy.study.figures import (
     ablations,
+    audits,
     bases,
     charts,
     comparisons,
@@ -10,4 +11,13 @@ from emastudy.study.figures import (
     scenes,
 )
 
-__all__ = ["ablations", "bases", "charts", "comparisons", "drawing", "robustness", "scenes"]
+__all__ = [
+    "ablations",
+    "audits",
+    "bases",
+    "charts",
+    "comparisons",
+    "drawing",
+    "robustness",
+    "scenes",
+]

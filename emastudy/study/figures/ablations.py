@@ -186,7 +186,7 @@ def options(
         charts.lines(
             runs, column, "miou", "gradient", ax=ax, order=regimes, xlabel=name, ylabel=_SCORE
         )
-        charts.log2_ticks(ax, sorted(runs[column].unique()))
+        charts.log2_ticks(ax, runs[column])
     every = pd.concat([runs for _, runs in panels.values()])
     axes[0, 0].set_ylim(every["miou"].min() - 1, every["miou"].max() + 1)
     charts.one_legend(axes[0])
@@ -209,9 +209,9 @@ def different_bases(
     for ax, (column, (name, found)) in zip(axes, panels.items(), strict=True):
         labels = {"xlabel": name, "ylabel": "different bases, mean over images"}
         charts.lines(found, column, "different", "gradient", ax=ax, order=regimes, **labels)
-        ticks = sorted(found[column].unique())
-        ax.plot(ticks, found.groupby(column)["num_bases"].first(), ":", color="0.5", label="K")
-        charts.log2_ticks(ax, ticks)
+        bases = found.groupby(column)["num_bases"].first()
+        ax.plot(bases.index, bases, ":", color="0.5", label="K")
+        charts.log2_ticks(ax, found[column])
     axes[0].set_yscale("log", base=2)
     axes[0].set_yticks([1, 2, 4, 8, 16], [1, 2, 4, 8, 16])
     axes[0].set_ylim(0.9, 18)

@@ -133,8 +133,9 @@ def number_of_seeds(runs: pd.DataFrame) -> str:
     return f"{runs['seed'].nunique()} seeds"
 
 
-def log2_ticks(ax: Axes, ticks: Sequence[float]) -> None:
-    """A horizontal axis in powers of two: whole numbers and fractions at the ticks."""
+def log2_ticks(ax: Axes, values: pd.Series) -> None:
+    """A horizontal axis in powers of two, with a tick at every value: 1/4, 1, 4."""
+    ticks = sorted(values.unique())
     ax.set_xscale("log", base=2)
     ax.set_xticks(ticks, [f"{t:g}" if t >= 1 else f"1/{1 / t:g}" for t in ticks])
     ax.minorticks_off()
@@ -150,13 +151,14 @@ def runs_and_means(
         by: Column that names the groups.
         ax: Where to draw.
         xlabel: Name and unit of the score.
-        order: The groups from top to bottom; default: the best first.
+        order: The groups from top to bottom, each with its line whether it has runs or not, so that
+            panels can share them; default: those there are, the best first.
     """
     summary = summarize(runs, by, "miou")
     if order is None:
         summary = summary.sort_values("mean", ascending=False)
     else:
-        summary = summary.reindex(list(order)).dropna(how="all")
+        summary = summary.reindex(list(order))
     points = runs[[by, "miou"]].set_axis(["label", "value"], axis=1)
     intervals(summary, ax=ax, xlabel=xlabel, points=points)
 

@@ -30,7 +30,7 @@ def samples(seed: int, count: int = 6) -> None:
     axes[2, 0].set_title("truth", fontsize=8)
 
 
-def knobs(seed: int, values: Mapping[str, Sequence[float]]) -> None:
+def knobs(seed: int, values: Mapping[str, Sequence[int | float]]) -> None:
     """One scene drawn again with other values of the generative model's options.
 
     Args:
@@ -68,5 +68,5 @@ def pixel_colors(seed: int, images: int = 16, pixels: int = 12) -> None:
 
 
 def _show(ax: Axes, world: SegmentationDataset, index: int, title: str) -> None:
-    ax.imshow(world[index][0].permute(1, 2, 0))
+    ax.imshow(world[index][0].permute(1, 2, 0).numpy())
     ax.set_title(title, fontsize=8)

@@ -1,6 +1,7 @@
 """The sentences that pages open with, made from the runs on them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from emastudy.study.tables import (
 
 def settings(
     panels: Mapping[str, tuple[str, pd.DataFrame]],
-    baselines: Mapping[str, float],
+    baselines: Mapping[str, Any],
     different: pd.DataFrame,
 ) -> str:
     """Which values of EMA's options scored best, as a Markdown list.
@@ -33,13 +34,14 @@ def settings(
     """
     counted = panels["head.num_bases"][1]
     lines = [
-        f"- {name}, gradients {regime}: " + best_other(part, column, baseline=baselines[column])
+        f"- {name}, gradients {regime}: "
+        + best_other(part, column, baseline=float(baselines[column]))
         for column, (name, runs) in panels.items()
         for regime, part in runs.groupby("gradient", sort=False)
     ]
     lines += [
         f"- attention against global average pooling (K = 1), gradients {regime}: "
-        + best_other(part, "head.num_bases", baseline=1)
+        + best_other(part, "head.num_bases", baseline=1.0)
         for regime, part in counted.groupby("gradient", sort=False)
     ]
     most = different[different["num_bases"] == counted["head.num_bases"].max()]
@@ -221,6 +223,36 @@ def folded_head(size: int) -> str:
         f"EMANet (512)'s head at {size}×{size}: {written / 1e9:.2f}·10⁹ multiply-adds as written, "
         f"{folded / 1e9:.2f}·10⁹ folded, {1 - folded / written:.1%} less; most of it is the 3×3 "
         "conv before the unit."
+    )
+
+
+def audits(summary: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
+    """Whether the records hold, in a few sentences.
+
+    Args:
+        summary: See ``audits.summary``.
+        tolerance: See ``runs.TOLERANCE``.
+    """
+    done = summary[summary["trained anew"] > 0]
+    if done.empty:
+        return (
+            "**Answer.** Nothing is audited yet. `emastudy audit scenes --sample 25` trains 25 "
+            "recorded runs anew and compares them with their records."
+        )
+    lines = [
+        f"- {profile}: of {row['records']:,.0f} records {row['trained anew']:.0f} were trained "
+        f"anew, and {row['hold']:.0f} hold. The largest difference is "
+        f"{row['largest difference']:.2f} points of mIoU; between seeds the standard deviation is "
+        f"{row['standard deviation over seeds']:.2f}."
+        for profile, row in done.iterrows()
+    ]
+    absent = ", ".join(summary.index.difference(done.index, sort=False))
+    lines += [f"- Not audited yet: {absent}."] if absent else []
+    verdict = "yes" if (done["hold"] == done["trained anew"]).all() else "not all of them"
+    return (
+        f"**Answer.** Of those that were trained anew: {verdict}. A run holds if it scores within "
+        f"{tolerance['miou']:g} points of mIoU of its record and its loss stays, on average, "
+        f"within {tolerance['loss']:g} nats of the recorded curve.\n\n" + "\n".join(lines)
     )
 
 

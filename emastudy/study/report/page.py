@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -62,7 +62,7 @@ class Page:
             )
 
     @classmethod
-    def of(cls, variables: Mapping[str, Any], **changes: Any) -> Self:
+    def of(cls, variables: Mapping[str, Any], **changes: Any) -> "Page":
         """The page of a notebook, which from here on draws in the study's style.
 
         Args:
@@ -165,7 +165,7 @@ class Page:
         """Whether a run's network lies on this machine."""
         return any(self.runtime.run_dir(config).glob("checkpoint-*"))
 
-    def photographs(self) -> Self:
+    def photographs(self) -> "Page":
         """The same page on photographs: the committed records of heads on frozen features."""
         return replace(
             self,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ class Predictions:
     @classmethod
     def of(
         cls, configs: Mapping[str, RunConfig], runtime: Runtime, *, split: str = "", count: int = 0
-    ) -> Self:
+    ) -> "Predictions":
         """Predict with the networks of some runs, which are trained where they have no checkpoint.
 
         Args:

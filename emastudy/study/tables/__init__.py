@@ -3,6 +3,7 @@
 from emastudy.study.tables import (
     ablations,
     accuracy,
+    audits,
     bases,
     counting,
     curves,
@@ -36,6 +37,7 @@ __all__ = [
     "TABLE1_HEADS",
     "ablations",
     "accuracy",
+    "audits",
     "bases",
     "counting",
     "curves",

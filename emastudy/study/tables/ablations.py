@@ -1,7 +1,7 @@
 """The ablations' tables: normalisation, start, iterations, number of bases, concentration."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 import torch
@@ -244,7 +244,7 @@ def bases_and_scores(measured: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame
 
 
 def panel_differences(
-    panels: Mapping[str, tuple[str, pd.DataFrame]], baselines: Mapping[str, float]
+    panels: Mapping[str, tuple[str, pd.DataFrame]], baselines: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Every value of several options less the recipe's own, paired by seed.
 
