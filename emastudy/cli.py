@@ -346,11 +346,12 @@ def _study(
 
     parse_executor(executor or "local")  # a slip shows now, not in the first notebook
     experiments = records_folder("").parent
+    book = experiments.parent / "book"
     places = {"data_root": data_root, "weights_path": weights_path}
     given = {name: str(Path(value).absolute()) for name, value in places.items() if value}
     outcomes = run_notebooks(
         experiments,
-        output or experiments.parent / "book" / "notebooks",
+        output or book / "notebooks",
         profile,
         only=notebooks,
         parameters={**given, "executor": executor, **options.parse(parameters)},
@@ -360,7 +361,8 @@ def _study(
         time = "up to date" if outcome.skipped else f"{outcome.seconds:6.1f} s"
         _say(f"{outcome.name:<32} {time}")
     _say(f"{'all notebooks':<32} {sum(o.seconds for o in outcomes):6.1f} s")
-    write_includes(experiments / "records", experiments.parent / "book" / "generated")
+    if book.is_dir():
+        write_includes(experiments / "records", book / "generated")
 
 
 @app.command(name="data")

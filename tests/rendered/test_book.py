@@ -1,13 +1,18 @@
 """The built book, opened page by page in headless Chromium from file://."""
 
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+
+import emastudy
 
 pytestmark = pytest.mark.book
 BOOK = Path(__file__).parents[2] / "book"
@@ -106,6 +111,36 @@ def test_no_page_names_a_script_style_or_picture_elsewhere(built):
         parser = _References()
         parser.feed(path.read_text())
         assert [r for r in parser.found if r.startswith(("http:", "https:", "//"))] == [], path
+
+
+def public_names():
+    """Package → its ``__all__``."""
+    inside = pkgutil.walk_packages(emastudy.__path__, "emastudy.")
+    packages = ["emastudy", *(found.name for found in inside if found.ispkg)]
+    names = {name: getattr(import_module(name), "__all__", []) for name in packages}
+    return {package: found for package, found in names.items() if found}
+
+
+def test_every_package_with_public_names_has_its_section():
+    page = (BOOK / "api.md").read_text()
+    assert set(re.findall(r"^\.\. public:: (\S+)$", page, re.M)) == set(public_names())
+
+
+def test_every_public_name_is_described_on_the_page_of_the_package(built):
+    anchors = re.findall(r'id="(?:module-)?(emastudy[\w.]*)"', (built / "api.html").read_text())
+    described = {}
+    for module, _, name in (anchor.rpartition(".") for anchor in anchors):
+        if module in sys.modules:
+            described.setdefault(name, []).append(getattr(sys.modules[module], name))
+    missing = [
+        f"{package}.{name}"
+        for package, names in public_names().items()
+        for name in names
+        if not any(
+            value is getattr(import_module(package), name) for value in described.get(name, ())
+        )
+    ]
+    assert missing == []
 
 
 def test_bad_reference_fails_the_build(built, tmp_path):

@@ -1,5 +1,6 @@
 """The committed notebooks keep the study's form, and run to their end."""
 
+import ast
 from pathlib import Path
 
 import nbformat
@@ -8,6 +9,8 @@ import pytest
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 NOTEBOOKS = sorted(EXPERIMENTS.glob("*.ipynb"))
+# Chapters of derivations check each statement in the cell below it, in full view.
+EXPERIMENTS_ALONE = [path for path in NOTEBOOKS if not path.name.startswith("1")]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -30,6 +33,24 @@ def test_form(path):
     )
     # What can be run on another data set can be run on another backbone.
     assert ("dataset" in parameters) == ("backbone" in parameters)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS_ALONE, ids=lambda p: p.stem)
+def test_a_cell_is_a_call_or_a_plot(path):
+    """What a cell would define belongs in the package, where it has types and tests."""
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    for source in code:
+        defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+        assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, defined)]
+    _parameters, *others = code
+    assert max(len(source.splitlines()) for source in others) <= 15
+
+
+def test_recipes_are_called_by_their_module():
+    """A name that readers would look for in vain."""
+    for path in NOTEBOOKS:
+        assert "protocols." not in path.read_text(), path.name
 
 
 @pytest.mark.notebook

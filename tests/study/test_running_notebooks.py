@@ -1,9 +1,12 @@
 """The runner: parameters are checked, what is up to date is left alone, nothing half done."""
 
+import json
 import os
+import sys
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import get_kernel_spec
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from emastudy.study.report.notebooks import NotebookError, run_notebooks
@@ -42,8 +45,11 @@ def test_profiles_reach_the_notebook_and_reruns_are_skipped(experiments, tmp_pat
     assert str(tmp_path) not in (done / "01_count.ipynb").read_text()
     assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [True]
 
-    (experiments / "records" / "other" / "x.json").write_text("{}")  # new evidence
-    assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [False]
+    for place, skipped in (("other", False), ("other/audit", False), ("quick", True)):
+        folder = experiments / "records" / place
+        folder.mkdir(exist_ok=True)
+        (folder / "x.json").write_text("{}")  # new evidence, but for that of quick
+        assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [skipped]
     outcome = run_notebooks(experiments, done, "quick", parameters={"n": 5})
     assert [o.skipped for o in outcome] == [False]
     assert "n is 5" in outputs(done / "01_count.ipynb")
@@ -55,11 +61,20 @@ def test_unknown_names_are_errors(experiments, tmp_path):
         run_notebooks(experiments, done, "quik")
     with pytest.raises(NotebookError, match="no notebook '77'; .* has 01_count"):
         run_notebooks(experiments, done, "quick", only=["77"])
-    with pytest.raises(NotebookError, match="parameter 'iteration'; they have 'n', 'profile'"):
+    with pytest.raises(NotebookError, match="'iteration', which none .* are 'n', 'profile'"):
         run_notebooks(experiments, done, "quick", parameters={"iteration": 3})
     (experiments / "profiles" / "quick.yaml").write_text("profile: quick\nsede: 3\n")
-    with pytest.raises(NotebookError, match=r"quick\.yaml sets 'sede', which no notebook"):
+    with pytest.raises(NotebookError, match=r"profile 'quick' sets 'sede', which no notebook"):
         run_notebooks(experiments, done, "quick")
+    (experiments / "profiles" / "quick.yaml").write_text("seeds 2\n")
+    with pytest.raises(
+        NotebookError, match=r"quick\.yaml holds no parameters; expected lines such"
+    ):
+        run_notebooks(experiments, done, "quick")
+    (experiments / "profiles" / "quick.yaml").write_text("seeds: [2\n")
+    with pytest.raises(NotebookError, match=r"quick\.yaml is not YAML"):
+        run_notebooks(experiments, done, "quick")
+    assert not done.exists()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -98,3 +113,30 @@ print(os.environ["OMP_NUM_THREADS"])"""
     for outcome in outcomes:
         share = outputs(tmp_path / "done" / f"{outcome.name}.ipynb").split()
         assert share == [os.environ.get("OMP_NUM_THREADS", str(max(1, os.cpu_count() // 2)))]
+
+
+def test_notebooks_run_in_this_interpreter_whatever_jupyter_calls_python3(
+    experiments, tmp_path, monkeypatch
+):
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "another environment's"}
+    (kernel / "kernel.json").write_text(json.dumps({**spec, "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert get_kernel_spec("python3").argv[0] == "/bin/false"
+    write(experiments, "01_count", "import sys\nprint(sys.executable)")
+    run_notebooks(experiments, tmp_path / "done", "quick")
+    assert outputs(tmp_path / "done" / "01_count.ipynb").strip() == sys.executable
+
+
+def test_one_bar_goes_over_the_notebooks_and_nothing_else_is_printed(experiments, tmp_path, capfd):
+    write(experiments, "02_count", "print(1)")
+    run_notebooks(experiments, tmp_path / "done", "quick", only=["01"])
+    capfd.readouterr()
+    run_notebooks(experiments, tmp_path / "done", "quick")
+    out, error = capfd.readouterr()
+    assert out == ""
+    lines = [line.strip() for line in error.replace("\r", "\n").splitlines() if line.strip()]
+    assert all(line.startswith("notebooks: ") for line in lines), lines
+    assert " 1/2 " in lines[0]  # what is up to date counts as done
+    assert " 2/2 " in lines[-1]

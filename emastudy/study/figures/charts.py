@@ -1,7 +1,4 @@
-"""The study's charts: one style, intervals drawn, functions of a DataFrame.
-
-Floor: study (imports matplotlib and seaborn).
-"""
+"""The study's charts: one style, intervals drawn, functions of a DataFrame."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import gmean
 
-from emastudy.study.statistics import fit_exponent, mean_interval
+from emastudy.study.statistics import fit_exponent, mean_interval, summarize
 
 
 def use_style() -> None:
@@ -96,6 +93,74 @@ def one_legend(axes: np.ndarray | Sequence[Axes]) -> None:
         if (legend := ax.get_legend()) is not None:
             legend.remove()
     sns.move_legend(axes[-1], "upper left", bbox_to_anchor=(1.02, 1))
+
+
+def regime_lines(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str,
+    *,
+    regimes: Sequence[str],
+    xlabel: str,
+    ylabel: str,
+    order: Sequence[str] | None = None,
+    height: float = 3.6,
+) -> Figure:
+    """:func:`lines`, one panel a gradient regime, with one legend.
+
+    Args:
+        frame: One row a run; its column "gradient" has the regimes.
+        x: Column on the horizontal axis, whole numbers.
+        y: Column on the vertical axis, which the panels share.
+        hue: Column that tells the lines apart.
+        regimes: From left to right; those without rows get no panel.
+        xlabel: Name and unit of x.
+        ylabel: Name and unit of y.
+        order: As in :func:`lines`.
+        height: Of the figure, inches.
+    """
+    figure, parts = panels(frame, "gradient", regimes, height=height)
+    for ax, regime, part in parts:
+        lines(part, x, y, hue, ax=ax, xlabel=xlabel, ylabel=ylabel, order=order)
+        ax.set_title(f"gradients {regime}")
+    one_legend(figure.axes)
+    return figure
+
+
+def number_of_seeds(runs: pd.DataFrame) -> str:
+    """For a title: "5 seeds"."""
+    return f"{runs['seed'].nunique()} seeds"
+
+
+def log2_ticks(ax: Axes, values: pd.Series) -> None:
+    """A horizontal axis in powers of two, with a tick at every value: 1/4, 1, 4."""
+    ticks = sorted(values.unique())
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks, [f"{t:g}" if t >= 1 else f"1/{1 / t:g}" for t in ticks])
+    ax.minorticks_off()
+
+
+def runs_and_means(
+    runs: pd.DataFrame, by: str, *, ax: Axes, xlabel: str, order: Sequence[str] | None = None
+) -> None:
+    """Mean over seeds of every group with its interval, and its single runs, see :func:`intervals`.
+
+    Args:
+        runs: One row a run; column "miou".
+        by: Column that names the groups.
+        ax: Where to draw.
+        xlabel: Name and unit of the score.
+        order: The groups from top to bottom, each with its line whether it has runs or not, so that
+            panels can share them; default: those there are, the best first.
+    """
+    summary = summarize(runs, by, "miou")
+    if order is None:
+        summary = summary.sort_values("mean", ascending=False)
+    else:
+        summary = summary.reindex(list(order))
+    points = runs[[by, "miou"]].set_axis(["label", "value"], axis=1)
+    intervals(summary, ax=ax, xlabel=xlabel, points=points)
 
 
 def intervals(

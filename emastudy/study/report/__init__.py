@@ -1,24 +1,27 @@
 """What people read: the ledger in words, sentences and tables for pages, running the notebooks."""
 
+from emastudy.study.report import answers
 from emastudy.study.report.includes import circumstances_table, headline, write_includes
-from emastudy.study.report.inputs import (
-    photograph,
-    scene_images,
-    scene_network,
-    unit_features,
-)
+from emastudy.study.report.inputs import photograph, scene_images, scene_network, unit_features
 from emastudy.study.report.ledger import answer, decided_here, ledger_text, of_page
+from emastudy.study.report.page import Page
+from emastudy.study.report.predictions import Predictions, how_to_draw, map_pictures
 from emastudy.study.report.sentences import best_other, duel, in_short, margin, table1_answer
 
 __all__ = [
+    "Page",
+    "Predictions",
     "answer",
+    "answers",
     "best_other",
     "circumstances_table",
     "decided_here",
     "duel",
     "headline",
+    "how_to_draw",
     "in_short",
     "ledger_text",
+    "map_pictures",
     "margin",
     "of_page",
     "photograph",

@@ -1,16 +1,12 @@
-"""Runs notebooks through papermill: only what changed, all parameters checked, nothing half done.
-
-Floor: study (imports papermill).
-"""
+"""Running notebooks through papermill: only what changed, parameters checked, nothing half done."""
 
 import functools
 import hashlib
-import logging
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,18 +16,19 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from tqdm.auto import tqdm
 
 import emastudy
-
-logger = logging.getLogger(__name__)
+from emastudy.errors import NotebookError
+from emastudy.files import write_text
 
 # How a notebook is run, not what it shows: changing these does not make a page out of date.
 _HOW = ("executor", "device", "runs_dir")
-
-
-class NotebookError(RuntimeError):
-    """A notebook failed, or was given a parameter that it does not have."""
+# Profiles whose records are evidence of nothing; a notebook makes them as it runs.
+_PASSING = ("smoke", "quick")
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,10 @@ def run_notebooks(
 ) -> list[Outcome]:
     """Execute notebooks with a profile's parameters; those that are up to date are left alone.
 
-    A notebook is out of date when it, its parameters, the package's code or the records of other
-    profiles changed since it was executed. Each is written under another name and renamed when it
-    has run to its end.
+    A notebook is out of date when it, its parameters, the package's code or the records changed
+    since it was executed; those of "smoke" and "quick" do not count. It runs in the interpreter
+    that runs this, whatever kernels are registered with Jupyter. Each is written under another name
+    and renamed when it has run to its end.
 
     Args:
         experiments: Folder of the notebooks, ``profiles/`` and ``records/``.
@@ -75,44 +73,90 @@ def run_notebooks(
     Raises:
         NotebookError: Unknown profile, notebook or parameter, or a cell that failed.
     """
-    path = experiments / "profiles" / f"{profile}.yaml"
+    settings = _settings(experiments / "profiles" / f"{profile}.yaml")
+    given = {name: value for name, value in (parameters or {}).items() if value != ""}
+    every = {path: set(papermill.inspect_notebook(path)) for path in _notebooks(experiments)}
+    chosen = {path: every[path] for path in _choose(experiments, only)}
+    _check_parameters(settings, every, f"profile {profile!r} sets", "no notebook")
+    _check_parameters(given, chosen, "given is", "none of the chosen notebooks")
+    values = {**settings, **given}
+    orders = [
+        _Order(path, {name: values[name] for name in values if name in declared}, output)
+        for path, declared in chosen.items()
+    ]
+    return _execute(orders, jobs)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The parameters that a profile sets."""
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise NotebookError(f"there is no profile {profile!r}; {path.parent} has {there}")
-    shared = yaml.safe_load(path.read_text())
-    given = {name: value for name, value in (parameters or {}).items() if value != ""}
-    every = {p: set(papermill.inspect_notebook(p)) for p in _choose(experiments, ())}
-    unknown = set(shared) - set().union(*every.values())
-    if unknown:
-        raise NotebookError(f"{path} sets {_names(unknown)}, which no notebook declares")
-    declared = {notebook: every[notebook] for notebook in _choose(experiments, only)}
-    known = set().union(*declared.values())
-    if set(given) - known:
-        raise NotebookError(
-            f"no chosen notebook has a parameter {_names(set(given) - known)}; they have "
-            + _names(known)
-        )
-    output.mkdir(parents=True, exist_ok=True)
+        raise NotebookError(f"there is no profile {path.stem!r}; {path.parent} has {there}")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise NotebookError(f"{path} is not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise NotebookError(f"{path} holds no parameters; expected lines such as 'seeds: 2'")
+    return settings
 
-    orders = [
-        _Order(
-            notebook,
-            {k: v for k, v in {**shared, **given}.items() if k in declared[notebook]},
-            output,
-            profile,
-            progress_bar=jobs == 1,
+
+def _check_parameters(
+    values: Mapping[str, Any], declared: Mapping[Path, set[str]], origin: str, who: str
+) -> None:
+    """Papermill only warns of a parameter that a notebook lacks; here one of them must have it."""
+    known = set[str]().union(*declared.values())
+    if unknown := set(values) - known:
+        raise NotebookError(
+            f"{origin} {_names(unknown)}, which {who} declares; there are {_names(known)}"
         )
-        for notebook in declared
-    ]
+
+
+def _execute(orders: Sequence["_Order"], jobs: int) -> list[Outcome]:
+    """Execute what is out of date, with one bar over all notebooks."""
+    outcomes = {order.name: Outcome(order.name, 0.0, skipped=True) for order in orders}
+    waiting = [order for order in orders if not order.is_up_to_date()]
+    # smoothing=0: the time left follows from the mean of all notebooks, not from the last one's.
+    with tqdm(
+        total=len(orders),
+        initial=len(orders) - len(waiting),
+        desc="notebooks",
+        unit="notebook",
+        smoothing=0,
+    ) as bar:
+        for outcome in _outcomes(waiting, jobs, bar):
+            outcomes[outcome.name] = outcome
+            bar.update()
+    return list(outcomes.values())
+
+
+def _outcomes(orders: Sequence["_Order"], jobs: int, bar: "tqdm[Any]") -> Iterator[Outcome]:
     if jobs == 1:
-        return [order.execute() for order in orders]
+        for order in orders:
+            bar.set_postfix_str(order.name)
+            yield order.execute()
+        return
     # Processes and not threads: papermill changes the working directory of its whole process.
     with _cores_each(jobs), ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         work = [pool.submit(order.execute) for order in orders]
         try:
-            return [one.result() for one in tqdm(work, desc="notebooks", unit="notebook")]
+            for one in as_completed(work):
+                yield one.result()
         finally:
             pool.shutdown(cancel_futures=True)  # after a failure, or Ctrl-C
+
+
+class _ThisInterpreter(AsyncKernelManager):
+    """A kernel in the interpreter that runs this, whatever Jupyter has under a notebook's name.
+
+    Another environment's kernel named python3 may come first on Jupyter's path, and has no
+    emastudy, or an old one.
+    """
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        # The kernel talks to this machine alone; that it warns of doing so unencrypted is left out.
+        return KernelSpec(**get_kernel_dict(extra_arguments=["--log-level=ERROR"]))
 
 
 @dataclass(frozen=True)
@@ -122,23 +166,31 @@ class _Order:
     notebook: Path
     values: dict[str, Any]
     output: Path
-    profile: str
-    progress_bar: bool
+
+    @property
+    def name(self) -> str:
+        return self.notebook.stem
+
+    @property
+    def target(self) -> Path:
+        return self.output / self.notebook.name
+
+    def is_up_to_date(self) -> bool:
+        return _stored_digest(self.target) == self._digest()
 
     def execute(self) -> Outcome:
-        experiments, target = self.notebook.parent, self.output / self.notebook.name
-        if _stored_digest(target) == self._digest():
-            return Outcome(target.stem, 0.0, skipped=True)
         began = time.monotonic()
-        partial = target.with_suffix(".partial.ipynb")
+        self.output.mkdir(parents=True, exist_ok=True)
+        partial = self.target.with_suffix(".partial.ipynb")
         try:
-            papermill.execute_notebook(
+            executed = papermill.execute_notebook(
                 self.notebook,
                 partial,
                 self.values,
-                progress_bar=self.progress_bar,
-                cwd=experiments,
+                progress_bar=False,
+                cwd=self.notebook.parent,
                 log_output=False,
+                kernel_manager_class=_ThisInterpreter,
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(
@@ -146,12 +198,11 @@ class _Order:
                 f"{error.evalue}\nThe traceback is in {partial}; mend the cause and run again: "
                 "what was finished is kept."
             ) from error
-        executed = nbformat.read(partial, as_version=4)  # type: ignore[no-untyped-call]
         executed.metadata["emastudy"] = {"digest": self._digest()}
         executed.metadata.pop("papermill", None)  # holds paths of this machine
-        nbformat.write(executed, partial)  # type: ignore[no-untyped-call]
-        partial.replace(target)
-        return Outcome(target.stem, time.monotonic() - began, skipped=False)
+        write_text(self.target, nbformat.writes(executed))  # type: ignore[no-untyped-call]
+        partial.unlink()
+        return Outcome(self.name, time.monotonic() - began, skipped=False)
 
     def _digest(self) -> str:
         digest = hashlib.sha256()
@@ -160,9 +211,7 @@ class _Order:
         digest.update(_code_digest().encode())
         records = self.notebook.parent / "records"
         for record in sorted(records.rglob("*.json")):
-            # Records of its own profile a notebook makes itself; smoke and quick are nobody's
-            # evidence.
-            if record.relative_to(records).parts[0] not in (self.profile, "smoke", "quick"):
+            if record.relative_to(records).parts[0] not in _PASSING:
                 digest.update(record.read_bytes())
         return digest.hexdigest()
 
@@ -189,8 +238,12 @@ def _cores_each(jobs: int) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def _notebooks(experiments: Path) -> list[Path]:
+    return sorted(experiments.glob("[0-9]*.ipynb"))
+
+
 def _choose(experiments: Path, only: Sequence[str]) -> list[Path]:
-    every = sorted(experiments.glob("[0-9]*.ipynb"))
+    every = _notebooks(experiments)
     chosen = []
     for name in only:
         stem = Path(name).stem

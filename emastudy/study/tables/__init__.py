@@ -1,5 +1,15 @@
-"""The paper's tables, ours beside the published: costs, budget, accuracy, test sets."""
+"""The paper's tables and the pages', ours beside the published: data, no drawing."""
 
+from emastudy.study.tables import (
+    ablations,
+    accuracy,
+    bases,
+    counting,
+    curves,
+    photographs,
+    robustness,
+    variants,
+)
 from emastudy.study.tables.accuracy import gaps, table1_runs
 from emastudy.study.tables.budget import SUSTAINED_MACS, estimate, plan
 from emastudy.study.tables.costs import measure_contexts, table1
@@ -8,13 +18,21 @@ from emastudy.study.tables.test_sets import PUBLISHED, paper_scores, published_m
 __all__ = [
     "PUBLISHED",
     "SUSTAINED_MACS",
+    "ablations",
+    "accuracy",
+    "bases",
+    "counting",
+    "curves",
     "estimate",
     "gaps",
     "measure_contexts",
     "paper_scores",
+    "photographs",
     "plan",
     "published_miou",
     "rehearsal",
+    "robustness",
     "table1",
     "table1_runs",
+    "variants",
 ]

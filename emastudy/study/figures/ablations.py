@@ -1,0 +1,224 @@
+"""The ablations' figures: normalisation, start, iterations, number of bases, concentration."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from emastudy.study.figures import charts
+
+_SCORE = "mIoU, %"
+
+
+def by_iterations(
+    runs: pd.DataFrame, hue: str, *, order: Sequence[str], regimes: Sequence[str], title: str
+) -> None:
+    """Score against T, one panel a gradient regime.
+
+    Args:
+        runs: Columns "gradient", "T", "seed", "miou" and what tells the lines apart.
+        hue: That column.
+        order: Its values, whose colours follow it.
+        regimes: From left to right.
+        title: What was trained on.
+    """
+    labels = {"xlabel": "EM iterations T", "ylabel": _SCORE}
+    figure = charts.regime_lines(
+        runs, "T", "miou", hue, order=order, regimes=regimes, height=3.8, **labels
+    )
+    low, high = runs["miou"].min(), runs["miou"].max()
+    figure.axes[0].set_ylim(low - 0.2 * (high - low + 1), high + 0.2 * (high - low + 1))
+    figure.suptitle(f"{title}, {charts.number_of_seeds(runs)}: means with 95 % t-intervals")
+
+
+def objective_traces(
+    objectives: Mapping[tuple[float, str], Float[Tensor, "problems steps"]], drawn: int = 20
+) -> None:
+    """F against the iteration: blue what never falls, red what does at least once.
+
+    Args:
+        objectives: (λ, normalisation) → F in nats, one row a problem; a row of panels a λ.
+        drawn: How many problems of either kind are drawn; all are counted.
+    """
+    rows = sorted({concentration for concentration, _ in objectives})
+    columns = list(dict.fromkeys(normalization for _, normalization in objectives))
+    size = (2.75 * len(columns), 2.3 * len(rows))
+    _, axes = plt.subplots(len(rows), len(columns), figsize=size, sharex=True, squeeze=False)
+    for row, concentration in zip(axes, rows, strict=True):
+        for ax, normalization in zip(row, columns, strict=True):
+            objective = objectives[concentration, normalization]
+            falls = (objective.diff(dim=1) < -1e-4 * objective[:, 1:].abs()).any(dim=1)
+            ax.plot(objective[~falls].T[:, :drawn], color="C0", alpha=0.3)
+            if falls.any():
+                ax.plot(objective[falls].T[:, :drawn], color="C1", alpha=0.3)
+            setting = f"{normalization}, λ = {concentration:.0f}"
+            ax.set_title(f"{setting}:\nfalls in {falls.sum()} of {len(falls)}")
+        row[0].set_ylabel("F(μ), nats")
+    for ax in axes[-1]:
+        ax.set_xlabel("iteration")
+
+
+def starts(runs: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
+    """Every start's mIoU, the best first, one panel a gradient regime.
+
+    Args:
+        runs: Columns "gradient", "start", "seed", "miou".
+        regimes: From left to right.
+        title: What was trained on.
+    """
+    figure, parts = charts.panels(runs, "gradient", regimes, width=5.2, height=3.8, sharey=False)
+    for ax, regime, part in parts:
+        charts.runs_and_means(part, "start", ax=ax, xlabel=_SCORE)
+        ax.set_title(f"gradients {regime}")
+    seeds = charts.number_of_seeds(runs)
+    figure.suptitle(f"{title}, T = 3, {seeds}: means with 95 % t-intervals")
+
+
+def instability(runs: pd.DataFrame, colors: Mapping[str, str]) -> None:
+    """Training curves of single runs: the loss, and the gradient that reaches the bases.
+
+    Args:
+        runs: Columns "start" and "record".
+        colors: Start → colour; only these are drawn.
+    """
+    _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    for start, record in zip(runs["start"], runs["record"], strict=True):
+        if start in colors:
+            _curve(left, record.curves.get("loss"), colors[start])
+            _curve(right, record.curves.get("bases_gradient"), colors[start])
+    for start, color in colors.items():
+        left.plot([], [], color=color, label=start)
+    left.legend()
+    left.set(xlabel="iteration", ylabel="cross-entropy, nats", title="training loss, unrolled")
+    right.set(xlabel="iteration", ylabel="norm of the gradient", title="gradient of learned bases")
+    if right.lines:
+        right.set_yscale("log")
+    else:
+        right.text(0.5, 0.5, "not recorded", transform=right.transAxes, ha="center")
+
+
+def _curve(ax: Axes, curve: list[tuple[int, float]] | None, color: str) -> None:
+    """A running mean of three points of a curve, if it was recorded."""
+    if curve:
+        course = pd.DataFrame(curve, columns=["iteration", "value"])
+        smooth = course["value"].rolling(3, min_periods=1).mean()
+        ax.plot(course["iteration"], smooth, color=color, alpha=0.6, lw=1)
+
+
+def iteration_grid(scores: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
+    """Mean mIoU by iterations in training and in the test, one panel a gradient regime.
+
+    Args:
+        scores: Columns "gradient", "T", "T_eval", "seed", "miou".
+        regimes: From left to right.
+        title: What was trained on.
+    """
+    figure, parts = charts.panels(scores, "gradient", regimes, width=5.2, height=4.4, sharey=False)
+    for ax, regime, part in parts:
+        table = part.pivot_table(index="T", columns="T_eval", values="miou")
+        sns.heatmap(
+            table, annot=True, fmt=".1f", cmap="mako", ax=ax, cbar=False, annot_kws={"size": 8}
+        )
+        ax.set(
+            title=f"gradients {regime}",
+            xlabel="iterations in the test",
+            ylabel="iterations in training",
+        )
+    figure.suptitle(f"{title}: mIoU in %, mean over {charts.number_of_seeds(scores)}")
+
+
+def iterations_in_the_test(changes: pd.DataFrame, regimes: Sequence[str]) -> None:
+    """Change of mIoU by iterations in the test, one line a T of the training, mean over seeds.
+
+    Args:
+        changes: Columns "gradient", "T", "T_eval", "change".
+        regimes: One panel each, from left to right.
+    """
+    figure, parts = charts.panels(changes, "gradient", regimes, height=3.4)
+    most = changes["T_eval"].max()
+    for ax, regime, part in parts:
+        for number, (count, course) in enumerate(part.groupby("T")):
+            means = course.groupby("T_eval")["change"].mean()
+            color = plt.get_cmap("viridis")(number / most)
+            ax.plot(means.index, means, "o-", ms=3, color=color, label=f"{count}")
+        ax.axhline(0, color="0.5", lw=0.8)
+        ax.set(title=f"gradients {regime}", xlabel="iterations in the test")
+        ax.legend(title="T_train", fontsize=7, ncols=2)
+    figure.axes[0].set_ylabel("change of mIoU")
+
+
+def trained_iterations(
+    runs: pd.DataFrame, hue: str, *, order: Sequence[str], title: str = ""
+) -> None:
+    """Score by iterations, as many in the test as in training.
+
+    Args:
+        runs: Columns "T", "seed", "miou" and what tells the lines apart.
+        hue: That column.
+        order: Its values, whose colours follow it; those without rows get no line.
+        title: Of the figure.
+    """
+    _, ax = plt.subplots()
+    there = [value for value in order if value in set(runs[hue])]
+    labels = {"xlabel": "iterations in training and test", "ylabel": _SCORE}
+    charts.lines(runs, "T", "miou", hue, ax=ax, order=there, **labels)
+    ax.set_title(title)
+
+
+def options(
+    panels: Mapping[str, tuple[str, pd.DataFrame]], regimes: Sequence[str], title: str
+) -> None:
+    """Score by the value of an option, one panel an option, one line a gradient regime.
+
+    Args:
+        panels: The option's column → what to call it, and the runs with its values.
+        regimes: Whose colours follow their order.
+        title: What was trained on.
+    """
+    size = (3.9 * len(panels), 3.6)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for ax, (column, (name, runs)) in zip(axes[0], panels.items(), strict=True):
+        charts.lines(
+            runs, column, "miou", "gradient", ax=ax, order=regimes, xlabel=name, ylabel=_SCORE
+        )
+        charts.log2_ticks(ax, runs[column])
+    every = pd.concat([runs for _, runs in panels.values()])
+    axes[0, 0].set_ylim(every["miou"].min() - 1, every["miou"].max() + 1)
+    charts.one_legend(axes[0])
+    seeds = charts.number_of_seeds(next(iter(panels.values()))[1])
+    figure.suptitle(f"{title}, T = 3, {seeds}: means with 95 % t-intervals")
+
+
+def different_bases(
+    panels: Mapping[str, tuple[str, pd.DataFrame]], regimes: Sequence[str], title: str
+) -> None:
+    """How many different bases are left, by the value of an option; dotted: as many as there are.
+
+    Args:
+        panels: As in :func:`options`, with "different", "num_bases" and, in the last one,
+            "critical": λ_c of every image, whose middle 90 % are shaded.
+        regimes: Whose colours follow their order.
+        title: What was trained on.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), sharey=True)
+    for ax, (column, (name, found)) in zip(axes, panels.items(), strict=True):
+        labels = {"xlabel": name, "ylabel": "different bases, mean over images"}
+        charts.lines(found, column, "different", "gradient", ax=ax, order=regimes, **labels)
+        bases = found.groupby(column)["num_bases"].first()
+        ax.plot(bases.index, bases, ":", color="0.5", label="K")
+        charts.log2_ticks(ax, found[column])
+    axes[0].set_yscale("log", base=2)
+    axes[0].set_yticks([1, 2, 4, 8, 16], [1, 2, 4, 8, 16])
+    axes[0].set_ylim(0.9, 18)
+    for ax in axes:
+        ax.minorticks_off()
+    critical = np.concatenate(found["critical"].tolist())
+    axes[-1].axvspan(*np.quantile(critical, [0.05, 0.95]), color="0.88", lw=0, zorder=0)
+    charts.one_legend(axes)
+    seeds = charts.number_of_seeds(next(iter(panels.values()))[1])
+    figure.suptitle(f"{title}, T = 3, {seeds}")

@@ -1,0 +1,200 @@
+"""The comparisons' figures: scores of methods, training losses, published tables."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from emastudy.study.figures import charts
+
+
+def scores(runs: pd.DataFrame, *, xlabel: str, title: str = "", line: float = 0.42) -> None:
+    """Every method's mean with its interval, and its single runs, the best first.
+
+    Args:
+        runs: Columns "method", "seed", "miou".
+        xlabel: Name and unit of the score.
+        title: Of the figure.
+        line: Height of a method, inches.
+    """
+    _, ax = plt.subplots(figsize=(6.4, line * runs["method"].nunique() + 0.8))
+    charts.runs_and_means(runs, "method", ax=ax, xlabel=xlabel)
+    ax.set_title(title)
+
+
+def score_panels(
+    parts: Mapping[str, pd.DataFrame],
+    by: str,
+    *,
+    order: Sequence[str],
+    xlabel: str,
+    size: tuple[float, float],
+    title: str = "",
+    stacked: bool = False,
+    in_view: bool = False,
+) -> None:
+    """:func:`scores` of several kinds, side by side.
+
+    Args:
+        parts: Title of a panel → its runs.
+        by: Column that names the lines.
+        order: The lines from top to bottom.
+        xlabel: Name and unit of the score.
+        size: Of the figure, inches.
+        title: Of the figure.
+        stacked: One panel above the other, with one axis of scores, instead of side by side.
+        in_view: Cut intervals at the axes, see ``charts.keep_in_view``.
+    """
+    rows, columns = (len(parts), 1) if stacked else (1, len(parts))
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, sharex=stacked, sharey=not stacked, squeeze=False
+    )
+    for ax, (name, runs) in zip(axes.flat, parts.items(), strict=True):
+        last = ax is axes.flat[-1]
+        label = "" if stacked and not last else xlabel
+        charts.runs_and_means(runs, by, ax=ax, xlabel=label, order=order)
+        ax.set_title(name)
+        if in_view:
+            charts.keep_in_view(ax, runs["miou"])
+    if title:
+        figure.suptitle(title)
+
+
+def losses(curves: pd.DataFrame, *, title: str = "", start: int | None = None) -> None:
+    """The training loss of every run, one colour a method.
+
+    Args:
+        curves: See ``curves.losses``, smoothed over five points: 50 iterations.
+        title: Of the figure.
+        start: Iteration at which the axis begins.
+    """
+    _, ax = plt.subplots()
+    sns.lineplot(
+        curves, x="iteration", y="loss", hue="method", units="seed", estimator=None, ax=ax, lw=1
+    )
+    ax.set(ylabel="cross-entropy, nats, mean of 50 iterations", ylim=(0, None), title=title)
+    if start is not None:
+        ax.set_xlim(start, None)
+
+
+def paces(runs: pd.DataFrame, title: str) -> None:
+    """Score against the learning rate, one line a method.
+
+    Args:
+        runs: Columns "method", "learning rate", "seed", "miou".
+        title: Of the figure.
+    """
+    _, ax = plt.subplots(figsize=(6.4, 4))
+    labels = {"xlabel": "learning rate", "ylabel": "mIoU, %, single scale"}
+    charts.lines(runs, "learning rate", "miou", "method", ax=ax, **labels)
+    rates = sorted(runs["learning rate"].unique())
+    ax.set_xscale("log")
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
+    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1))
+    ax.set_title(title)
+
+
+def pixel_costs(times: pd.DataFrame, memory: pd.DataFrame, title: str) -> None:
+    """Time and peak memory of the attention modules against the number of pixels, with fits.
+
+    Args:
+        times: Columns "module", "N", "milliseconds".
+        memory: Columns "module", "N", "MiB".
+        title: Of the figure.
+    """
+    _two_laws(times, memory, "N", title)
+
+
+def bases_costs(measured: pd.DataFrame, title: str) -> None:
+    """Time and peak memory of EMA and A² against the number of bases, with fits.
+
+    Args:
+        measured: See ``tables.measure_contexts``.
+        title: Of the figure.
+    """
+    units = measured[measured["K"] > 0]
+    times = units.assign(milliseconds=1000 * units["seconds"])
+    _two_laws(times, units.assign(MiB=units["peak_bytes"] / 2**20), "K", title)
+
+
+def _two_laws(times: pd.DataFrame, memory: pd.DataFrame, x: str, title: str) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+    label = "time, ms (median)"
+    charts.power_laws(times, x, "milliseconds", "module", ax=left, xlabel=x, ylabel=label)
+    charts.power_laws(memory, x, "MiB", "module", ax=right, xlabel=x, ylabel="peak memory, MiB")
+    figure.suptitle(title)
+
+
+def published(table: pd.DataFrame, title: str) -> None:
+    """A published table as a ranking; EMANet in colour.
+
+    Args:
+        table: Index = method; columns "backbone", "miou", "confidence", see ``published``.
+        title: Of the figure.
+    """
+    _, ax = plt.subplots(figsize=(7.2, 0.27 * len(table) + 1.1))
+    labels = [
+        f"{method} ({backbone})" if backbone else str(method)
+        for method, backbone in table["backbone"].items()
+    ]
+    charts.ranking(
+        table["miou"].set_axis(labels),
+        ax=ax,
+        xlabel="published mIoU, %",
+        own=list(table.index == "EMANet"),
+        sure=list(table["confidence"] == "confirmed"),
+    )
+    ax.set_title(title)
+
+
+def reimplementations(table: pd.DataFrame) -> None:
+    """What others' code got on VOC val, one ranking a code base.
+
+    Args:
+        table: See ``published.reimplementations``.
+    """
+    voc = table[table["dataset"] == "VOC val"]
+    figure, axes = plt.subplots(1, voc["code"].nunique(), figsize=(10, 3.6), squeeze=False)
+    for ax, (code, part) in zip(axes[0], voc.groupby("code", sort=False), strict=True):
+        charts.ranking(
+            part.set_index(part["method"] + " (" + part["backbone"] + ")")["miou"],
+            ax=ax,
+            xlabel="mIoU on VOC val, single scale, %",
+            own=list(part["method"] == "EMANet"),
+            sure=list(part["confidence"] == "confirmed"),
+        )
+        ax.set_title(code)
+    figure.suptitle("EMANet in other people's code: PASCAL VOC 2012 val")
+
+
+def chain(curves: pd.DataFrame, runs: pd.DataFrame) -> None:
+    """Runs that start from one another: their losses one after the other, and their scores.
+
+    Args:
+        curves: See ``curves.losses``; column "step".
+        runs: Columns "step", "seed", "iterations", "miou".
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(2, 1))
+    begins = runs.groupby("step")["iterations"].first().cumsum().shift(fill_value=0)
+    for step, begin in begins.items():
+        here = curves[curves["step"] == step]
+        for seed, part in here.groupby("seed"):
+            left.plot(
+                part["iteration"] + begin,
+                part["loss"],
+                ".-",
+                color=f"C{int(str(step)) - 1}",
+                lw=1,
+                label=f"run {step}" if seed == here["seed"].min() else None,
+            )
+    left.set(xlabel="iteration, runs one after the other", ylabel="cross-entropy, nats")
+    left.legend()
+    steps = "run " + runs["step"].astype(str)
+    charts.runs_and_means(
+        runs.assign(run=steps), "run", ax=right, xlabel="mIoU, %", order=list(steps.unique())
+    )
+    charts.keep_in_view(right, runs["miou"])
+    seeds = charts.number_of_seeds(runs)
+    figure.suptitle(f"Three runs, each from the last one's weights: scenes, {seeds}")

@@ -1,0 +1,357 @@
+"""The sentences that pages open with, made from the runs on them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emastudy.study.recipes import TABLE1_RIVALS
+from emastudy.study.report.sentences import best_other, margin
+from emastudy.study.statistics import as_text, fit_exponent, paired_differences, summarize
+from emastudy.study.tables import (
+    PUBLISHED,
+    SUSTAINED_MACS,
+    accuracy,
+    bases,
+    counting,
+    photographs,
+    variants,
+)
+
+
+def settings(
+    panels: Mapping[str, tuple[str, pd.DataFrame]],
+    baselines: Mapping[str, Any],
+    different: pd.DataFrame,
+) -> str:
+    """Which values of EMA's options scored best, as a Markdown list.
+
+    Args:
+        panels: The option's column → what to call it, and the runs with its values.
+        baselines: The column → the recipe's value.
+        different: Of the bases' number, see ``ablations.different_bases``.
+    """
+    counted = panels["head.num_bases"][1]
+    lines = [
+        f"- {name}, gradients {regime}: "
+        + best_other(part, column, baseline=float(baselines[column]))
+        for column, (name, runs) in panels.items()
+        for regime, part in runs.groupby("gradient", sort=False)
+    ]
+    lines += [
+        f"- attention against global average pooling (K = 1), gradients {regime}: "
+        + best_other(part, "head.num_bases", baseline=1.0)
+        for regime, part in counted.groupby("gradient", sort=False)
+    ]
+    most = different[different["num_bases"] == counted["head.num_bases"].max()]
+    lines += [
+        f"- of K = {count:g} bases, gradients {regime}, {part['different'].mean():.1f} are "
+        f"different ones after T = 3 iterations ({len(part)} seeds; see below)."
+        for (regime, count), part in most.groupby(["gradient", "num_bases"])
+    ]
+    return "\n".join(lines)
+
+
+def many_scales(one: pd.DataFrame, several: pd.DataFrame) -> str:
+    """What six scales and mirror images add, and whether they change the order of the methods.
+
+    Args:
+        one: Columns "method", "seed", "miou", at one scale.
+        several: The same at six scales with mirror images.
+    """
+    gains = photographs.scale_gains(one, several)["difference"]
+    means = pd.DataFrame(
+        {
+            name: summarize(part, "method", "miou")["mean"]
+            for name, part in enumerate((one, several))
+        }
+    )
+    leads = accuracy.gaps(several)
+    leads = leads[leads["rival"].isin([method.label for method in TABLE1_RIVALS])]
+    leads = leads[~leads["method"].str.contains("half")]
+    over = []
+    for rival in leads["rival"].unique():
+        rows = leads[leads["rival"] == rival]
+        gaps = [
+            f"{as_text(row)} ({row['method'].removeprefix('EMA, ')})" for _, row in rows.iterrows()
+        ]
+        over.append(f"over {rival} {', '.join(gaps)}")
+    correlation = means.corr("spearman").to_numpy()[0, 1]
+    return (
+        f"**In short.** Six scales and mirror images add {gains.min():.1f} to {gains.max():.1f} "
+        "mIoU; Spearman's rank correlation between the methods' means at one scale and at six is "
+        f"{correlation:.2f}. At six scales EMA has {'; '.join(over)}."
+    )
+
+
+def decoder(whole: pd.DataFrame, decoded: pd.DataFrame) -> str:
+    """How context modules stand against DeepLabV3+, as they are and with its decoder.
+
+    Args:
+        whole: Columns "method", "seed", "miou"; without the decoder.
+        decoded: The same of context modules, with column "decoder": "with" or "without".
+    """
+    plain = paired_differences(whole, "method", "miou", baseline="DeepLabV3+")
+    equal = paired_differences(
+        decoded[decoded["decoder"] == "with"], "method", "miou", baseline=photographs.ASPP
+    )
+    return (
+        "**In short.** mIoU against DeepLabV3+, paired by seed: "
+        + "; ".join(
+            f"{module} {as_text(plain.T[module])}, with the decoder {as_text(equal.T[module])}"
+            for module in equal.index
+        )
+        + "."
+    )
+
+
+def best_setting(runs: pd.DataFrame, changed: pd.DataFrame) -> str:
+    """Which of EMA's changed settings scored best, and what it stands beside.
+
+    Args:
+        runs: The comparison, see ``accuracy.gaps``.
+        changed: See ``variants.settings``, with "method".
+    """
+    best = variants.best_setting(changed)
+    means = summarize(changed, "method", "miou")["mean"]
+    usual = summarize(runs[runs["head"] == "ema"], "method", "miou")["mean"]
+    return (
+        f"The best of {len(means)} changed settings is {best}: {means[best]:.2f} % mIoU; the best\n"
+        f"EMA network above has {usual.max():.2f}. Against each rival, paired by seed:"
+    )
+
+
+def reproduced(ratios: pd.DataFrame) -> str:
+    """Which rows of Table 1 come out again, one line a row.
+
+    Args:
+        ratios: See ``counting.beside_published``.
+    """
+    lines = []
+    for method, row in counting.misses(ratios).iterrows():
+        verdict = "reproduced"
+        if row.max() > counting.ROUNDING:
+            verdict = "not reproduced as it stands"
+        off = ", ".join(f"{name} {miss:.1%} off" for name, miss in row.items())
+        lines.append(f"{method}: {verdict} ({off}).")
+    return "\n".join(lines)
+
+
+def closest_definitions(tried: pd.DataFrame) -> str:
+    """Which definition of a row of Table 1 reproduces it, one line a method.
+
+    Args:
+        tried: See ``counting.definitions``.
+    """
+    lines = []
+    for _, row in counting.closest_definitions(tried).iterrows():
+        verdict = "is the closest, and does not reproduce it"
+        if row["miss"] <= counting.ROUNDING:
+            verdict = "reproduces the row"
+        lines.append(
+            f"{row['definition']}, {row['counted']}: {verdict} (worst of both numbers "
+            f"{row['miss']:.1%} off)."
+        )
+    return "\n".join(lines)
+
+
+def memory_matches(memory: pd.DataFrame) -> str:
+    """Where what is kept for the backward pass is the published memory.
+
+    Args:
+        memory: See ``counting.memory``.
+    """
+    close = memory.index[(memory["kept / published"] - 1).abs() <= 0.01]
+    return (
+        "Kept for the backward pass matches the published memory within 1 % in: "
+        f"{', '.join(close) or 'no row'}. The other rows match neither of the two counts."
+    )
+
+
+def memory_order(memory: pd.DataFrame) -> str:
+    """The heads by the memory that they keep, ours and the published.
+
+    Args:
+        memory: See ``counting.memory``.
+    """
+    heads = memory.drop(index="ResNet-101")
+    ours, theirs = (heads[c].sort_values().index for c in ("kept_mib", "published_memory_mb"))
+    return (
+        f"Least to most memory kept, ours: {' < '.join(ours)}\n"
+        f"The published order: {' < '.join(theirs)}"
+    )
+
+
+def growth(times: pd.DataFrame) -> str:
+    """By which power of the number of pixels each module's time grows, one line a module.
+
+    Args:
+        times: See ``counting.growth``.
+    """
+    return "\n".join(
+        f"{name}: time grows as N^{row['exponent']:.2f} (95 % {row['low']:.2f} to "
+        f"{row['high']:.2f})."
+        for name, row in counting.exponents(times).iterrows()
+    )
+
+
+def overhead(spent: pd.Series) -> str:
+    """What share of its network's time the unit takes.
+
+    Args:
+        spent: A row of ``measures.time``.
+    """
+    fit = fit_exponent(spent["pixels"], spent["seconds"])
+    share = spent["unit_seconds"] / spent["network_seconds"]
+    return (
+        f"Network {spent['network_seconds']:.2f} s, unit {spent['unit_seconds']:.3f} s: "
+        f"{share:.1%}. The unit alone grows as N^{fit.exponent:.2f} (95 % {fit.low:.2f} to "
+        f"{fit.high:.2f})."
+    )
+
+
+def folded_head(size: int) -> str:
+    """What folding its first conv saves of EMANet (512)'s head.
+
+    Args:
+        size: Height and width of the image.
+    """
+    written, folded = counting.folded_head(size)
+    return (
+        f"EMANet (512)'s head at {size}×{size}: {written / 1e9:.2f}·10⁹ multiply-adds as written, "
+        f"{folded / 1e9:.2f}·10⁹ folded, {1 - folded / written:.1%} less; most of it is the 3×3 "
+        "conv before the unit."
+    )
+
+
+def audits(summary: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
+    """Whether the records hold, in a few sentences.
+
+    Args:
+        summary: See ``audits.summary``.
+        tolerance: See ``runs.TOLERANCE``.
+    """
+    done = summary[summary["trained anew"] > 0]
+    if done.empty:
+        return (
+            "**Answer.** Nothing is audited yet. `emastudy audit scenes --sample 25` trains 25 "
+            "recorded runs anew and compares them with their records."
+        )
+    lines = [
+        f"- {profile}: of {row['records']:,.0f} records {row['trained anew']:.0f} were trained "
+        f"anew, and {row['hold']:.0f} hold. The largest difference is "
+        f"{row['largest difference']:.2f} points of mIoU; between seeds the standard deviation is "
+        f"{row['standard deviation over seeds']:.2f}."
+        for profile, row in done.iterrows()
+    ]
+    absent = ", ".join(summary.index.difference(done.index, sort=False))
+    lines += [f"- Not audited yet: {absent}."] if absent else []
+    verdict = "yes" if (done["hold"] == done["trained anew"]).all() else "not all of them"
+    return (
+        f"**Answer.** Of those that were trained anew: {verdict}. A run holds if it scores within "
+        f"{tolerance['miou']:g} points of mIoU of its record and its loss stays, on average, "
+        f"within {tolerance['loss']:g} nats of the recorded curve.\n\n" + "\n".join(lines)
+    )
+
+
+def attention(
+    concepts: pd.Series, maps: pd.DataFrame, classes: Sequence[str], data: str, images: int
+) -> str:
+    """What the bases of one network attend to, in a few sentences.
+
+    Args:
+        concepts: A row of ``measures.concepts``.
+        maps: See ``measures.maps``.
+        classes: Names of the classes.
+        data: What was looked at, in words.
+        images: How many images of it.
+    """
+    found = bases.service(concepts["counts"])
+    purity = found.classes.max(axis=1)
+    purest = np.where(found.usage >= 0.01, purity, 0).argmax()
+    kind = found.classes[purest].argmax()
+    shared = bases.entropy(maps)["as number of bases"]
+    return (
+        f"**In short.** In {images} unseen images of {data}, {found.usage @ purity:.0%} of the "
+        "pixels are of the class that their basis holds most of; were bases blind to classes, "
+        f"{found.everywhere.max():.0%} would be. The purest basis in use holds "
+        f"{purity[purest]:.0%} {classes[kind]}, of which the images have "
+        f"{found.everywhere[kind]:.0%}. In the images drawn a pixel is shared by "
+        f"{shared.iloc[0]:.1f} bases after the first iteration and {shared.iloc[-1]:.1f} after the "
+        "last (the exponential of the entropy). One network: intervals over seeds are on the next "
+        "page."
+    )
+
+
+def critical_concentration(measured: pd.DataFrame, data: str) -> str:
+    """Below which λ bases merge, over the images, in a sentence.
+
+    Args:
+        measured: See ``measures.distinct``.
+        data: What was measured on, in words.
+    """
+    critical = np.concatenate(measured["critical"].tolist())
+    low, middle, high = np.quantile(critical, [0.05, 0.5, 0.95])
+    return (
+        f"{data}: λ_c is {middle:.2f} in the median image and from {low:.2f} to {high:.2f} in the "
+        f"middle 90 %; λ is {measured['head.concentration'].iloc[0]:g}."
+    )
+
+
+def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
+    """What the paper's Tables 2-4 say, and what of them was not run, as a Markdown list.
+
+    Args:
+        scores: Our own, see ``tables.paper_scores``.
+        hours: Table → GPU-hours that it takes, see ``tables.plan``.
+    """
+    lines = [f"- {margin(name)}" for name in PUBLISHED]
+    missing = [name for name in PUBLISHED if name not in set(scores["table"])]
+    if missing:
+        times = ", ".join(f"{name} about {hours[name]:,.0f} h" for name in missing)
+        lines.append(
+            f"- **Not run here:** {', '.join(missing)}. The data sets are absent; on one GPU that "
+            f"sustains {SUSTAINED_MACS / 1e12:.0f}·10¹² multiply-adds a second (an assumption) "
+            f"they take: {times}. Commands, time and memory are below, and so is the same chain of "
+            "runs on scenes, executed."
+        )
+    return "\n".join(lines)
+
+
+def commands(plan: pd.DataFrame) -> str:
+    """The commands that run the paper's Tables 2-4, as a block of Markdown.
+
+    Args:
+        plan: See ``tables.plan``.
+    """
+    lines = ["```sh"]
+    for table, part in plan["command"].groupby("table"):
+        lines += [f"# {table!s}", *part]
+    lines += [
+        "# scores, multi-scale and flip; for VOC the files that its server takes",
+        "emastudy evaluate runs/ID --multi-scale --flip --data-root FOLDER",
+        "emastudy evaluate runs/ID --split test --multi-scale --flip --submit OUT "
+        "--data-root FOLDER",
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def places(table: pd.DataFrame) -> str:
+    """Which place EMANet has among the heads of other people's code, one line a comparison.
+
+    Args:
+        table: See ``published.reimplementations``.
+    """
+    lines = []
+    for (code, dataset, backbone), part in table.groupby(
+        ["code", "dataset", "backbone"], sort=False
+    ):
+        scores = part.set_index("method")["miou"]
+        if len(scores) > 1:
+            place = int((scores > scores["EMANet"]).sum()) + 1
+            lines.append(
+                f"{code}, {dataset}, {backbone}: EMANet is number {place} of {len(scores)} heads."
+            )
+    return "\n".join(lines)

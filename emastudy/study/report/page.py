@@ -1,0 +1,181 @@
+"""The set-up of a page: what the parameters of its notebook ask for, as one object."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from emastudy.engine import RunConfig, Runtime
+from emastudy.errors import InputError
+from emastudy.networks.emau import Gradient
+from emastudy.study.figures.charts import use_style
+from emastudy.study.measures import measure
+from emastudy.study.recipes import grid, name_methods, recipe
+from emastudy.study.runs import SweepError, records_folder, run, runs_folder
+
+#: Method → its runs, one a seed.
+Methods = Mapping[str, Sequence[RunConfig]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The runs of a page: which they are, where their records lie, what happens to missing ones.
+
+    The fields are called as the parameters of notebooks are, so that a notebook is set up by
+    ``page = Page.of(globals())``. Then ``page.run(page.grid(...))`` returns the page's runs, and
+    the same calls on ``page.photographs()`` those on photographs.
+
+    Raises:
+        InputError: A gradient regime that there is not.
+    """
+
+    #: Folder of ``experiments/records`` that holds the runs.
+    profile: str = "quick"
+    #: Recipe of ``emastudy.study.recipes``.
+    dataset: str = "scenes"
+    #: Another backbone than the recipe's; "" = the recipe's.
+    backbone: str = ""
+    #: Gradient regimes, separated by commas.
+    gradients: str = "detached,unrolled"
+    #: Number of seeds, counted from 0.
+    seeds: int = 1
+    #: Share of the iterations that the recipe asks for.
+    scale: float = 1.0
+    #: Folder of the dataset; not needed by scenes.
+    data_root: str = ""
+    #: File with ImageNet weights; "" downloads them.
+    weights_path: str = ""
+    #: Where missing runs are made, see ``runs.run``; "none" takes only what is recorded.
+    executor: str = "local"
+    #: Where they compute.
+    device: Literal["auto", "cpu"] = "auto"
+
+    def __post_init__(self) -> None:
+        known = get_args(Gradient)
+        if unknown := [regime for regime in self.regimes if regime not in known]:
+            raise InputError(
+                f"gradients is {self.gradients!r}, where {unknown[0]!r} is no regime; expected "
+                f"some of {','.join(known)}"
+            )
+
+    @classmethod
+    def of(cls, variables: Mapping[str, Any], **changes: Any) -> "Page":
+        """The page of a notebook, which from here on draws in the study's style.
+
+        Args:
+            variables: The notebook's ``globals()``; those that are fields of a page are taken.
+            changes: Fields that the notebook has no parameter for.
+        """
+        use_style()
+        names = {field.name for field in fields(cls)}
+        return cls(**{k: v for k, v in variables.items() if k in names} | changes)
+
+    @property
+    def regimes(self) -> tuple[str, ...]:
+        """The gradient regimes, in the order that was asked for."""
+        return tuple(regime.strip() for regime in self.gradients.split(","))
+
+    @property
+    def folder(self) -> Path:
+        """Where the records lie."""
+        return records_folder(self.profile)
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where the runs happen."""
+        return Runtime(
+            data_root=self.data_root,
+            weights_path=self.weights_path,
+            runs_dir=str(runs_folder()),
+            device=self.device,
+        )
+
+    @property
+    def recipe(self) -> Callable[..., RunConfig]:
+        """The page's recipe on the page's backbone, see ``recipes.recipe``."""
+        return recipe(self.dataset, self.backbone)
+
+    def grid(self, head: str = "ema", **axes: Iterable[Any]) -> list[RunConfig]:
+        """Every combination of a head's options with every seed, see ``recipes.grid``."""
+        return grid(
+            self.dataset,
+            head,
+            seeds=self.seeds,
+            scale=self.scale,
+            backbone=self.backbone,
+            **axes,
+        )
+
+    def run(self, configs: Sequence[RunConfig]) -> pd.DataFrame:
+        """Make what is missing of some runs, and return their records, see ``runs.run``."""
+        return run(configs, self.folder, self.runtime, executor=self.executor)
+
+    def measure(
+        self, configs: Iterable[RunConfig], measurement: str, **options: Any
+    ) -> pd.DataFrame:
+        """Make what is missing of some measurements, and return them, see ``measures.measure``."""
+        return measure(
+            configs, measurement, self.folder, self.runtime, executor=self.executor, **options
+        )
+
+    def run_methods(self, methods: Methods) -> pd.DataFrame:
+        """:meth:`run` for several methods, which the column "method" names.
+
+        Args:
+            methods: Method → its runs.
+        """
+        return name_methods(self.run(_all_of(methods)), methods)
+
+    def measure_methods(self, methods: Methods, measurement: str, **options: Any) -> pd.DataFrame:
+        """:meth:`measure` for several methods, which the column "method" names.
+
+        Args:
+            methods: Method → its runs.
+            measurement: Name of the measure.
+            options: Of the measure.
+        """
+        return name_methods(self.measure(_all_of(methods), measurement, **options), methods)
+
+    def recorded(
+        self, configs: Sequence[RunConfig], measurement: str = "", **options: Any
+    ) -> pd.DataFrame:
+        """What is recorded of some runs already; an empty table where nothing is.
+
+        Args:
+            configs: The runs.
+            measurement: Name of a measure, for what it found instead of the records.
+            options: Of the measure.
+        """
+        stored = replace(self, executor="none")
+        try:
+            if measurement:
+                return stored.measure(configs, measurement, **options)
+            return stored.run(configs)
+        except SweepError:
+            return pd.DataFrame()
+
+    def missing(self, configs: Iterable[RunConfig]) -> list[RunConfig]:
+        """Those of some runs that have no record."""
+        return [config for config in configs if not (self.folder / f"{config.id}.json").exists()]
+
+    def has_checkpoint(self, config: RunConfig) -> bool:
+        """Whether a run's network lies on this machine."""
+        return any(self.runtime.run_dir(config).glob("checkpoint-*"))
+
+    def photographs(self) -> "Page":
+        """The same page on photographs: the committed records of heads on frozen features."""
+        return replace(
+            self,
+            profile="animals_frozen",
+            dataset="animals_frozen",
+            backbone="",
+            seeds=3,
+            scale=1.0,
+            executor="none",
+        )
+
+
+def _all_of(methods: Methods) -> list[RunConfig]:
+    return [config for group in methods.values() for config in group]

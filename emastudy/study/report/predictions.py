@@ -1,0 +1,132 @@
+"""What trained networks predict, for pages that draw it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from emastudy.datasets import SegmentationDataset, View
+from emastudy.engine import RunConfig, Runtime, load_dataset, train
+from emastudy.study.figures import drawing
+from emastudy.study.measures import evenly_spaced, per_image
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The classes that several networks give to the pixels of some images.
+
+    Attributes:
+        images: The images and their truth.
+        classes: Method → predicted classes (H, W), one array an image.
+        scores: Index = image, one column a method: the image's own mIoU, percent.
+    """
+
+    images: SegmentationDataset
+    classes: Mapping[str, Sequence[np.ndarray]]
+    scores: pd.DataFrame
+
+    @classmethod
+    def of(
+        cls, configs: Mapping[str, RunConfig], runtime: Runtime, *, split: str = "", count: int = 0
+    ) -> "Predictions":
+        """Predict with the networks of some runs, which are trained where they have no checkpoint.
+
+        Args:
+            configs: Method → run; all of one dataset.
+            runtime: Where to compute.
+            split: Of the dataset; "" = the runs' own.
+            count: How many images, evenly spaced; 0 = all.
+        """
+        first = next(iter(configs.values()))
+        whole = load_dataset(first, split or first.eval_split, runtime)
+        images = View(whole, evenly_spaced(len(whole), count))
+        classes = {
+            method: per_image.predictions(train(one, runtime).network, images, one, runtime)
+            for method, one in configs.items()
+        }
+        return cls(images, classes, per_image.score_images(images, classes))
+
+    def draw(self, chosen: Sequence[int], title: str) -> None:
+        """A row an image: photograph, truth, every method's prediction and errors.
+
+        Args:
+            chosen: Indices of images.
+            title: Of the figure.
+        """
+        pictures, masks = self._pictures(chosen)
+        drawing.prediction_rows(
+            pictures,
+            masks,
+            {method: [found[index] for index in chosen] for method, found in self.classes.items()},
+            classes=self.images.classes,
+            colors=self.images.palette(self.images.classes),
+            labels=[
+                ", ".join(f"{method} {score:.0f}" for method, score in self.scores.loc[n].items())
+                for n in chosen
+            ],
+            title=title,
+        )
+
+    def draw_overlays(self) -> None:
+        """A row an image: photograph, truth and every method's prediction laid over it."""
+        chosen = range(len(self.images))
+        pictures, masks = self._pictures(chosen)
+        palette = self.images.palette(self.images.classes)
+        columns = {"truth": masks, **self.classes}
+        _, axes = drawing.gallery(len(chosen), 1 + len(columns), size=1.7)
+        for row, index in zip(axes, chosen, strict=True):
+            row[0].imshow(pictures[index])
+            for ax, masks_drawn in zip(row[1:], columns.values(), strict=True):
+                ax.imshow(drawing.overlay(pictures[index], masks_drawn[index], palette))
+        for ax, title in zip(axes[0], ("photograph", *columns), strict=True):
+            ax.set_title(title, fontsize=8)
+
+    def _pictures(self, chosen: Sequence[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        pairs = [self.images[index] for index in chosen]
+        pictures = [image.permute(1, 2, 0).numpy() for image, _ in pairs]
+        return pictures, [mask.numpy() for _, mask in pairs]
+
+
+def map_pictures(
+    config: RunConfig, maps: pd.DataFrame, runtime: Runtime
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The images that maps were made of and their truth, coloured by class.
+
+    Photographs that are not on this machine are grey.
+
+    Args:
+        config: The run.
+        maps: See ``measures.maps``.
+        runtime: Where the dataset lies.
+    """
+    if config.dataset != "scenes" and not runtime.data_root:
+        grey = [np.full((*one["shape"], 3), 128, np.uint8) for one in maps["prediction"]]
+        return grey, grey
+    dataset = load_dataset(config, config.eval_split, runtime)
+    pairs = [dataset[index] for index in maps["image"]]
+    palette = dataset.palette(dataset.classes)
+    return (
+        [image.permute(1, 2, 0).numpy() for image, _ in pairs],
+        [drawing.colorize(mask.numpy(), palette) for _, mask in pairs],
+    )
+
+
+def how_to_draw(notebook: str, folder: str, *, data_root: str, complete: bool) -> str:
+    """What a page says in place of pictures that it could not draw; "" where it drew them all.
+
+    Args:
+        notebook: Its number.
+        folder: What the folder of the dataset holds.
+        data_root: That folder, if it was given.
+        complete: Whether all the networks lie on this machine.
+    """
+    if data_root and complete:
+        return ""
+    reason = "No photographs were given, so none are drawn."
+    if data_root:
+        reason = "Checkpoints of some runs are absent here."
+    return (
+        f"{reason} `emastudy study {notebook} --data-root FOLDER --set retrain=true` trains what "
+        f"is missing and draws, FOLDER being {folder}."
+    )

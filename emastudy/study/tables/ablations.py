@@ -1,0 +1,287 @@
+"""The ablations' tables: normalisation, start, iterations, number of bases, concentration."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emastudy import em
+from emastudy.em.steps import Normalization
+from emastudy.engine import RunConfig
+from emastudy.study.runs import config_columns
+from emastudy.study.statistics import paired_differences, summarize
+
+#: What can become of the bases after an M step, see ``em.normalize``.
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+#: Where EM can start, by the unit's option ``maintenance``; all else is a moving average.
+STARTS = {
+    "fixed": "fixed (α = 1)",
+    "learned": "learned by back-propagation",
+    "grid": "the image: grid",
+    "pixels": "the image: pixels",
+}
+#: The paper's choice.
+MOVING_AVERAGE = "moving average, α = 0.9"
+
+_NAMES = {
+    "head.gradient": "gradient",
+    "head.normalization": "normalisation",
+    "head.num_iterations": "T",
+    "at.num_iterations": "T_eval",
+}
+
+
+def named(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs or measurements with the columns that the tables name: gradient, normalisation, T.
+
+    Args:
+        runs: See ``runs.load_records`` or ``measures.load_measurements``.
+
+    Returns:
+        With "head.gradient" as "gradient", "head.normalization" as "normalisation",
+        "head.num_iterations" as "T", "at.num_iterations" as "T_eval", and "λ" in words.
+    """
+    if runs.empty:
+        return runs
+    return runs.rename(columns=_NAMES).assign(λ=runs["head.concentration"].map("{:g}".format))
+
+
+def comparable(runs: pd.DataFrame, by: str, *, within: str = "gradient") -> pd.DataFrame:
+    """The runs of those gradient regimes, say, in which a column takes at least two values.
+
+    Args:
+        runs: See :func:`named`; may be empty.
+        by: The column.
+        within: What is looked at value by value.
+    """
+    if runs.empty:
+        return runs
+    return runs.groupby(within).filter(lambda part: part[by].nunique() > 1)
+
+
+def summaries(runs: pd.DataFrame, by: str, value: str, *, within: Sequence[str]) -> pd.DataFrame:
+    """``statistics.summarize`` within each combination of some columns.
+
+    Args:
+        runs: One row a run.
+        by: Column that names the groups.
+        value: Column to average.
+        within: The columns.
+
+    Returns:
+        Index = the combination and the group, as they come in ``runs``.
+    """
+    keys = within[0] if len(within) == 1 else list(within)
+    parts = {key: summarize(part, by, value) for key, part in runs.groupby(keys, sort=False)}
+    return pd.concat(parts, names=[*within, by])
+
+
+def without_record(configs: Iterable[RunConfig]) -> pd.DataFrame:
+    """How many seeds of which settings are not recorded.
+
+    Args:
+        configs: Runs without a record, see ``Page.missing``.
+
+    Returns:
+        Index ("head.gradient", "head.normalization", "head.num_iterations"); one column.
+    """
+    columns = ["head.gradient", "head.normalization", "head.num_iterations"]
+    rows = pd.DataFrame([config_columns(config) for config in configs], columns=columns)
+    return rows.value_counts().to_frame("seeds without a record")
+
+
+def random_objectives(
+    normalizations: Sequence[Normalization] = NORMALIZATIONS,
+    concentrations: Sequence[float] = (1.0, 4.0),
+    *,
+    problems: int = 200,
+    iterations: int = 12,
+) -> dict[tuple[float, str], Float[Tensor, "problems steps"]]:
+    """The objective F along EM's iterations on random features, from bases normalised alike.
+
+    Every problem has 64 pixels and 8 bases of 16 channels, the same for all settings.
+
+    Args:
+        normalizations: Of the bases.
+        concentrations: λ.
+        problems: How many.
+        iterations: How many.
+
+    Returns:
+        (λ, normalisation) → F in nats, after 0, 1, … iterations.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(problems, 64, 16, generator=generator)
+    directions = torch.randn(problems, 8, 16, generator=generator)
+    objectives: dict[tuple[float, str], Tensor] = {}
+    for concentration in concentrations:
+        for normalization in normalizations:
+            start = em.normalize(directions, "layer" if normalization == "layer" else "l2")
+            course = em.expectation_maximization(
+                x, start, iterations, concentration=concentration, normalization=normalization
+            ).objective
+            assert course is not None
+            objectives[concentration, normalization] = course
+    return objectives
+
+
+def falls(measured: pd.DataFrame) -> pd.DataFrame:
+    """In how many unseen images F falls anywhere, over all seeds.
+
+    Args:
+        measured: See ``measures.objective``.
+
+    Returns:
+        Index ("gradient", "normalisation"); "images", "of them F falls in" and "largest fall,
+        share of F".
+    """
+    groups = named(measured).groupby(["gradient", "normalisation"], sort=False)
+    table = groups.agg(
+        images=("images", "sum"), falls=("falls", "sum"), largest_fall=("largest_fall", "max")
+    )
+    return table.rename(
+        columns={"falls": "of them F falls in", "largest_fall": "largest fall, share of F"}
+    )
+
+
+def start_configs(
+    grid: Callable[..., list[RunConfig]], regimes: Sequence[str], counts: Iterable[int]
+) -> list[RunConfig]:
+    """The runs that compare starts of EM.
+
+    Args:
+        grid: See ``Page.grid``.
+        regimes: Gradient regimes; learned bases get a gradient in the unrolled one alone.
+        counts: Values of T for the paper's three starts; the others have the recipe's.
+    """
+    counts = list(counts)
+    configs = [
+        *grid(gradient=regimes, momentum=(0.9, 0.0, 0.5, 0.99)),
+        *grid(gradient=regimes, maintenance=("fixed", "grid", "pixels")),
+        *grid(gradient=regimes, num_iterations=counts),
+        *grid(gradient=regimes, maintenance=["fixed"], num_iterations=counts),
+    ]
+    if "unrolled" in regimes:
+        learned = {"gradient": ["unrolled"], "maintenance": ["learned"]}
+        configs += grid(**learned)
+        configs += grid(**learned, num_iterations=counts)
+    return configs
+
+
+def name_starts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with the columns of :func:`named` and "start", where their EM starts."""
+    if runs.empty:
+        return runs
+    starts = [
+        STARTS.get(maintenance, f"moving average, α = {momentum:g}")
+        for maintenance, momentum in zip(
+            runs["head.maintenance"], runs["head.momentum"], strict=True
+        )
+    ]
+    return named(runs).assign(start=starts)
+
+
+def change_from_training(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores with "change": less that with as many iterations in the test as in training.
+
+    Args:
+        scores: See :func:`named`; columns "id", "T", "T_eval" and "miou".
+    """
+    same = scores[scores["T"] == scores["T_eval"]].set_index("id")["miou"]
+    return scores.assign(change=scores["miou"] - scores["id"].map(same))
+
+
+def different_bases(measured: pd.DataFrame) -> pd.DataFrame:
+    """How many different bases are left after the network's own T iterations.
+
+    Args:
+        measured: See ``measures.distinct``.
+
+    Returns:
+        With the columns of :func:`named` and "different", the mean over images.
+    """
+    left = [
+        course[int(count)]
+        for course, count in zip(measured["distinct"], measured["head.num_iterations"], strict=True)
+    ]
+    return named(measured).assign(different=left)
+
+
+def name_bases(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of FCN and EMA with the columns of :func:`named` and "method".
+
+    Returns:
+        "method" is "FCN" or "EMA, REGIME, K = NUMBER".
+    """
+    if runs.empty:
+        return runs
+    methods = [
+        "FCN" if head == "fcn" else f"EMA, {regime}, K = {count:g}"
+        for head, regime, count in zip(
+            runs["head"], runs["head.gradient"], runs["head.num_bases"], strict=True
+        )
+    ]
+    return named(runs).assign(method=methods)
+
+
+def bases_and_scores(measured: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """How many different bases are left at each λ, and the score there: means over seeds.
+
+    Args:
+        measured: See ``measures.distinct``.
+        runs: The same networks, see :func:`named`.
+
+    Returns:
+        Index ("gradient", "λ"); "different bases" and "mIoU, %".
+    """
+    by = ["gradient", "head.concentration"]
+    table = different_bases(measured).groupby(by)["different"].mean().to_frame("different bases")
+    table["mIoU, %"] = runs.groupby(by)["miou"].mean()
+    return table.rename_axis(["gradient", "λ"])
+
+
+def panel_differences(
+    panels: Mapping[str, tuple[str, pd.DataFrame]], baselines: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Every value of several options less the recipe's own, paired by seed.
+
+    Args:
+        panels: The option's column → what to call it, and the runs with its values.
+        baselines: The column → the recipe's value.
+
+    Returns:
+        Index ("what is changed", "gradient", "to"); columns as ``statistics.paired_differences``.
+    """
+    parts = {
+        title: paired_differences(
+            runs, column, "miou", baseline=baselines[column], within=["gradient"]
+        )
+        for column, (title, runs) in panels.items()
+    }
+    return _changed(parts)
+
+
+def panel_summaries(panels: Mapping[str, tuple[str, pd.DataFrame]], value: str) -> pd.DataFrame:
+    """Means over seeds with intervals for every value of several options.
+
+    Args:
+        panels: See :func:`panel_differences`.
+        value: Column to average.
+
+    Returns:
+        Index ("what is changed", "gradient", "to"); columns as ``statistics.summarize``.
+    """
+    return _changed(
+        {
+            title: summaries(runs, column, value, within=["gradient"])
+            for column, (title, runs) in panels.items()
+        }
+    )
+
+
+def _changed(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    table = pd.concat(parts, names=["what is changed", "gradient", "to"])
+    return table.rename(index="{:g}".format, level="to")

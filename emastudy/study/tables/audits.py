@@ -1,0 +1,81 @@
+"""Recorded runs that were trained anew, beside their records: which kinds, how far off."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from emastudy.study.recipes import label_runs
+from emastudy.study.runs import load_records
+from emastudy.study.runs.audit import compare
+
+
+def load(folders: Mapping[str, Path]) -> pd.DataFrame:
+    """Every audited run of several profiles beside its record.
+
+    Args:
+        folders: Profile → folder of its records.
+
+    Returns:
+        As ``audit.compare``, with "profile" and "kind": head, and EMA's gradient regime.
+    """
+    parts = [compare(folder).assign(profile=profile) for profile, folder in folders.items()]
+    audits = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    regimes = audits["options"].str.extract(r"\bgradient=(\w+)", expand=False)
+    regimes = regimes.where(audits["head"] != "ema", regimes.fillna("detached"))
+    return audits.assign(kind=label_runs(audits.assign(**{"head.gradient": regimes})))
+
+
+def summary(folders: Mapping[str, Path], audits: pd.DataFrame) -> pd.DataFrame:
+    """How much was audited, and how far off it is, one row a profile.
+
+    Args:
+        folders: Profile → folder of its records.
+        audits: See :func:`load`.
+
+    Returns:
+        "records"; "trained anew"; "hold"; "largest difference" and "standard deviation over seeds"
+        (its median over the settings with several seeds), points of mIoU; "largest distance of
+        losses", nats.
+    """
+    rows = {}
+    for profile, folder in folders.items():
+        mine = audits[audits["profile"] == profile]
+        records = load_records(folder)
+        rows[profile] = {
+            "records": len(records),
+            "trained anew": len(mine),
+            "hold": int(mine["holds"].sum()),
+            "largest difference": mine["difference"].abs().max(),
+            "standard deviation over seeds": _spread(records),
+            "largest distance of losses": mine["loss"].max(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("profile")
+
+
+def machines(audits: pd.DataFrame) -> pd.DataFrame:
+    """Where records and audits were made; an arrow leads from one to the other where they differ.
+
+    Args:
+        audits: See :func:`load`.
+
+    Returns:
+        Index ("profile", "processor", "torch"); "trained anew", "hold" and "commits": of how many
+        the records are.
+    """
+    return audits.groupby(["profile", "processor", "torch"]).agg(
+        **{
+            "trained anew": ("id", "count"),
+            "hold": ("holds", "sum"),
+            "commits": ("commit", "nunique"),
+        }
+    )
+
+
+def _spread(records: pd.DataFrame) -> float:
+    """Standard deviation of mIoU over seeds, the median over the settings with several."""
+    if records.empty:
+        return float("nan")
+    settings = [replace(record.config, seed=0).id for record in records["record"]]
+    return float(records["miou"].groupby(settings).std().median())

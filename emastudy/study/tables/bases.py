@@ -1,0 +1,206 @@
+"""What the bases know of the classes, and how many different ones there are: tables."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from emastudy.study.statistics import mean_interval, summarize_columns
+
+
+class Service(NamedTuple):
+    """Which classes the bases serve.
+
+    Attributes:
+        usage: Share of the pixels that each basis takes.
+        classes: Share of each class among a basis' pixels; zero for a basis that takes none.
+        everywhere: Share of each class among all pixels.
+    """
+
+    usage: Float[np.ndarray, " bases"]
+    classes: Float[np.ndarray, "bases classes"]
+    everywhere: Float[np.ndarray, " classes"]
+
+
+def service(counts: Any) -> Service:
+    """Which classes the bases serve, see :class:`Service`.
+
+    Args:
+        counts: Pixels by basis and class, see ``measures.concepts``.
+    """
+    table = np.array(counts, dtype=float)
+    taken = table.sum(axis=1)
+    return Service(
+        taken / table.sum(), table / taken.clip(1)[:, None], table.sum(axis=0) / table.sum()
+    )
+
+
+def entropy(maps: pd.DataFrame) -> pd.DataFrame:
+    """By how many bases a pixel is shared, after every iteration: mean over the images drawn.
+
+    Args:
+        maps: See ``measures.maps``.
+
+    Returns:
+        Index = iteration; "mean entropy of z, nats" and "as number of bases", its exponential.
+    """
+    nats = np.array(maps["entropy"].tolist()).mean(axis=0)
+    return pd.DataFrame(
+        {"mean entropy of z, nats": nats, "as number of bases": np.exp(nats)},
+        index=pd.RangeIndex(1, len(nats) + 1, name="iteration"),
+    )
+
+
+def courses(measured: pd.DataFrame) -> pd.DataFrame:
+    """Information on the classes after every iteration, one row a run, start and iteration.
+
+    Args:
+        measured: See ``measures.concepts``.
+
+    Returns:
+        "gradient", "λ", "seed", "start" ("trained" or "random"), "iteration" and "information",
+        nats.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "gradient": row["head.gradient"],
+                "λ": row["head.concentration"],
+                "seed": row["seed"],
+                "start": start,
+                "iteration": iteration,
+                "information": value,
+            }
+            for _, row in measured.iterrows()
+            for start, column in (("trained", "information"), ("random", "random_bases"))
+            for iteration, value in enumerate(row[column], 1)
+        ]
+    )
+
+
+def ends(measured: pd.DataFrame) -> pd.DataFrame:
+    """Information from the trained start after the first and after the last iteration.
+
+    Args:
+        measured: See ``measures.concepts``.
+
+    Returns:
+        As :func:`courses`, with "after" in words.
+    """
+    found = courses(measured)
+    found = found[found["start"] == "trained"]
+    found = found[found["iteration"].isin([1, found["iteration"].max()])]
+    return found.assign(after="after iteration " + found["iteration"].astype(str))
+
+
+def information(measured: pd.DataFrame) -> pd.DataFrame:
+    """Information after the last iteration, with intervals over seeds.
+
+    Args:
+        measured: See ``measures.concepts``.
+
+    Returns:
+        Index ("gradient", "information, nats"), the start or control; columns as
+        ``statistics.summarize``.
+    """
+    numbers = measured.assign(
+        random_start=measured["random_bases"].str[-1],
+        share=100 * measured["matched"] / measured["entropy"],
+    )
+    columns = {
+        "matched": "trained start",
+        "random_start": "random start",
+        "shuffled": "renumbered per image",
+        "share": "trained, % of all there is",
+    }
+    table = summarize_columns(numbers, "head.gradient", columns)
+    return table.rename_axis(["gradient", "information, nats"])
+
+
+def change_by_concentration(measured: pd.DataFrame) -> pd.DataFrame:
+    """Information after the last iteration less that after the first, by λ.
+
+    Args:
+        measured: See ``measures.concepts``.
+
+    Returns:
+        Index ("gradient", "λ"); means over seeds "first", "last" and "change", its 95 % t-interval
+        and "seeds".
+    """
+    found = courses(measured)
+    found = found[found["start"] == "trained"].sort_values("iteration")
+    by_run = found.groupby(["gradient", "λ", "seed"], sort=False)
+    runs = by_run["information"].agg(["first", "last"])
+    rows = {}
+    for key, part in runs.groupby(["gradient", "λ"], sort=False):
+        change, low, high = mean_interval(part["last"] - part["first"])
+        rows[key] = {
+            "first": part["first"].mean(),
+            "last": part["last"].mean(),
+            "change": change,
+            "low, 95 %": low,
+            "high, 95 %": high,
+            "seeds": float(len(part)),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["gradient", "λ"])
+    return table
+
+
+def sorted_usage(measured: pd.DataFrame) -> dict[str, Float[np.ndarray, " bases"]]:
+    """Share of the pixels that every basis takes, the most used first, mean over seeds.
+
+    Args:
+        measured: See ``measures.concepts``.
+
+    Returns:
+        Gradient regime → shares.
+    """
+    return {
+        str(regime): np.mean(
+            [np.sort(service(counts).usage)[::-1] for counts in part["counts"]], axis=0
+        )
+        for regime, part in measured.groupby("head.gradient", sort=False)
+    }
+
+
+def distinct_courses(measured: pd.DataFrame) -> pd.DataFrame:
+    """Number of different bases after every iteration, one row a run and iteration.
+
+    Args:
+        measured: See ``measures.distinct``.
+
+    Returns:
+        "gradient", "seed", "iteration" (0 = before the first) and "distinct".
+    """
+    return pd.DataFrame(
+        [
+            {
+                "gradient": row["head.gradient"],
+                "seed": row["seed"],
+                "iteration": iteration,
+                "distinct": value,
+            }
+            for _, row in measured.iterrows()
+            for iteration, value in enumerate(row["distinct"])
+        ]
+    )
+
+
+def network_summary(metrics: Mapping[str, float], concepts: pd.Series) -> pd.DataFrame:
+    """The network of a page in a few lines.
+
+    Args:
+        metrics: Of its record.
+        concepts: Its row of ``measures.concepts``.
+    """
+    rows = {
+        "run": concepts["id"],
+        "mIoU on the scored images, %": round(metrics["miou"], 2),
+        "bases K": len(concepts["counts"]),
+        "iterations T": len(concepts["information"]),
+        "gradient": concepts["head.gradient"],
+    }
+    return pd.Series(rows, name="the network").to_frame()

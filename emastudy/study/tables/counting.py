@@ -1,0 +1,221 @@
+"""Table 1's costs against the published: ratios, definitions of rows, memory, growth, folding."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+
+from emastudy import EMAU, networks
+from emastudy.engine import cost
+from emastudy.study.statistics import fit_exponent
+from emastudy.study.tables.costs import table1
+
+#: A row of Table 1 is reproduced if no number of it is off by more.
+ROUNDING = 0.006
+#: Definitions that a row of Table 1 could have had: head and options.
+DEFINITIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "PSANet, all": ("psanet", {}),
+    "PSANet, last conv of 512": ("psanet", {"channels": 512}),
+    "PSANet, collect only": ("psanet", {"flow": "collect"}),
+    "DeepLabV3+, all": ("deeplabv3plus", {}),
+    "DeepLabV3+, no image pooling": ("deeplabv3plus", {"image_pooling": False}),
+    "DeepLabV3+, 32 detail channels": ("deeplabv3plus", {"detail_channels": 32}),
+    "DeepLabV3+, neither": ("deeplabv3plus", {"image_pooling": False, "detail_channels": 32}),
+    "EMANet (512), all": ("emanet", {}),
+    "EMANet (512), with the released extra conv": ("emanet", {"extra_channels": 256}),
+}
+
+
+def beside_published(costs: pd.DataFrame) -> pd.DataFrame:
+    """Multiply-adds and parameters, ours, the published, and ours over the published.
+
+    Args:
+        costs: See ``tables.table1``.
+    """
+    columns = {}
+    for quantity in ("gmacs", "mparams"):
+        theirs = f"published_{quantity}"
+        columns[quantity], columns[theirs] = costs[quantity], costs[theirs]
+        columns[f"{quantity}_ratio"] = costs[quantity] / costs[theirs]
+    return pd.DataFrame(columns)
+
+
+def misses(ratios: pd.DataFrame) -> pd.DataFrame:
+    """How far each row is off the published one, as a share of it.
+
+    Args:
+        ratios: See :func:`beside_published`.
+
+    Returns:
+        Index = method; "multiply-adds" and "parameters".
+    """
+    return pd.DataFrame(
+        {
+            "multiply-adds": (ratios["gmacs_ratio"] - 1).abs(),
+            "parameters": (ratios["mparams_ratio"] - 1).abs(),
+        }
+    )
+
+
+def definitions(costs: pd.DataFrame, *, size: int) -> pd.DataFrame:
+    """What the rows of Table 1 would be under other definitions, see ``DEFINITIONS``.
+
+    Args:
+        costs: See ``tables.table1``; has the published numbers.
+        size: Height and width of the input.
+
+    Returns:
+        Index = definition; "gmacs", "convolution_gmacs" (without the products of attention weights
+        and features), "mparams", and each over the published number.
+    """
+    counts = ["gmacs", "convolution_gmacs", "mparams"]
+    tried = table1(DEFINITIONS, size=size).drop(index="ResNet-101")[counts]
+    rows = costs.loc[[name.split(",")[0] for name in tried.index]]
+    for count in counts:
+        theirs = rows[f"published_{count.split('_')[-1]}"]
+        tried[f"{count}_ratio"] = tried[count] / theirs.to_numpy()
+    return tried
+
+
+def closest_definitions(tried: pd.DataFrame) -> pd.DataFrame:
+    """Of the definitions of each row the one that comes closest to the published numbers.
+
+    Args:
+        tried: See :func:`definitions`.
+
+    Returns:
+        Index = method; "definition", "counted" ("all products counted" or "convolutions only") and
+        "miss", the larger share that multiply-adds or parameters are off by.
+    """
+    ways = {"all products counted": "gmacs", "convolutions only": "convolution_gmacs"}
+    rows = [
+        {
+            "method": str(name).partition(",")[0],
+            "definition": name,
+            "counted": words,
+            "miss": max(abs(row[f"{count}_ratio"] - 1), abs(row["mparams_ratio"] - 1)),
+        }
+        for name, row in tried.iterrows()
+        for words, count in ways.items()
+    ]
+    table = pd.DataFrame(rows)
+    return table.loc[table.groupby("method", sort=False)["miss"].idxmin()].set_index("method")
+
+
+def memory(costs: pd.DataFrame) -> pd.DataFrame:
+    """Memory for one image beside the published.
+
+    Args:
+        costs: See ``tables.table1``.
+
+    Returns:
+        "kept_mib", "peak_mib", "published_memory_mb" and "kept / published".
+    """
+    table = costs[["kept_mib", "peak_mib", "published_memory_mb"]].copy()
+    table["kept / published"] = table["kept_mib"] / table["published_memory_mb"]
+    return table
+
+
+def growth(measured: pd.DataFrame, *, least_side: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Time and peak memory of the attention modules, for fits against the number of pixels.
+
+    Args:
+        measured: See ``tables.measure_contexts``.
+        least_side: Smaller maps are left out: there, fixed costs hide the growth.
+
+    Returns:
+        Times, with "milliseconds"; and memory, with "MiB", where non-local attention is both
+        "fused" and "stored".
+    """
+    large = measured[measured["side"] >= least_side]
+    fused = large.rename(columns={"peak_bytes": "MiB"}).replace({"non-local": "non-local, fused"})
+    stored = large[large["module"] == "non-local"].rename(columns={"stored_bytes": "MiB"})
+    both = pd.concat([fused, stored.replace({"non-local": "non-local, stored"})])
+    times = large.assign(milliseconds=1000 * large["seconds"])
+    return times, both.assign(MiB=both["MiB"] / 2**20)
+
+
+def times_beside_another(measured: pd.DataFrame) -> pd.DataFrame:
+    """Milliseconds of each attention module by the side of the map, and non-local over EMA.
+
+    Args:
+        measured: See ``tables.measure_contexts``.
+    """
+    wide = measured.pivot(index="side", columns="module", values="seconds")
+    milliseconds: pd.DataFrame = 1000 * wide
+    table = milliseconds.round(2).add_suffix(", ms")
+    table["non-local / EMA"] = (wide["non-local"] / wide["EMA"]).round(1)
+    return table
+
+
+def exponents(measured: pd.DataFrame) -> pd.DataFrame:
+    """By which power of the number of pixels each module's time grows.
+
+    Args:
+        measured: Columns "module", "N" and "seconds".
+
+    Returns:
+        Index = module; "exponent", "low", "high", see ``statistics.fit_exponent``.
+    """
+    fits = {
+        name: fit_exponent(part["N"], part["seconds"])
+        for name, part in measured.groupby("module", sort=False)
+    }
+    return pd.DataFrame.from_dict(fits, orient="index", columns=["exponent", "low", "high"])
+
+
+def folding(
+    sides: Sequence[int], *, channels: int, repeats: int, device: str = "cpu"
+) -> pd.DataFrame:
+    """What folding the unit's first conv into the EM iterations saves.
+
+    Args:
+        sides: Heights and widths of the feature maps.
+        channels: C.
+        repeats: Timed forward passes of each.
+        device: "cpu" or "cuda".
+
+    Returns:
+        Index = side. 10⁹ multiply-adds and milliseconds, as written and folded, and the share of
+        the time that is saved.
+    """
+    rows = {}
+    for side in sides:
+        x = torch.randn(1, channels, side, side).contiguous(memory_format=torch.channels_last)
+        x = x.to(device)
+        unit = EMAU(channels).eval().to(device).to(memory_format=torch.channels_last)
+        row = {}
+        for words, fold in (("as written", False), ("folded", True)):
+            unit.fold = fold
+            with torch.no_grad():
+                counted = cost.measure(unit, (side, side), channels=channels, folded=fold)
+                seconds = cost.seconds(partial(unit, x), repeats=repeats)
+            row[f"10⁹ multiply-adds, {words}"] = counted.macs / 1e9
+            row[f"ms, {words}"] = 1000 * seconds
+        rows[side] = row
+    table = pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=1)
+    table["saved, % of the time"] = 100 * (1 - table["ms, folded"] / table["ms, as written"])
+    return table
+
+
+def folded_head(size: int) -> tuple[float, float]:
+    """Multiply-adds of EMANet (512)'s head, as written and with its first conv folded.
+
+    Args:
+        size: Height and width of the image.
+    """
+    with torch.device("meta"):
+        network = networks.build(
+            "emanet",
+            backbone="resnet101",
+            num_classes=21,
+            output_stride=8,
+            backbone_options={"deep_stem": True},
+        )
+    written, folded = (
+        float(cost.measure(network, (size, size), folded=fold).parts["head"].macs)
+        for fold in (False, True)
+    )
+    return written, folded
