@@ -10,11 +10,14 @@ keeps every weight's meaning: the dilated network's last map, subsampled, *is* t
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights
+
+from emastudy.networks.state_dicts import unwrap
 
 #: Multi-grid's factors for the dilations of the last stage's blocks, as in the released EMANet.
 MULTI_GRID = (1, 2, 4)
@@ -136,7 +139,7 @@ def mobilenet_v2(weights: str | Path | None = None) -> Backbone:
     DeepLab does.
     """
     features = get_model("mobilenet_v2").features[:18]
-    _load(features, weights, "mobilenet_v2", prefix="features.")
+    _load(features, weights, "mobilenet_v2")
     cuts = ((0, 4, 24), (4, 7, 32), (7, 14, 96), (14, 18, 320))
     return Backbone([features[a:b] for a, b, _ in cuts], [c for *_, c in cuts], native_stride=32)
 
@@ -230,7 +233,7 @@ def _conv_bn(
     )
 
 
-def _load(trunk: nn.Module, weights: str | Path | None, name: str, prefix: str = "") -> None:
+def _load(trunk: nn.Module, weights: str | Path | None, name: str) -> None:
     """Fill ``trunk`` from torchvision's download or from a file of torchvision's names."""
     if weights is None:
         return
@@ -255,13 +258,21 @@ def _load(trunk: nn.Module, weights: str | Path | None, name: str, prefix: str =
             )
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise ValueError(
+                f"weights: {path} holds more than tensors, which is not read because it may run "
+                f"code; where you trust it, save its state dict alone ({error})"
+            ) from error
         except Exception as error:
             raise ValueError(
                 f"weights: {path} is no readable state dict ({error}); it may be truncated: "
                 "fetch it again"
             ) from error
-    state = {key.removeprefix(prefix): value for key, value in state.items()}
     wanted = trunk.state_dict()
+    try:
+        state = unwrap(state, wanted)
+    except ValueError as error:
+        raise ValueError(f"weights: {weights} cannot be used: {error}") from error
     misfits = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
     if misfits:
         raise ValueError(

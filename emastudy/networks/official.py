@@ -11,10 +11,12 @@ Source: names and shapes of the code at github.com/XiaLiPKU/EMANet.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from emastudy.networks.build import SegmentationNetwork
+from emastudy.networks.state_dicts import unwrap
 
 #: Beginning of a name: (ours, released).
 _NAMES = (
@@ -39,15 +41,14 @@ _BASES = "head.context.bases"
 _COUNT = "num_batches_tracked"
 
 
-def load_official_state_dict(
-    network: SegmentationNetwork, state_dict: Mapping[str, Tensor]
-) -> None:
+def load_official_state_dict(network: SegmentationNetwork, state_dict: Mapping[str, Any]) -> None:
     """Fill a network from a state dict of the released EMANet.
 
     Args:
         network: Made by ``build("emanet_released", backbone=..., num_classes=...)`` with the
             backbone and classes of the checkpoint; any output stride.
-        state_dict: Tensors under the released names. A copy is made of each.
+        state_dict: Tensors under the released names, or what others have wrapped around them, such
+            as ``{"net": ...}`` or "module." before each name. A copy is made of each.
 
     Raises:
         ValueError: A tensor is missing, unknown or of another shape; the message names it. The
@@ -56,9 +57,13 @@ def load_official_state_dict(
     own = network.state_dict()
     names = {_official_name(name): name for name in own}
     required = [name for name in names if not name.endswith(_COUNT)]
+    try:
+        tensors = unwrap(state_dict, required)
+    except ValueError as error:
+        raise ValueError(f"the state dict cannot be used: {error}") from error
     for fault, found in (
-        ("lacks", [name for name in required if name not in state_dict]),
-        ("has unknown", [name for name in state_dict if name not in names]),
+        ("lacks", [name for name in required if name not in tensors]),
+        ("has unknown", [name for name in tensors if name not in names]),
     ):
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
@@ -67,7 +72,7 @@ def load_official_state_dict(
                 "EMANet with this network's backbone, see build('emanet_released', ...)"
             )
     state = {}
-    for official, value in state_dict.items():
+    for official, value in tensors.items():
         name = names[official]
         state[name] = value[0].T if name == _BASES and value.ndim == 3 else value
         if state[name].shape != own[name].shape:
