@@ -61,18 +61,19 @@ class EMAU(nn.Module):
       where that started. The batch norm's statistics move twice, as torch's always do then.
       ``torch.compile`` hides which pass is repeated: a compiled unit must not be checkpointed.
     * *Several processes.* All have to run the unit in training mode equally often, as with
-      SyncBatchNorm; one without images may give it a batch of none. ``torch.distributed``'s
-      ``join`` wants ``throw_on_early_termination=True``. Who waits in vain is told so at the
-      time-out of the process group. Under ``nn.DataParallel`` the bases follow the first device's
-      images.
+      SyncBatchNorm; one without images may give it a batch of none. DistributedDataParallel's
+      ``join`` wants ``throw_on_early_termination=True``. Who waits in vain is told so when the
+      time-out of the process group has passed. Where a process may skip the unit, give it a
+      ``process_group`` of its own, in which its sums cannot be taken for those of gradients. Under
+      ``nn.DataParallel`` the bases follow the images of the first device.
     * *Export.* ``torch.export``, ONNX and ``torch.jit.trace`` take a unit in evaluation mode, for
       maps of any size; conv1 is then not folded. They refuse "pixels", and, for maps of both
       orientations, "grid" where K is no square.
 
     Args:
         channels: C, channels of the feature map.
-        num_bases: K.
-        num_iterations: T. A plain attribute: it may be changed after training.
+        num_bases: Number of bases, K.
+        num_iterations: Iterations, T. A plain attribute: it may be changed after training.
         concentration: λ of the responsibilities' softmax.
         normalization: What is done to each basis after an M step: "l2", "layer" or "none"; or
             "gaussian", which is "none" with -½λ‖μ_k‖² in the softmax, the EM of a Gaussian mixture.
@@ -89,8 +90,9 @@ class EMAU(nn.Module):
         input_scale: Factor on the initial weight and bias of ``conv1``. Under "detached" and
             "l2" it does what ``concentration`` does, exactly; otherwise conv1 learns and may
             leave it.
-        process_group: Processes to average the bases over; None = all. It is no part of the state:
-            a deep copy keeps it and a pickle does not.
+        process_group: Processes to average the bases over; None = all. It may be changed later, as
+            ``unit.processes.group``, and is no part of the state: a deep copy keeps it, a pickle
+            does not.
 
     Raises:
         ValueError: An argument out of its range, named in the message; an input that is no batch of
@@ -306,7 +308,7 @@ class EMAU(nn.Module):
         assert self.bases is not None
         self._starts.remember(features, self.bases)
         total = bases.sum(dim=0)
-        count = torch.tensor(float(bases.shape[0]), device=bases.device)
+        count = total.new_full((), bases.shape[0])
         self.processes.sum_(total, count)
         moved = self.bases.to(total.dtype) * self.momentum
         moved = moved.add_(total / count, alpha=1 - self.momentum).to(self.bases.dtype)
@@ -335,14 +337,12 @@ class EMAU(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         """Add, to torch's message that shapes differ, what to do about it."""
-        theirs = state_dict.get(f"{prefix}bases")
-        if self.bases is not None and theirs is not None and theirs.shape != self.bases.shape:
-            num_bases, channels = theirs.shape[-2:]
+        theirs, ours = state_dict.get(f"{prefix}bases"), self.bases
+        if theirs is not None and ours is not None and theirs.shape != ours.shape:
             errors: list[str] = args[-1]
             errors.append(
-                f"{prefix}bases are {num_bases} of {channels} channels, this EMAU's are "
-                f"{self.num_bases} of {self.channels}; make it with "
-                f"EMAU({channels}, num_bases={num_bases})"
+                f"{prefix}bases have shape {tuple(theirs.shape)}, this EMAU's {tuple(ours.shape)}, "
+                f"which is (K, C); make it with EMAU({theirs.shape[-1]}, num_bases={len(theirs)})"
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -431,7 +431,8 @@ def _pool_any_size(image: Tensor, cells: tuple[int, int]) -> Tensor:
     """adaptive_avg_pool2d as two matrix products, which ONNX, too, has for maps of any size."""
 
     def weights(size: int, count: int) -> Tensor:
-        place, cell = (torch.arange(n, device=image.device) for n in (size, count))
+        # Counted from ones that follow the image to any device; a graph would keep arange's.
+        place, cell = (image.new_ones(n, dtype=torch.long).cumsum(0) - 1 for n in (size, count))
         begin, end = cell * size // count, ((cell + 1) * size + count - 1) // count
         inside = (begin[:, None] <= place) & (place < end[:, None])
         return (inside / inside.sum(dim=1, keepdim=True)).to(image.dtype)

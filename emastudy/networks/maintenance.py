@@ -75,7 +75,7 @@ class Starts:
         mark = _mark(features)
         alike = [
             (other, bases)
-            for other, bases in self._passes
+            for other, bases in list(self._passes)  # replicas of DataParallel share them
             if (other.shape, other.dtype, other.device) == (mark.shape, mark.dtype, mark.device)
         ]
         if not alike:

@@ -317,7 +317,7 @@ def test_a_map_of_one_pixel_is_a_map():
 def test_weights_of_another_size_say_how_to_make_their_unit():
     network = nn.Sequential(nn.Identity(), make())
     theirs = nn.Sequential(nn.Identity(), EMAU(16, 5)).state_dict()
-    message = r"1.bases are 5 of 16 channels, this EMAU's are 4 of 8; .*EMAU\(16, num_bases=5\)"
+    message = r"1.bases have shape \(5, 16\), this EMAU's \(4, 8\), .*EMAU\(16, num_bases=5\)"
     for strict in (True, False):
         with pytest.raises(RuntimeError, match=message):
             network.load_state_dict(theirs, strict=strict)
