@@ -21,6 +21,7 @@ from emastudy.em import (
     reconstruct,
 )
 from emastudy.em.steps import is_tracing
+from emastudy.errors import InputError, require
 from emastudy.networks.maintenance import Processes, Starts, within_backward
 
 Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
@@ -95,9 +96,9 @@ class EMAU(nn.Module):
             does not.
 
     Raises:
-        ValueError: An argument out of its range, named in the message; an input that is no batch of
+        InputError: An argument out of its range, named in the message; an input that is no batch of
             maps with ``channels`` channels, or, under "pixels", with fewer than K pixels.
-        RuntimeError: Another process did not take part in the average.
+        ProcessError: Another process did not take part in the average.
 
     Differs from the paper: the paper's story is of unrolled gradients; its released code detaches,
     and detached is the default here. Differs from the released code: the moving average lives in
@@ -231,20 +232,20 @@ class EMAU(nn.Module):
             return  # it makes tensors of sizes, and warns of every question that is asked of them
         if features.ndim != 4:
             one = "; for a single one (C, H, W) give features[None]" if features.ndim == 3 else ""
-            raise ValueError(
+            raise InputError(
                 f"the feature map has shape {tuple(features.shape)}; expected a batch of maps, "
                 f"(B, C, H, W){one}"
             )
         batch, channels, height, width = features.shape
         if channels != self.channels:
-            raise ValueError(
+            raise InputError(
                 f"the feature map has {channels} channels, this EMAU was made for "
                 f"{self.channels}; make it with EMAU({channels}, ...)"
             )
         if height == 0 or width == 0:
-            raise ValueError(f"the feature map has {height}×{width} pixels; expected at least 1×1")
+            raise InputError(f"the feature map has {height}×{width} pixels; expected at least 1×1")
         if type(self.norm) is nn.BatchNorm2d and self.norm.training and batch * height * width == 1:
-            raise ValueError(
+            raise InputError(
                 "the feature map is one pixel of one image, of which the unit's batch norm can "
                 "make no statistics; take a larger map or batch, or unit.norm.eval()"
             )
@@ -269,7 +270,7 @@ class EMAU(nn.Module):
             columns = count // rows
             if rows != columns:
                 if is_tracing():
-                    raise ValueError(
+                    raise InputError(
                         f'maintenance="grid" lays its {rows}×{columns} cells along the longer '
                         "side, which a traced unit cannot tell of later maps; take a square number "
                         "of bases, or torch.export"
@@ -281,12 +282,12 @@ class EMAU(nn.Module):
             cells = pool(image, (rows, columns))
             return normalize(cells.flatten(2).transpose(1, 2), self.normalization)
         if _for_any_size():
-            raise ValueError(
+            raise InputError(
                 'maintenance="pixels" draws its pixels by the size of the map, which a traced or '
                 'exported unit cannot; use maintenance="grid" or shared bases'
             )
         if x.shape[1] < count:
-            raise ValueError(
+            raise InputError(
                 f"the feature map has {height}×{width} pixels, fewer than the {count} bases that "
                 'are to start from them; take fewer bases or maintenance="grid"'
             )
@@ -348,7 +349,7 @@ class EMAU(nn.Module):
 
     def __prepare_scriptable__(self) -> "EMAU":
         """Asked by ``torch.jit.script``, which cannot read the unit's code."""
-        raise TypeError(
+        raise InputError(
             "torch.jit.script cannot compile an EMAU; use torch.export.export, or "
             "torch.jit.trace in evaluation mode"
         )
@@ -376,22 +377,18 @@ def _check_options(
     gradient: str,
 ) -> None:
     for field, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{field} is {count}; expected an integer ≥ 1")
+        require(count >= 1, field, count, "an integer ≥ 1")
     for field, choice, allowed in (
         ("normalization", normalization, get_args(Normalization)),
         ("maintenance", maintenance, get_args(Maintenance)),
         ("gradient", gradient, get_args(Gradient)),
     ):
-        if choice not in allowed:
-            raise ValueError(f"{field} is {choice!r}; expected one of {', '.join(allowed)}")
+        require(choice in allowed, field, choice, f"one of {', '.join(allowed)}")
     for field, factor in factors.items():
-        if not 0 < factor < float("inf"):
-            raise ValueError(f"{field} is {factor}; expected a finite number > 0")
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"momentum is {momentum}; expected a number from 0 to 1")
+        require(0 < factor < float("inf"), field, factor, "a finite number > 0")
+    require(0 <= momentum <= 1, "momentum", momentum, "a number from 0 to 1")
     if maintenance == "learned" and gradient != "unrolled":
-        raise ValueError(
+        raise InputError(
             f"maintenance='learned' with gradient={gradient!r} would give the bases no "
             "gradient; use gradient='unrolled'"
         )

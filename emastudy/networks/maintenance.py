@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, distributed
 
 from emastudy.em.steps import is_tracing
+from emastudy.errors import ProcessError
 
 #: Training passes that are remembered for repetition: more than anybody keeps waiting for backward.
 _REMEMBERED = 16
@@ -29,7 +30,7 @@ class Processes:
         """Sum each tensor over the processes, in place; alone, leave it.
 
         Raises:
-            RuntimeError: The group's time-out has passed, or another process has ended.
+            ProcessError: The group's time-out has passed, or another process has ended.
         """
         if not (distributed.is_available() and distributed.is_initialized()):
             return
@@ -37,7 +38,7 @@ class Processes:
             for tensor in tensors:
                 distributed.all_reduce(tensor, group=self.group)
         except RuntimeError as error:
-            raise RuntimeError(
+            raise ProcessError(
                 "EMAU could not average its bases over the processes: one has ended, or has not "
                 "run the unit in training mode as often as this one (a process without images may "
                 "give it a batch of none). How long to wait is up to the group: EMAU(..., "

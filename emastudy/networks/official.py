@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from emastudy.errors import InputError
 from emastudy.networks.build import SegmentationNetwork
 from emastudy.networks.state_dicts import unwrap
 
@@ -51,7 +52,7 @@ def load_official_state_dict(network: SegmentationNetwork, state_dict: Mapping[s
             as ``{"net": ...}`` or "module." before each name. A copy is made of each.
 
     Raises:
-        ValueError: A tensor is missing, unknown or of another shape; the message names it. The
+        InputError: A tensor is missing, unknown or of another shape; the message names it. The
             network is then as before.
     """
     own = network.state_dict()
@@ -59,15 +60,15 @@ def load_official_state_dict(network: SegmentationNetwork, state_dict: Mapping[s
     required = [name for name in names if not name.endswith(_COUNT)]
     try:
         tensors = unwrap(state_dict, required)
-    except ValueError as error:
-        raise ValueError(f"the state dict cannot be used: {error}") from error
+    except InputError as error:
+        raise InputError(f"the state dict cannot be used: {error}") from error
     for fault, found in (
         ("lacks", [name for name in required if name not in tensors]),
         ("has unknown", [name for name in tensors if name not in names]),
     ):
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            raise ValueError(
+            raise InputError(
                 f"the state dict {fault} {', '.join(found[:3])}{more}; it must be of the released "
                 "EMANet with this network's backbone, see build('emanet_released', ...)"
             )
@@ -76,7 +77,7 @@ def load_official_state_dict(network: SegmentationNetwork, state_dict: Mapping[s
         name = names[official]
         state[name] = value[0].T if name == _BASES and value.ndim == 3 else value
         if state[name].shape != own[name].shape:
-            raise ValueError(
+            raise InputError(
                 f"{official} has shape {tuple(value.shape)}, which does not fit this network's "
                 f"{name} of {tuple(own[name].shape)}; build it with the checkpoint's backbone, "
                 "num_classes, num_bases and channels"
@@ -94,7 +95,7 @@ def export_official_state_dict(network: SegmentationNetwork) -> dict[str, Tensor
         Name → tensor, the bases as (1, C, K). Tensors share the network's memory.
 
     Raises:
-        ValueError: A tensor has no place in the released network.
+        InputError: A tensor has no place in the released network.
     """
     exported = {}
     for name, value in network.state_dict().items():
@@ -106,7 +107,7 @@ def _official_name(name: str) -> str:
     for ours, official in _NAMES:
         if name.startswith(ours):
             return official + name.removeprefix(ours)
-    raise ValueError(
+    raise InputError(
         f"{name} has no place in the released EMANet; build the network with "
         "build('emanet_released', backbone='resnet50', 'resnet101' or 'resnet152', ...)"
     )

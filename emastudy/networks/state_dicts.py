@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from emastudy.errors import InputError
+
 
 def unwrap(saved: Any, names: Collection[str]) -> dict[str, Tensor]:
     """The tensors called ``names``, wherever they are in what somebody saved.
@@ -24,10 +26,10 @@ def unwrap(saved: Any, names: Collection[str]) -> dict[str, Tensor]:
         Name → tensor; more than ``names`` if there are more, fewer if there are fewer.
 
     Raises:
-        ValueError: There are none, or two sets of them.
+        InputError: There are none, or two sets of them.
     """
     if not isinstance(saved, Mapping):
-        raise ValueError(
+        raise InputError(
             f"it is a {type(saved).__name__}, not a state dict; save network.state_dict()"
         )
     found = {
@@ -38,7 +40,7 @@ def unwrap(saved: Any, names: Collection[str]) -> dict[str, Tensor]:
     matches = {place: sum(name in state for name in names) for place, state in found.items()}
     if not matches:
         entries = ", ".join(repr(key) for key in list(saved)[:4]) or "nothing"
-        raise ValueError(
+        raise InputError(
             f"it holds {entries} and none of the tensors wanted, such as {next(iter(names))}; give "
             "the state dict of a network of this kind"
         )
@@ -46,7 +48,7 @@ def unwrap(saved: Any, names: Collection[str]) -> dict[str, Tensor]:
     best = sorted(matches, key=lambda place: (-matches[place], len(place), len(place[-1])))
     whole = [place for place in best if matches[place] == len(names)]
     if len(whole) > 1 and whole[0] != ("",):
-        raise ValueError(
+        raise InputError(
             f"it holds the tensors more than once, under {' and '.join(map(_written, whole[:3]))}; "
             "give one of them alone"
         )

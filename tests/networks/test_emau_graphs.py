@@ -100,7 +100,7 @@ def test_pixels_refuse_to_be_exported():
 
 @tracing_is_old
 def test_scripting_says_what_to_do_instead():
-    with pytest.raises(TypeError, match=r"torch.export.export, or torch.jit.trace"):
+    with pytest.raises(ValueError, match=r"torch.export.export, or torch.jit.trace"):
         torch.jit.script(nn.Sequential(EMAU(8)))
 
 

@@ -115,10 +115,19 @@ def test_a_backbones_file_is_unwrapped(resnet, wrap, tmp_path):
     [
         ({"state_dict": {}}, "w.pth cannot be used: it holds 'state_dict' and none of the"),
         (torch.ones(3), "w.pth cannot be used: it is a Tensor, not a state dict"),
-        ({"args": argparse.Namespace(lr=1)}, "holds more than tensors, .* its state dict alone"),
+        (
+            {"args": argparse.Namespace(lr=1)},
+            r"holds more than tensors \(argparse.Namespace\), .* its state dict alone",
+        ),
     ],
 )
 def test_a_backbones_file_that_cannot_be_used_says_why(saved, message, tmp_path):
     torch.save(saved, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=message):
+        BACKBONES["resnet18"](tmp_path / "w.pth")
+
+
+def test_a_damaged_file_is_told_from_one_that_holds_more(tmp_path):
+    (tmp_path / "w.pth").write_text("<html>not found</html>")
+    with pytest.raises(ValueError, match="is no readable state dict .* fetch it again"):
         BACKBONES["resnet18"](tmp_path / "w.pth")
