@@ -46,7 +46,7 @@ class Transcription(EMAU):
             mu, z = transcribed(x, self.bases.T.expand(len(x), -1, -1), self.num_iterations)
             estimate = torch.bmm(mu, z.transpose(1, 2)).view_as(features)
         if self.training:
-            self._maintain(mu.transpose(1, 2))
+            self._maintain(mu.transpose(1, 2), features)
         return F.relu(features + self.norm(self.conv2(F.relu(estimate))))
 
 

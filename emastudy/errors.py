@@ -21,6 +21,10 @@ class MissingFileError(EmastudyError, FileNotFoundError):
     """A file or folder that was asked for is not there."""
 
 
+class DownloadError(EmastudyError, ConnectionError):
+    """Something could not be fetched; the message says from where, and how to do without."""
+
+
 class WriteError(EmastudyError, OSError):
     """A folder cannot be written: full, read-only or vanished."""
 
@@ -31,6 +35,10 @@ class CheckpointError(EmastudyError, RuntimeError):
 
 class LoadingError(EmastudyError, RuntimeError):
     """A process that loads data died."""
+
+
+class ProcessError(EmastudyError, RuntimeError):
+    """One of several training processes did not take part in what all have to do."""
 
 
 class NonFiniteLossError(EmastudyError, FloatingPointError):

@@ -37,6 +37,7 @@ from emastudy.em.steps import (
     responsibilities,
     update_bases,
 )
+from emastudy.errors import InputError
 
 Regime = Literal["detached", "one_step", "unrolled", "implicit"]
 
@@ -284,7 +285,7 @@ def shared_start_growth(
             current = _iterate(x, current, 1, **options)
         total, count = total.to(product) + product, count + 1
     if count == 0:
-        raise ValueError("images is empty; the growth is a mean over at least one image")
+        raise InputError("images is empty; the growth is a mean over at least one image")
     return spectral_radius(total / count)
 
 
@@ -378,7 +379,7 @@ def reestimate(
         z, end, _ = expectation_maximization(x, before, 1, trace=False, **options)
         return reconstruct(z, end)
     if regime != "implicit":
-        raise ValueError(f"regime is {regime!r}; expected one of {', '.join(get_args(Regime))}")
+        raise InputError(f"regime is {regime!r}; expected one of {', '.join(get_args(Regime))}")
     with torch.no_grad():
         fixed = _iterate(x, bases, num_iterations, **options)
     end = _iterate(x, fixed, 1, **options)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from emastudy.em.steps import EMResult, normalize, update_bases
 from emastudy.em.von_mises_fisher import log_vmf_normalizer, solve_scale
+from emastudy.errors import InputError
 
 Covariance = Literal["full", "diagonal", "isotropic", "identity"]
 Concentration = Literal["shared", "per_sample"]
@@ -116,19 +117,19 @@ class Mixture(ABC):
     def check(self, x: Tensor, bases: Tensor) -> None:
         """Raise ValueError where x and bases cannot be fitted, and say what to do about it."""
         if x.shape[-1] != bases.shape[-1]:
-            raise ValueError(
+            raise InputError(
                 f"x has {x.shape[-1]} channels and bases have {bases.shape[-1]}; "
                 "both end in the feature dimension C: x (…, N, C), bases (…, K, C)"
             )
         if bases.shape[-2] > x.shape[-2]:
-            raise ValueError(
+            raise InputError(
                 f"there are K = {bases.shape[-2]} bases for N = {x.shape[-2]} pixels; more "
                 "than N different ones are never needed, and a fit asks for K ≤ N: pass fewer "
                 "bases or a larger image"
             )
         for name, tensor in (("x", x), ("bases", bases)):
             if not torch.isfinite(tensor).all():
-                raise ValueError(
+                raise InputError(
                     f"{name} holds NaN or infinite values; drop those rows or mend what made them "
                     "(a diverged network, a division by zero)"
                 )
@@ -165,14 +166,14 @@ class GaussianMixture(Mixture):
 
     def __post_init__(self) -> None:
         if self.covariance not in ("full", "diagonal", "isotropic", "identity"):
-            raise ValueError(
+            raise InputError(
                 f"covariance is {self.covariance!r}; expected full, diagonal, isotropic, identity"
             )
         _positive("concentration", self.concentration)
         if not self.floor >= 0:
-            raise ValueError(f"floor is {self.floor}; expected a number ≥ 0")
+            raise InputError(f"floor is {self.floor}; expected a number ≥ 0")
         if self.unit_means and self.covariance != "identity":
-            raise ValueError(
+            raise InputError(
                 f"unit_means with covariance={self.covariance!r} has no M step in closed form; "
                 "use covariance='identity'"
             )
@@ -273,7 +274,7 @@ class VonMisesFisherMixture(Mixture):
 
     def __post_init__(self) -> None:
         if self.concentration not in ("shared", "per_sample"):
-            raise ValueError(
+            raise InputError(
                 f"concentration is {self.concentration!r}; expected shared or per_sample"
             )
         _positive("scale", self.scale)
@@ -313,11 +314,11 @@ class VonMisesFisherMixture(Mixture):
         """See :meth:`Mixture.check`; zero vectors have no direction."""
         super().check(x, bases)
         if x.shape[-1] < 2:
-            raise ValueError("x has 1 channel; directions need C ≥ 2: use a GaussianMixture")
+            raise InputError("x has 1 channel; directions need C ≥ 2: use a GaussianMixture")
         for name, tensor in (("x", x), ("bases", bases)):
             zeros = int((tensor == 0).all(dim=-1).sum())
             if zeros:
-                raise ValueError(
+                raise InputError(
                     f"{name} holds {zeros} zero vectors, which have no direction; drop those rows "
                     "(they say nothing about the bases), or use a GaussianMixture"
                 )
@@ -355,7 +356,7 @@ def fit(
     """
     mixture.check(x, bases)
     if num_iterations < 1:
-        raise ValueError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
+        raise InputError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
     parameters = mixture.start(bases)
     joint = mixture.log_joint(x, parameters)
     objective = [torch.logsumexp(joint, dim=-1).sum(dim=-1)]
@@ -410,7 +411,7 @@ def kmeans(
     decompositions for large sparse text data using clustering", 2001, for the spherical one.
     """
     if num_iterations < 1:
-        raise ValueError(f"num_iterations is {num_iterations}; K-means needs at least 1 iteration")
+        raise InputError(f"num_iterations is {num_iterations}; K-means needs at least 1 iteration")
     objective = []
     z = torch.empty(0)
     for step in range(num_iterations + 1):
@@ -435,4 +436,4 @@ def _equal_weights(bases: Tensor) -> Tensor:
 
 def _positive(name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} is {value}; expected a finite number > 0")
+        raise InputError(f"{name} is {value}; expected a finite number > 0")

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emastudy.em.steps import EMResult, Normalization, reconstruct, responsibilities, update_bases
+from emastudy.errors import InputError
 
 
 def non_local(x: Float[Tensor, "*b n c"], *, concentration: float = 1.0) -> Float[Tensor, "*b n c"]:
@@ -132,7 +133,7 @@ def factorize(
     Geng et al., "Is attention better than matrix decomposition?", ICLR 2021.
     """
     if (x < 0).any() or (bases < 0).any():
-        raise ValueError("x and bases must be ≥ 0 to be factorised; pass them through a ReLU")
+        raise InputError("x and bases must be ≥ 0 to be factorised; pass them through a ReLU")
     tiny = torch.finfo(x.dtype).tiny
     z = responsibilities(x, bases)
     objective = [_fit_of(x, z, bases)]

@@ -25,6 +25,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from emastudy.errors import InputError
+
 Normalization = Literal["l2", "layer", "none", "gaussian"]
 
 
@@ -80,6 +82,8 @@ def responsibilities(
     into the exponent: then z is the posterior of a Gaussian mixture with Σ_k = I/λ.
 
     The softmax runs in float32 when the features are half precision: its rows must sum to one.
+    Features in float16, or under autocast to it, are computed with in float32 altogether, because
+    sums over pixels soon pass float16's largest number, 65,504.
 
     Args:
         x: Features, (…, N, C).
@@ -123,7 +127,7 @@ def update_bases(
     """
     totals = _weighted_sums(x, z)
     if normalization != "l2":
-        mass = z.sum(dim=-2).unsqueeze(-1)
+        mass = _wide(z).sum(dim=-2).unsqueeze(-1)
         totals = totals / mass.clamp_min(torch.finfo(mass.dtype).tiny)
     return normalize(totals, normalization)
 
@@ -136,18 +140,22 @@ def normalize(
     LayerNorm is used without learnt gain and bias. A zero vector stays zero. "none" and
     "gaussian" leave the mean as it is; they differ in the E step.
 
+    Returns:
+        bases, (…, K, C), float32 or wider.
+
     Raises:
         ValueError: ``normalization`` is none of "l2", "layer", "none", "gaussian".
 
     Source: Section 5.3.
     """
+    bases = _wide(bases)
     if normalization == "l2":
         return F.normalize(bases, dim=-1)
     if normalization == "layer":
         return F.layer_norm(bases, bases.shape[-1:])
     if normalization in ("none", "gaussian"):
         return bases
-    raise ValueError(
+    raise InputError(
         f"normalization is {normalization!r}; expected one of {', '.join(get_args(Normalization))}"
     )
 
@@ -229,16 +237,18 @@ def expectation_maximization(
     Source: Section 4.
     """
     if num_iterations < 1:
-        raise ValueError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
+        raise InputError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
     if not (concentration > 0 and math.isfinite(concentration)):
-        raise ValueError(f"concentration is {concentration}; expected a finite number > 0")
+        raise InputError(f"concentration is {concentration}; expected a finite number > 0")
     channels = x.weight.shape[0] if isinstance(x, Projected) else x.shape[-1]
-    if channels != bases.shape[-1]:
-        raise ValueError(
+    # torch.jit.trace makes tensors of sizes, and warns of every question that is asked of them.
+    if not is_tracing() and channels != bases.shape[-1]:
+        raise InputError(
             f"x has {channels} channels and bases have {bases.shape[-1]}; "
             "both end in the feature dimension C: x (…, N, C), bases (…, K, C)"
         )
 
+    x = _without_float16(x)  # once, not in every step
     values = []
     for _ in range(num_iterations):
         logits = _logits(x, bases, concentration, normalization)
@@ -255,15 +265,16 @@ def _logits(
     x: Tensor | Projected, bases: Tensor, concentration: float, normalization: str
 ) -> Tensor:
     """The exponents of the E step."""
+    x = _without_float16(x)
     # λ scales the K bases rather than the N·K products: fewer multiplications, same numbers
     # up to rounding.
-    scaled = concentration * bases
+    scaled = concentration * _wide(bases)
     if isinstance(x, Projected):
-        directions = scaled @ x.weight
-        logits = _wide(x.features @ directions.to(x.features.dtype).transpose(-2, -1))
-        logits = logits + _wide(scaled @ x.bias).unsqueeze(-2)
+        directions = _product(scaled, x.weight.to(scaled.dtype))
+        logits = _product(x.features, directions.to(x.features.dtype).transpose(-2, -1))
+        logits = logits + _product(scaled, x.bias.to(scaled.dtype)).unsqueeze(-2)
     else:
-        logits = _wide(x @ scaled.to(x.dtype).transpose(-2, -1))
+        logits = _product(x, scaled.to(x.dtype).transpose(-2, -1))
     if normalization == "gaussian":
         logits = logits - 0.5 * concentration * _wide(bases).square().sum(dim=-1).unsqueeze(-2)
     return logits
@@ -271,10 +282,37 @@ def _logits(
 
 def _weighted_sums(x: Tensor | Projected, z: Tensor) -> Tensor:
     """Σ_n z_nk x_n, (…, K, C)."""
+    x = _without_float16(x)
     if isinstance(x, Projected):
         sums = _weighted_sums(x.features, z)
-        return _wide(sums @ x.weight.transpose(-2, -1)) + z.sum(dim=-2).unsqueeze(-1) * x.bias
-    return _wide(z.transpose(-2, -1).to(x.dtype) @ x)
+        mass = _wide(z).sum(dim=-2).unsqueeze(-1)
+        return _product(sums, x.weight.to(sums.dtype).transpose(-2, -1)) + mass * x.bias
+    return _product(z.transpose(-2, -1).to(x.dtype), x)
+
+
+def is_tracing() -> bool:
+    """Whether ``torch.jit.trace`` is at work."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b``, float32 or wider; computed in bfloat16 under autocast, but never in float16."""
+    device = a.device.type
+    if (
+        torch.amp.is_autocast_available(device)
+        and torch.is_autocast_enabled(device)
+        and torch.get_autocast_dtype(device) == torch.float16
+    ):
+        with torch.autocast(device, enabled=False):
+            return _wide(a) @ _wide(b)
+    return _wide(a @ b)
+
+
+def _without_float16(x: Tensor | Projected) -> Tensor | Projected:
+    features = x.features if isinstance(x, Projected) else x
+    if features.dtype != torch.float16:
+        return x
+    return x._replace(features=x.features.float()) if isinstance(x, Projected) else x.float()
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ All share one interface: ``channels`` (of each map), ``native_stride`` (of the l
 keeps every weight's meaning: the dilated network's last map, subsampled, *is* the undilated one's.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights
+
+from emastudy.errors import DownloadError, InputError, MissingFileError
+from emastudy.networks.state_dicts import unwrap
 
 #: Multi-grid's factors for the dilations of the last stage's blocks, as in the released EMANet.
 MULTI_GRID = (1, 2, 4)
@@ -59,13 +63,13 @@ class Backbone(nn.Module):
         are dilated by 1, 4, 8 at stride 16 and by 2, 8, 16 at stride 8.
 
         Raises:
-            ValueError: ``output_stride`` is no power of two from 4 to the native stride.
+            InputError: ``output_stride`` is no power of two from 4 to the native stride.
 
         Source: Chen et al., "Rethinking Atrous Convolution", arXiv 1706.05587, Section 3.1.
         """
         allowed = [stride for stride in (4, 8, 16, 32) if stride <= self.native_stride]
         if output_stride not in allowed:
-            raise ValueError(
+            raise InputError(
                 f"output_stride is {output_stride}; this backbone allows "
                 + ", ".join(map(str, allowed))
             )
@@ -104,7 +108,7 @@ class Backbone(nn.Module):
 def small_resnet(weights: str | Path | None = None) -> Backbone:
     """A residual network for 64×64 scenes: 0.2 M parameters, stride 4, from scratch."""
     if weights is not None:
-        raise ValueError("small_resnet has no pretrained weights; use weights=None")
+        raise InputError("small_resnet has no pretrained weights; use weights=None")
     stem = nn.Sequential(_conv_bn(3, 32, stride=2), nn.ReLU(inplace=True), ResidualBlock(32, 32))
     return Backbone([stem, ResidualBlock(32, 64, stride=2)], (32, 64), native_stride=4)
 
@@ -136,7 +140,7 @@ def mobilenet_v2(weights: str | Path | None = None) -> Backbone:
     DeepLab does.
     """
     features = get_model("mobilenet_v2").features[:18]
-    _load(features, weights, "mobilenet_v2", prefix="features.")
+    _load(features, weights, "mobilenet_v2")
     cuts = ((0, 4, 24), (4, 7, 32), (7, 14, 96), (14, 18, 320))
     return Backbone([features[a:b] for a, b, _ in cuts], [c for *_, c in cuts], native_stride=32)
 
@@ -166,13 +170,13 @@ def resnet(
             :meth:`Backbone.set_output_stride`. The two blocks of ResNet-18 take 1 and 2.
 
     Raises:
-        ValueError: ``stages`` is neither 3 nor 4; multi-grid without layer4; weights that do not
+        InputError: ``stages`` is neither 3 nor 4; multi-grid without layer4; weights that do not
             fit.
     """
     if stages not in (3, 4):
-        raise ValueError(f"stages is {stages}; a ResNet may end at stage 3 or 4")
+        raise InputError(f"stages is {stages}; a ResNet may end at stage 3 or 4")
     if multi_grid and stages != 4:
-        raise ValueError("multi_grid is True with stages=3; it dilates layer4 and needs stages=4")
+        raise InputError("multi_grid is True with stages=3; it dilates layer4 and needs stages=4")
     trunk = get_model(name)
     del trunk.fc
     if stages == 3:
@@ -230,7 +234,7 @@ def _conv_bn(
     )
 
 
-def _load(trunk: nn.Module, weights: str | Path | None, name: str, prefix: str = "") -> None:
+def _load(trunk: nn.Module, weights: str | Path | None, name: str) -> None:
     """Fill ``trunk`` from torchvision's download or from a file of torchvision's names."""
     if weights is None:
         return
@@ -241,7 +245,7 @@ def _load(trunk: nn.Module, weights: str | Path | None, name: str, prefix: str =
         try:
             state = choice.get_state_dict(progress=True, check_hash=True)
         except OSError as error:
-            raise ConnectionError(
+            raise DownloadError(
                 f"weights: {choice.url} could not be downloaded ({error}); fetch it elsewhere "
                 "and give its path (weights_path, WEIGHTS=... for make, --weights-path for the "
                 "command)"
@@ -249,22 +253,30 @@ def _load(trunk: nn.Module, weights: str | Path | None, name: str, prefix: str =
     else:
         path = Path(weights)
         if not path.is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"weights: there is no file {path}; give the path of a state dict, one of "
                 f"torchvision's {', '.join(published)}, or None"
             )
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise ValueError(
-                f"weights: {path} is no readable state dict ({error}); it may be truncated: "
-                "fetch it again"
-            ) from error
-    state = {key.removeprefix(prefix): value for key, value in state.items()}
+            kind = type(error).__name__
+            what = f"is no readable state dict ({kind}); it may be truncated: fetch it again"
+            more = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+            if more:
+                what = (
+                    f"holds more than tensors ({more[1]}), and is not read because that might run "
+                    "code; if you trust it, save its state dict alone"
+                )
+            raise InputError(f"weights: {path} {what}") from error
     wanted = trunk.state_dict()
+    try:
+        state = unwrap(state, wanted)
+    except InputError as error:
+        raise InputError(f"weights: {weights} cannot be used: {error}") from error
     misfits = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
     if misfits:
-        raise ValueError(
+        raise InputError(
             f"weights: {weights} lacks {len(misfits)} of this backbone's {len(wanted)} tensors, "
             f"or has them in another shape, {misfits[0]} the first; is it the state dict of "
             "another network? (torchvision has none for deep_stem=True)"

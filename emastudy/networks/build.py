@@ -174,4 +174,5 @@ def _defaults(maker: Any) -> dict[str, Any]:
         parts, found = [maker.func, *filter(callable, maker.args)], dict(maker.keywords)
     for part in parts:
         found |= {k: v for k, v in options.defaults(part).items() if k not in found}
+    found.pop("process_group", None)  # made while processes run: no config can name one
     return found

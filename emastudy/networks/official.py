@@ -11,10 +11,13 @@ Source: names and shapes of the code at github.com/XiaLiPKU/EMANet.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
+from emastudy.errors import InputError
 from emastudy.networks.build import SegmentationNetwork
+from emastudy.networks.state_dicts import unwrap
 
 #: Beginning of a name: (ours, released).
 _NAMES = (
@@ -39,39 +42,42 @@ _BASES = "head.context.bases"
 _COUNT = "num_batches_tracked"
 
 
-def load_official_state_dict(
-    network: SegmentationNetwork, state_dict: Mapping[str, Tensor]
-) -> None:
+def load_official_state_dict(network: SegmentationNetwork, state_dict: Mapping[str, Any]) -> None:
     """Fill a network from a state dict of the released EMANet.
 
     Args:
         network: Made by ``build("emanet_released", backbone=..., num_classes=...)`` with the
             backbone and classes of the checkpoint; any output stride.
-        state_dict: Tensors under the released names. A copy is made of each.
+        state_dict: Tensors under the released names, or what others have wrapped around them, such
+            as ``{"net": ...}`` or "module." before each name. A copy is made of each.
 
     Raises:
-        ValueError: A tensor is missing, unknown or of another shape; the message names it. The
+        InputError: A tensor is missing, unknown or of another shape; the message names it. The
             network is then as before.
     """
     own = network.state_dict()
     names = {_official_name(name): name for name in own}
     required = [name for name in names if not name.endswith(_COUNT)]
+    try:
+        tensors = unwrap(state_dict, required)
+    except InputError as error:
+        raise InputError(f"the state dict cannot be used: {error}") from error
     for fault, found in (
-        ("lacks", [name for name in required if name not in state_dict]),
-        ("has unknown", [name for name in state_dict if name not in names]),
+        ("lacks", [name for name in required if name not in tensors]),
+        ("has unknown", [name for name in tensors if name not in names]),
     ):
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            raise ValueError(
+            raise InputError(
                 f"the state dict {fault} {', '.join(found[:3])}{more}; it must be of the released "
                 "EMANet with this network's backbone, see build('emanet_released', ...)"
             )
     state = {}
-    for official, value in state_dict.items():
+    for official, value in tensors.items():
         name = names[official]
         state[name] = value[0].T if name == _BASES and value.ndim == 3 else value
         if state[name].shape != own[name].shape:
-            raise ValueError(
+            raise InputError(
                 f"{official} has shape {tuple(value.shape)}, which does not fit this network's "
                 f"{name} of {tuple(own[name].shape)}; build it with the checkpoint's backbone, "
                 "num_classes, num_bases and channels"
@@ -89,7 +95,7 @@ def export_official_state_dict(network: SegmentationNetwork) -> dict[str, Tensor
         Name → tensor, the bases as (1, C, K). Tensors share the network's memory.
 
     Raises:
-        ValueError: A tensor has no place in the released network.
+        InputError: A tensor has no place in the released network.
     """
     exported = {}
     for name, value in network.state_dict().items():
@@ -101,7 +107,7 @@ def _official_name(name: str) -> str:
     for ours, official in _NAMES:
         if name.startswith(ours):
             return official + name.removeprefix(ours)
-    raise ValueError(
+    raise InputError(
         f"{name} has no place in the released EMANet; build the network with "
         "build('emanet_released', backbone='resnet50', 'resnet101' or 'resnet152', ...)"
     )
