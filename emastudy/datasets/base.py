@@ -1,7 +1,4 @@
-"""What every dataset of the study offers.
-
-Floor: datasets (imports torch and torchvision).
-"""
+"""What every dataset of the study offers."""
 
 import dataclasses
 import hashlib

@@ -1,7 +1,4 @@
-"""CamVid in its 11-class form: road scenes of 480×360 pixels.
-
-Floor: datasets.
-"""
+"""CamVid in its 11-class form: road scenes of 480×360 pixels."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath

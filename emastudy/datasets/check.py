@@ -1,7 +1,4 @@
-"""Describing datasets and checking their roots: every problem, and nothing is changed.
-
-Floor: datasets.
-"""
+"""Describing datasets and checking their roots: every problem, and nothing is changed."""
 
 import contextlib
 from collections import Counter

@@ -1,6 +1,5 @@
 """COCO-Stuff: things and stuff in COCO's photographs, 171 classes.
 
-Floor: datasets.
 
 Two releases with the same classes: 10,000 images with MATLAB labels, on which the paper reports,
 and all of COCO 2017 with pixel maps, of use for pre-training.

@@ -1,6 +1,5 @@
 """Worse photographs on purpose: noise, blur, lost contrast, JPEG, at five severities.
 
-Floor: datasets (imports torchvision).
 
 Noise, contrast and JPEG have the strengths of Hendrycks and Dietterich, "Benchmarking neural
 network robustness to common corruptions and perturbations", ICLR 2019. Their blur is a disc in

@@ -1,7 +1,4 @@
-"""Fetching a dataset's public archives, checked, and unpacking them safely.
-
-Floor: datasets.
-"""
+"""Fetching a dataset's public archives, checked, and unpacking them safely."""
 
 import functools
 import gzip

@@ -1,7 +1,4 @@
-"""Datasets that lie in files: pairs of an image and a mask, read and validated in one place.
-
-Floor: datasets.
-"""
+"""Datasets that lie in files: pairs of an image and a mask, read and validated in one place."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence

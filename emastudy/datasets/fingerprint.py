@@ -1,7 +1,4 @@
-"""Which data a run saw: enough to tell two datasets apart, small enough to be kept with a run.
-
-Floor: datasets.
-"""
+"""Which data a run saw: enough to tell two datasets apart, small enough to be kept with a run."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,4 @@
-"""Anybody's own images and masks: two folders and a small YAML file.
-
-Floor: datasets.
-"""
+"""Anybody's own images and masks: two folders and a small YAML file."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,5 @@
 """The one door for image files: what is read how, and what is refused, by its real name.
 
-Floor: datasets (imports Pillow).
 
 Photographs (:func:`read_image`) become 8-bit RGB:
 

@@ -1,7 +1,4 @@
-"""What the masks of a split hold, and whether it can be learnt and scored.
-
-Floor: datasets.
-"""
+"""What the masks of a split hold, and whether it can be learnt and scored."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,4 @@
-"""Datasets by name.
-
-Floor: datasets.
-"""
+"""Datasets by name."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""PASCAL Context: every pixel of VOC 2010's photographs, 59 classes.
-
-Floor: datasets.
-"""
+"""PASCAL Context: every pixel of VOC 2010's photographs, 59 classes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,5 @@
 r"""Scenes: synthetic images with exact labels, in which context is worth something.
 
-Floor: datasets.
 
 The generative model, image by image:
 

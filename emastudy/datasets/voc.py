@@ -1,7 +1,4 @@
-"""PASCAL VOC 2012 segmentation, in its official layout, with the masks of SBD.
-
-Floor: datasets.
-"""
+"""PASCAL VOC 2012 segmentation, in its official layout, with the masks of SBD."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,7 @@
 r"""Gradients through EM: the Jacobian of an iteration, what it says of bases that coincide, and
 four ways to differentiate X̃.
 
-Floor: em. One iteration is a map M of the bases, :math:`\mu^{(t)} = M(\mu^{(t-1)}, X)`, with
+One iteration is a map M of the bases, :math:`\mu^{(t)} = M(\mu^{(t-1)}, X)`, with
 Jacobian :math:`J = \partial M / \partial \mu` of K·C × K·C numbers. T unrolled iterations multiply
 a gradient by T such Jacobians; at a fixed point :math:`\mu^* = M(\mu^*, X)` the implicit function
 theorem replaces their infinite product by :math:`(I - J)^{-1}`.

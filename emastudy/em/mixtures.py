@@ -1,6 +1,6 @@
 r"""The mixtures behind EM attention: Gaussian, von Mises-Fisher, and their limit K-means.
 
-Floor: em. Letters and shapes are those of :mod:`emastudy.em.steps`; leading dimensions (…) are
+Letters and shapes are those of :mod:`emastudy.em.steps`; leading dimensions (…) are
 batch dimensions, each with a mixture of its own. A *mixture* says which densities are mixed; its
 parameters θ live in :class:`MixtureParameters`, so that every step is a pure function of tensors
 and gradients flow through all of them::

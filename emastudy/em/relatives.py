@@ -1,6 +1,6 @@
 r"""EMA's relatives in EMA's letters, each as short as its equation.
 
-Floor: em. All map x (…, N, C) to a re-estimate of the same shape; learnt projections around them
+All map x (…, N, C) to a re-estimate of the same shape; learnt projections around them
 are left out, because they are the same 1×1 convs everywhere.
 """
 

@@ -1,6 +1,6 @@
 """The steps of EM attention, Eqs 11-14 of the paper, as pure functions.
 
-Floor: em (imports torch only). One legend for the whole package, the paper's letters:
+One legend for the whole package, the paper's letters:
 
     ========  =========  ================================================================
     x         (…, N, C)  features of the N pixels of an image, X

@@ -1,6 +1,6 @@
 r"""The von Mises-Fisher density, :math:`c_C(\kappa)\, e^{\kappa\, \mu^\top x}` on the unit sphere.
 
-Floor: em. Its constant is a Bessel function of order C/2 - 1, which torch does not have; these are
+Its constant is a Bessel function of order C/2 - 1, which torch does not have; these are
 smooth from κ = 0 on, for any number of channels C, and differentiable.
 """
 

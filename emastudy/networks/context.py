@@ -1,7 +1,4 @@
-"""Context modules that EMA is compared with. Each maps (B, C, H, W) to the same shape.
-
-Floor: networks (imports torch).
-"""
+"""Context modules that EMA is compared with. Each maps (B, C, H, W) to the same shape."""
 
 from typing import Literal, get_args
 

@@ -1,7 +1,4 @@
-"""The EMA unit: EM attention as a drop-in module.
-
-Floor: networks (imports em).
-"""
+"""The EMA unit: EM attention as a drop-in module."""
 
 import math
 import warnings

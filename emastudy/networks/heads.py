@@ -1,6 +1,5 @@
 """Heads: a backbone's feature maps to class logits, at the last map's resolution or finer.
 
-Floor: networks (imports torch).
 
 All share one interface: ``maker(in_channels, num_classes, **options)`` makes a module that maps
 the list of feature maps to logits. A head that reads other maps than the last says so in

@@ -1,7 +1,4 @@
-"""The layers that heads are made of.
-
-Floor: networks (imports torch).
-"""
+"""The layers that heads are made of."""
 
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,4 @@
-"""What the moving average of a unit's bases needs to know beyond the unit.
-
-Floor: networks (imports torch and em).
-"""
+"""What the moving average of a unit's bases needs to know beyond the unit."""
 
 from collections import deque
 from typing import Any

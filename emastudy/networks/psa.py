@@ -1,7 +1,4 @@
-"""PSANet: attention maps predicted from each pixel's own features.
-
-Floor: networks (imports torch).
-"""
+"""PSANet: attention maps predicted from each pixel's own features."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args

@@ -1,7 +1,4 @@
-"""Heads that pool context at several scales: DeepLabV3, DeepLabV3+ and PSPNet.
-
-Floor: networks (imports torch).
-"""
+"""Heads that pool context at several scales: DeepLabV3, DeepLabV3+ and PSPNet."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,4 @@
-"""State dicts that others saved: out of what they wrapped them in.
-
-Floor: networks (imports torch).
-"""
+"""State dicts that others saved: out of what they wrapped them in."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any

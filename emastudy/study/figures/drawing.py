@@ -1,7 +1,4 @@
-"""Images, masks and responsibilities, drawn: functions of arrays.
-
-Floor: study (imports matplotlib).
-"""
+"""Images, masks and responsibilities, drawn: functions of arrays."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Feature vectors to look at EM with: of scenes, of photographs, of a trained network.
-
-Floor: study (imports engine and scikit-image).
-"""
+"""Feature vectors to look at EM with: of scenes, of photographs, of a trained network."""
 
 from typing import Any
 
