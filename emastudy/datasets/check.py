@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,9 +61,28 @@ def check(
         if split not in splits
     ]
 
+    opened = _open(report, kind, root, splits, options or {})
+    report.problems += _shared_names(opened)
+    labels, gone = _examine_files(report, opened)
+    for dataset in opened.values():
+        _judge_split(report, dataset, [labels[pair] for pair in dataset.pairs if pair in labels])
+        report.warnings += _turned(dataset, gone)
+    # What is wrong with the root as a whole is met again in every split.
+    report.problems = list(dict.fromkeys(report.problems))
+    return report
+
+
+def _open(
+    report: Report,
+    kind: type[FileDataset],
+    root: str | Path,
+    splits: Iterable[str],
+    options: Mapping[str, Any],
+) -> dict[str, FileDataset]:
+    """The splits that can be opened; of the others the report says why not."""
     opened: dict[str, FileDataset] = {}
     for split in splits:
-        arguments = {"root": root, "split": split, **(options or {}), "complete": False}
+        arguments = {"root": root, "split": split, **options, "complete": False}
         require_arguments(kind, arguments)
         try:
             opened[split] = kind(**arguments)
@@ -78,9 +97,13 @@ def check(
             continue
         report.counts[split] = len(opened[split])
         report.problems += _list_problems(opened[split])
-    report.problems += _shared_names(opened)
+    return opened
 
-    # Splits share files; each is read once.
+
+def _examine_files(
+    report: Report, opened: Mapping[str, FileDataset]
+) -> tuple[dict[Pair, Labels], set[Path]]:
+    """What masks hold, and which files are missing; what splits share is read once."""
     readers = {pair: dataset for dataset in opened.values() for pair in dataset.pairs}
     missing = _missing(list(readers))
     report.problems += _missing_problems(missing)
@@ -93,12 +116,7 @@ def check(
             report.problems += problems
             if counted is not None:
                 labels[pair] = counted
-    for dataset in opened.values():
-        _judge_split(report, dataset, [labels[pair] for pair in dataset.pairs if pair in labels])
-        report.warnings += _turned(dataset, gone)
-    # What is wrong with the root as a whole is met again in every split.
-    report.problems = list(dict.fromkeys(report.problems))
-    return report
+    return labels, gone
 
 
 def _list_problems(dataset: FileDataset) -> list[str]:

@@ -7,7 +7,7 @@ keeps every weight's meaning: the dilated network's last map, subsampled, *is* t
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -240,34 +240,9 @@ def _load(trunk: nn.Module, weights: str | Path | None, name: str) -> None:
     published: dict[str, WeightsEnum] = dict(get_model_weights(name).__members__)
     published["imagenet"] = published["IMAGENET1K_V1"]
     if weights in published:
-        choice = published[str(weights)]
-        try:
-            state = choice.get_state_dict(progress=True, check_hash=True)
-        except OSError as error:
-            raise DownloadError(
-                f"weights: {choice.url} could not be downloaded ({error}); fetch it elsewhere "
-                "and give its path (weights_path, WEIGHTS=... for make, --weights-path for the "
-                "command)"
-            ) from error
+        state = _download(published[str(weights)])
     else:
-        path = Path(weights)
-        if not path.is_file():
-            raise MissingFileError(
-                f"weights: there is no file {path}; give the path of a state dict, one of "
-                f"torchvision's {', '.join(published)}, or None"
-            )
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            kind = type(error).__name__
-            what = f"is no readable state dict ({kind}); it may be truncated: fetch it again"
-            more = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-            if more:
-                what = (
-                    f"holds more than tensors ({more[1]}), and is not read because that might run "
-                    "code; if you trust it, save its state dict alone"
-                )
-            raise InputError(f"weights: {path} {what}") from error
+        state = _read(Path(weights), published)
     wanted = trunk.state_dict()
     try:
         state = unwrap(state, wanted)
@@ -281,3 +256,34 @@ def _load(trunk: nn.Module, weights: str | Path | None, name: str) -> None:
             "another network? (torchvision has none for deep_stem=True)"
         )
     trunk.load_state_dict({key: state[key] for key in wanted})
+
+
+def _download(choice: WeightsEnum) -> Any:
+    try:
+        return choice.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:
+        raise DownloadError(
+            f"weights: {choice.url} could not be downloaded ({error}); fetch it elsewhere "
+            "and give its path (weights_path, WEIGHTS=... for make, --weights-path for the "
+            "command)"
+        ) from error
+
+
+def _read(path: Path, published: Iterable[str]) -> Any:
+    if not path.is_file():
+        raise MissingFileError(
+            f"weights: there is no file {path}; give the path of a state dict, one of "
+            f"torchvision's {', '.join(published)}, or None"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        kind = type(error).__name__
+        what = f"is no readable state dict ({kind}); it may be truncated: fetch it again"
+        more = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        if more:
+            what = (
+                f"holds more than tensors ({more[1]}), and is not read because that might run "
+                "code; if you trust it, save its state dict alone"
+            )
+        raise InputError(f"weights: {path} {what}") from error
