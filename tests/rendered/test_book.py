@@ -24,35 +24,6 @@ def pages():
     return [toc["root"], *chapters]
 
 
-@pytest.fixture(scope="session")
-def built(root, executed):
-    """The book with the smallest profile's notebooks, built with every warning an error."""
-    folder = root / "build" / "smoke"
-    source = folder / "book"
-    shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns("_build", "notebooks", "generated"))
-    shutil.copytree(executed, source / "notebooks")
-    shutil.copytree(folder / "generated", source / "generated")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", source]
-    done = subprocess.run(
-        [*command, "-W", "-n", "--keep-going"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-    return source / "_build" / "html"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no Chromium on this machine (Debian's package is called chromium)")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        # No sandbox: CI runs as root in a container. No background traffic of the browser's own.
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        yield playwright.chromium.launch(executable_path=path, args=arguments)
-
-
 def test_every_notebook_has_its_page():
     listed = {Path(p).stem for p in pages() if p.startswith("notebooks/")}
     there = {p.stem for p in (BOOK.parent / "experiments").glob("*.ipynb")}

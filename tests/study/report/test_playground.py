@@ -1,0 +1,36 @@
+"""The data of the book's playground."""
+
+import torch
+from torch.testing import assert_close
+
+from emastudy.study.report.playground import (
+    as_new_unit_sees,
+    astronaut,
+    playground_data,
+    read_playground,
+    write_playground,
+)
+
+
+def test_any_feature_map_makes_data(tmp_path):
+    torch.manual_seed(0)
+    features = as_new_unit_sees(torch.randn(30, 6, 8) * 3 + 1)
+    made = playground_data(torch.rand(3, 48, 64), features, credit="a", origin="b", channels=30)
+    write_playground(tmp_path / "data.js", made)
+    assert read_playground(tmp_path / "data.js") == made
+    assert (made["height"], made["width"], made["share"]) == (6, 8, 1.0)
+    x, y = features.flatten(1).T.double(), torch.tensor(made["features"]).double() / 100
+    assert_close(y @ y.mT, x @ x.mT, rtol=0, atol=1.0)
+    # LayerNorm takes away what matters least.
+    last = torch.linalg.svdvals(x)[-1]
+    assert_close((y.sum(dim=1) / 30**0.5).norm(), last, rtol=0.05, atol=0.05)
+
+
+def test_the_astronaut_is_made_from_the_network_that_it_names(mobilenet_weights, root):
+    data = read_playground(root / "book" / "playground" / "astronaut.js")
+    x = torch.tensor(data["features"], dtype=torch.float64) / 100
+    made = astronaut(mobilenet_weights)
+    again = torch.tensor(made["features"], dtype=x.dtype) / 100
+    # Inner products: a singular vector's sign is its library's choice.
+    assert_close(again @ again.mT, x @ x.mT, rtol=1e-2, atol=1.0)
+    assert made["share"] == data["share"]
