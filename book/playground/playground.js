@@ -362,8 +362,9 @@
     }
 
     function step() {
-      if (state.t < choices().iterations) state.t += 1;
-      if (state.t >= choices().iterations) pause();
+      // The run's own end: that on the slider may be newer than the run.
+      if (state.t < run.path.length - 1) state.t += 1;
+      if (state.t === run.path.length - 1) pause();
       show();
     }
 
@@ -373,7 +374,7 @@
           pause();
           return show();
         }
-        if (state.t >= choices().iterations) state.t = 0;
+        if (state.t === run.path.length - 1) state.t = 0;
         state.timer = setInterval(step, 350);
         return show();
       },
