@@ -51,12 +51,22 @@ def plain(head):
     return (head, ())
 
 
-def scored(gains, noise=NOISE, seeds=5):
-    """Records of scenes: {method: gain} → a table, one row a run."""
+def runs(values):
+    """Records of scenes: {method: one mIoU a seed} → a table, one row a run."""
     return to_frame(
         record(scenes(head, seed=seed, **dict(options)), value)
-        for n, ((head, options), gain) in enumerate(gains.items())
-        for seed, value in enumerate((50 + SHARED_BY_SEED + gain + noise * (-1) ** n)[:seeds])
+        for (head, options), column in values.items()
+        for seed, value in enumerate(column)
+    )
+
+
+def scored(gains, noise=NOISE, seeds=5):
+    """Records of scenes: {method: gain} → a table, one row a run."""
+    return runs(
+        {
+            method: (50 + SHARED_BY_SEED + gain + noise * (-1) ** n)[:seeds]
+            for n, (method, gain) in enumerate(gains.items())
+        }
     )
 
 

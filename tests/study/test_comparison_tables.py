@@ -15,7 +15,8 @@ from emastudy.study.tables import accuracy, curves, photographs, variants
 def scored(scores):
     """{method: one mIoU a seed} as a table of runs."""
     rows = [(m, n, float(v)) for m, values in scores.items() for n, v in enumerate(values)]
-    return pd.DataFrame(rows, columns=["method", "seed", "miou"])
+    table = pd.DataFrame(rows, columns=["method", "seed", "miou"])
+    return table.assign(head=table["method"].str.startswith("EMA").map({True: "ema", False: "x"}))
 
 
 def test_losses_are_smoothed_run_by_run():
@@ -33,11 +34,11 @@ def test_losses_are_smoothed_run_by_run():
 
 
 def test_the_decoder_is_all_that_differs_between_without_and_with():
-    methods = accuracy.configs(animals_frozen, seeds=2)
+    methods = accuracy.table1_runs(animals_frozen, seeds=2)
     groups = photographs.decoder_groups(animals_frozen, methods, seeds=2)
     assert list(groups["without"]) == list(groups["with"])
     for module in photographs.MODULES:
-        pairs = zip(groups["without"][module], groups["with"][module], strict=True)
+        pairs = zip(groups["without"][module.label], groups["with"][module.label], strict=True)
         for plain, decoded in pairs:
             options = dict(decoded.head_options)
             assert options.pop("detail_channels") == 48
@@ -74,17 +75,15 @@ def test_the_sentence_on_the_decoder_compares_like_with_like():
 
 
 def test_methods_run_both_ways_are_matched_by_name():
-    end_to_end = pd.Series({"FCN": 50.0, "EMA (unrolled gradient)": 55.0, "A²": 51.0})
+    end_to_end = pd.Series({"FCN": 50.0, "EMA, unrolled": 55.0, "A²": 51.0})
     frozen = pd.Series({"FCN": 40.0, "EMA, unrolled": 41.0, "PSPNet": 45.0})
     both = photographs.both_ways(end_to_end, frozen)
-    assert both.loc["EMA (unrolled gradient)"].tolist() == [55.0, 41.0]
-    assert set(both.index) == {"FCN", "EMA (unrolled gradient)"}
+    assert both.loc["EMA, unrolled"].tolist() == [55.0, 41.0]
+    assert set(both.index) == {"FCN", "EMA, unrolled"}
 
 
 def test_regimes_are_compared_within_each_way():
-    end_to_end = scored(
-        {"EMA (detached, as released)": [50, 51], "EMA (unrolled gradient)": [48, 49]}
-    )
+    end_to_end = scored({"EMA, detached": [50, 51], "EMA, unrolled": [48, 49]})
     frozen = scored({"EMA, detached": [40, 41], "EMA, unrolled": [43, 44], "FCN": [1, 2]})
     found = photographs.regimes_both_ways(end_to_end, frozen)["difference"].to_dict()
     assert found == {("end to end", "EMA, unrolled"): -2, ("frozen backbone", "EMA, unrolled"): 3}
@@ -113,7 +112,7 @@ def test_the_best_setting_stands_against_the_rivals_alone():
 
 
 def test_paces_are_multiples_of_the_recipes_rate():
-    methods = accuracy.configs(scenes, seeds=1, only="FCN; PSPNet")
+    methods = accuracy.table1_runs(scenes, seeds=1, only="FCN; PSPNet")
     paced = variants.paces(methods, [2.0, 0.5])
     assert list(paced) == ["FCN"]
     assert [config.learning_rate for config in paced["FCN"]] == [0.025, 0.05, 0.1]

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pytest
-from study.conftest import make_record
+from study.tiny import make_record
 
 from emastudy.errors import InputError
 from emastudy.study import SweepError

@@ -1,6 +1,6 @@
 """The study's charts: one style, intervals drawn, functions of a DataFrame."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -266,9 +266,7 @@ def leads(
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def tradeoff(
-    frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family: Callable[[str], bool]
-) -> None:
+def tradeoff(frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family: str) -> None:
     """Score against cost, one point a method with its interval, the legend best first.
 
     Args:
@@ -276,10 +274,14 @@ def tradeoff(
         ax: Where to draw; the legend stands to its right.
         xlabel: Name and unit of the cost, drawn on a logarithmic axis.
         ylabel: Name and unit of the score.
-        family: Methods that are variants of one another: they share a colour, not a marker.
+        family: How the names of methods begin that are variants of one another: these share a
+            colour, not a marker.
     """
     shapes, colours = iter("osD^vP"), iter(f"C{number}" for number in range(1, 8))
-    style = {m: ("C0", next(shapes)) if family(m) else (next(colours), "o") for m in frame.index}
+    style = {
+        method: ("C0", next(shapes)) if method.startswith(family) else (next(colours), "o")
+        for method in frame.index
+    }
     for method, row in frame.sort_values("mean", ascending=False).iterrows():
         colour, shape = style[method]
         ax.vlines(row["cost"], row["low"], row["high"], color=colour, alpha=0.5)
