@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import io
 import logging
 import shlex
 import signal
@@ -414,6 +415,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     for name in ("accelerate", "papermill", "submitit"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a narrow encoding lacks is shown as "?"
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
     try:
         with logging_redirect_tqdm():

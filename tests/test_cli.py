@@ -1,5 +1,6 @@
 """The command, from training to pictures, and its options frozen."""
 
+import io
 import json
 import re
 import sys
@@ -185,6 +186,15 @@ def test_what_was_not_foreseen_is_called_a_bug(monkeypatch, capsys):
     assert "this is a bug in emastudy" in error
     assert "report the command \"emastudy records 'a profile'\"" in error
     assert "ZeroDivisionError: division by zero" in error
+
+
+def test_a_narrow_encoding_loses_letters_alone(monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["emastudy", "data", "camvid"])
+    cli.main()
+    sys.stdout.flush()
+    assert b"480?360" in printed.getvalue()
 
 
 def test_ctrl_c_says_how_to_resume(monkeypatch, capsys):

@@ -254,10 +254,11 @@ def describe(kind: type[SegmentationDataset]) -> str:
 
 
 def report_text(kind: type[FileDataset], report: Report) -> str:
-    """What a check found, as text: one line a split, one a problem."""
+    """What a check found, as text: one line a split, one a problem or warning."""
     lines = []
     for split, count in report.counts.items():
         official = kind.counts.get(split)
         lines.append(f"{split:<10} {count:,}{f' of {official:,}' if official else ''} images")
     lines += [f"{split:<10} absent: {reason}" for split, reason in report.absent.items()]
-    return "\n".join(lines + [f"- {problem}" for problem in report.problems])
+    lines += [f"- {problem}" for problem in report.problems]
+    return "\n".join(lines + [f"- it may be meant so: {warning}" for warning in report.warnings])

@@ -3,9 +3,12 @@
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, Subset
+from accelerate.utils import recursively_apply
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset, get_worker_info
 
 from emastudy.errors import LoadingError
 
@@ -17,7 +20,7 @@ def one_by_one(
     return DataLoader(
         Subset(dataset, indices),
         batch_size=None,
-        collate_fn=prepare,
+        collate_fn=partial(_shared, prepare),
         num_workers=workers,
         worker_init_fn=ignore_signals,
     )
@@ -33,14 +36,27 @@ def loading_errors(workers: int, then: str = "Then start again.") -> Iterator[No
     try:
         yield
     except (ConnectionError, EOFError, RuntimeError) as error:
-        # The first two, where it died while it handed over a batch.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        # The first two, where it died while it handed over a batch. What an image's own error says
+        # comes as "Caught … in DataLoader worker"; shared memory's files are called /torch_….
+        text = str(error).strip()
+        lost = "DataLoader worker" in text and ("Caught" not in text or "/torch_" in text)
+        if isinstance(error, RuntimeError) and not lost:
             raise
+        reason = text.splitlines()[-1] if text else type(error).__name__
         raise LoadingError(
-            f"a process that loads data died ({str(error).strip().splitlines()[:1]}); killed for "
-            f"lack of memory? Use fewer workers (now {workers}; 0 loads in the computing process). "
+            f"a process that loads data died ({reason}); for lack of memory, or of "
+            f"shared memory? Use fewer workers (now {workers}; 0 loads in the computing process). "
             + then
         ) from error
+
+
+def _shared(prepare: Callable[[Any], Any], entry: Any) -> Any:
+    """What ``prepare`` makes; a loading process puts it into shared memory here and now.
+
+    Left to the thread that hands it over, a full shared memory would be a wait without end.
+    """
+    ready = prepare(entry)
+    return recursively_apply(Tensor.share_memory_, ready) if get_worker_info() else ready
 
 
 def ignore_signals(worker: int) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+import torch
 from torch.utils.data import Dataset
 
 from emastudy.engine.loading import loading_errors, one_by_one
@@ -45,6 +46,23 @@ def test_the_death_of_a_loading_process_says_what_to_do():
         list(loader)
 
 
+def test_a_full_shared_memory_is_an_error_and_no_endless_wait(monkeypatch):
+    def no_room(tensor):
+        raise RuntimeError("unable to write to file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", no_room)
+    words = "No space left on device.*fewer workers"
+    with pytest.raises(LoadingError, match=words), loading_errors(1):
+        list(one_by_one(Numbers(), [1], torch.tensor, 1))
+
+
+def broken(entry):
+    raise RuntimeError("mine")
+
+
 def test_other_errors_stay_as_they_are():
+    with pytest.raises(RuntimeError, match="mine$") as failed, loading_errors(1):
+        list(one_by_one(Numbers(), [1], broken, 1))
+    assert not isinstance(failed.value, LoadingError)
     with pytest.raises(RuntimeError, match="^mine$"), loading_errors(1):
         raise RuntimeError("mine")
