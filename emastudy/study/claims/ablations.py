@@ -82,7 +82,7 @@ def _collapses(score: pd.Series, average: pd.Series, curves: Sequence[Curves]) -
 
 
 def _spread(score: pd.Series, average: pd.Series) -> Part:
-    ratio, low, high = spread_ratio_interval(score, average)
+    ratio, low, high, _ = spread_ratio_interval(score, average)
     what = "spread over seeds, learned over moving average (F-interval)"
     verdict = side((low, high), 1.0)
     return Part(what, verdict, ratio, (low, high), len(score), "times", signed=False)
