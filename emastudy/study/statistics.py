@@ -8,6 +8,7 @@ sign-flip test is 2^(1-n), 0.25 and 0.0625).
 
 import functools
 import itertools
+import math
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -49,10 +50,13 @@ def mean_test(values: Iterable[float], limit: float = 0.0) -> float:
         limit: The mean under the null hypothesis.
 
     Returns:
-        The p-value; NaN of one value alone, and of values that all equal the limit.
+        The p-value; NaN of one value alone, 1 of several that all equal the limit.
     """
+    sample = np.asarray(list(values), dtype=float)
+    if len(sample) > 1 and (sample == limit).all():
+        return 1.0
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-        return float(stats.ttest_1samp(np.asarray(list(values), dtype=float), limit).pvalue)
+        return float(stats.ttest_1samp(sample, limit).pvalue)
 
 
 class Equivalence(NamedTuple):
@@ -81,12 +85,10 @@ def equivalence(values: Iterable[float], margin: float = MARGIN) -> Equivalence:
     Source:
         Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987.
     """
-    sample = np.asarray(list(values), dtype=float)
-    _, low, high = mean_interval(sample, 0.9)
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-        above = stats.ttest_1samp(sample, -margin, alternative="greater").pvalue
-        below = stats.ttest_1samp(sample, margin, alternative="less").pvalue
-    p = float(np.maximum(above, below))
+    sample = list(values)
+    mean, low, high = mean_interval(sample, 0.9)
+    p = mean_test(sample, math.copysign(margin, mean)) / 2
+    p = p if abs(mean) < margin else 1 - p
     return Equivalence(p, low, high, p < 0.05)
 
 

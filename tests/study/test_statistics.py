@@ -46,6 +46,7 @@ def test_the_interval_of_a_mean_covers_and_its_test_says_the_same(seeds):
         assert (mean_test(sample, 2.0) < 0.05) == (not low < 2 < high)
     assert stats.binomtest(covered, 400, 0.95).pvalue > 0.01
     assert np.isnan(mean_test([1.0]))
+    assert mean_test([2.0, 2.0], 2.0) == 1.0
 
 
 def test_holm_gives_the_textbooks_numbers():
