@@ -1,6 +1,14 @@
-"""Means and differences over seeds, with intervals."""
+"""Means and differences over seeds, with intervals; tests of difference and of no difference.
 
+Seeds vary the initialisation and the order of the images. The images are fixed, so every interval
+says what other seeds would give *on these images*. With three to five seeds it rests on differences
+being normal: no test free of that assumption could decide anything (the smallest two-sided p of a
+sign-flip test is 2^(1-n), 0.25 and 0.0625).
+"""
+
+import functools
 import itertools
+import math
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -10,6 +18,9 @@ import pandas as pd
 from scipy import stats
 
 from emastudy.errors import InputError
+
+#: A difference of mIoU that makes none in practice, either way.
+MARGIN = 0.5
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -29,9 +40,105 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[fl
     return float(sample.mean()), float(low), float(high)
 
 
+def mean_test(values: Iterable[float], limit: float = 0.0) -> float:
+    """Two-sided p-value of Student's test that the mean is at a limit.
+
+    It is below 0.05 exactly where the 95 % interval of :func:`mean_interval` excludes the limit.
+
+    Args:
+        values: One number per seed; differences, for the paired test.
+        limit: The mean under the null hypothesis.
+
+    Returns:
+        The p-value; NaN of one value alone, 1 of several that all equal the limit.
+    """
+    sample = np.asarray(list(values), dtype=float)
+    if len(sample) > 1 and (sample == limit).all():
+        return 1.0
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        return float(stats.ttest_1samp(sample, limit).pvalue)
+
+
+class Equivalence(NamedTuple):
+    """Whether a mean is zero for practical purposes: the p-value, its 90 % interval, the answer."""
+
+    p: float
+    low: float
+    high: float
+    equivalent: bool
+
+
+def equivalence(values: Iterable[float], margin: float = MARGIN) -> Equivalence:
+    """Two one-sided tests (TOST) that the mean lies within ±margin, at the level of 5 %.
+
+    With mean d and standard error s of n values, p = P(t_{n-1} > (margin - |d|) / s). An
+    interval that holds zero is no such finding: it may hold a large difference as well.
+
+    Args:
+        values: One number per seed; differences, for a paired comparison.
+        margin: The largest difference that makes none, in the unit of the values; above 0.
+
+    Returns:
+        The p-value, the 90 % interval, which lies within ±margin exactly where p < 0.05, and
+        whether it does. One value alone has neither: NaN, and not equivalent.
+
+    Source:
+        Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987.
+    """
+    sample = list(values)
+    mean, low, high = mean_interval(sample, 0.9)
+    p = mean_test(sample, math.copysign(margin, mean)) / 2
+    p = p if abs(mean) < margin else 1 - p
+    return Equivalence(p, low, high, p < 0.05)
+
+
+def holm(p: Iterable[float]) -> np.ndarray:
+    """Holm's adjusted p-values: those below α are wrong somewhere with probability at most α.
+
+    Of p_(1) ≤ … ≤ p_(m), the i-th becomes max_{j≤i} min(1, (m - j + 1) p_(j)). It asks nothing of
+    how the tests depend on each other.
+
+    Args:
+        p: The p-values of one family; NaN stands for no test, and does not count.
+
+    Returns:
+        Adjusted p-values in the order given; NaN where p is.
+
+    Source:
+        Holm, Scand. J. Statist. 6, 1979.
+    """
+    adjusted = np.array(list(p), dtype=float)
+    order = np.argsort(adjusted)[: np.isfinite(adjusted).sum()]  # NaN comes last
+    steps = adjusted[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted
+
+
+def benjamini_hochberg(p: Iterable[float]) -> np.ndarray:
+    """Benjamini and Hochberg's q-values: of those below α, at most a share α is wrong on average.
+
+    Of p_(1) ≤ … ≤ p_(m), the i-th becomes min_{j≥i} m p_(j) / j. The guarantee is for tests that
+    are independent or positively dependent.
+
+    Args:
+        p: The p-values of one family; NaN stands for no test, and does not count.
+
+    Returns:
+        q-values in the order given; NaN where p is.
+
+    Source:
+        Benjamini and Hochberg, J. R. Statist. Soc. B 57, 1995.
+    """
+    adjusted = np.array(list(p), dtype=float)
+    tested = np.isfinite(adjusted)
+    if tested.any():
+        adjusted[tested] = stats.false_discovery_control(adjusted[tested])
+    return adjusted
+
+
 def spread_ratio_interval(
     values: Iterable[float], reference: Iterable[float], confidence: float = 0.95
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
     """Ratio of two standard deviations and its F-interval, for independent normal samples.
 
     Args:
@@ -40,18 +147,17 @@ def spread_ratio_interval(
         confidence: Coverage of the interval.
 
     Returns:
-        (ratio, low, high); NaN if the reference does not vary.
+        (ratio, low, high, two-sided p-value that it is 1); NaN if the reference does not vary.
     """
     above, below = (np.asarray(list(sample), dtype=float) for sample in (values, reference))
     spread = float(below.std(ddof=1))
     if spread == 0:
-        return float("nan"), float("nan"), float("nan")
+        return (float("nan"),) * 4
     ratio = float(above.std(ddof=1)) / spread
-    tails = stats.f.ppf(
-        [0.5 + confidence / 2, 0.5 - confidence / 2], len(above) - 1, len(below) - 1
-    )
-    low, high = ratio / np.sqrt(tails)
-    return ratio, float(low), float(high)
+    f = stats.f(len(above) - 1, len(below) - 1)
+    low, high = ratio / np.sqrt(f.ppf([0.5 + confidence / 2, 0.5 - confidence / 2]))
+    p = 2 * min(f.cdf(ratio**2), f.sf(ratio**2))
+    return ratio, float(low), float(high), float(p)
 
 
 def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
@@ -108,13 +214,14 @@ def paired_differences(
 
     Returns:
         Index = group (after ``within``, in the order of the frame); columns "difference", "low",
-        "high" (95 % t-interval), "seeds" (those that both have) and "decided": whether the interval
-        excludes zero.
+        "high" (95 % t-interval), "p" (of the paired t-test), "q" (the same by
+        :func:`benjamini_hochberg` over the rows of the table), "seeds" (those that both have) and
+        "decided": whether the interval excludes zero, by itself.
 
     Raises:
         InputError: Two runs of one group share a seed: something else differs between them.
     """
-    columns = ["difference", "low", "high", "seeds", "decided"]
+    columns = ["difference", "low", "high", "p", "q", "seeds", "decided"]
     if within:
         tables = {
             key if len(key) > 1 else key[0]: paired_differences(part, by, value, baseline=baseline)
@@ -122,14 +229,11 @@ def paired_differences(
             if baseline in set(part[by]) and part[by].nunique() > 1
         }
         if tables:
-            return pd.concat(tables, names=[*within, by])
+            both = pd.concat(tables, names=[*within, by])
+            return both.assign(q=benjamini_hochberg(both["p"]))
         nothing = pd.MultiIndex.from_arrays([[]] * (len(within) + 1), names=[*within, by])
         return pd.DataFrame(index=nothing, columns=columns)
-    if frame.duplicated([by, "seed"]).any():
-        raise InputError(
-            f"several runs share one {by} and seed; pairing by seed needs one run each: "
-            "filter the frame first"
-        )
+    _one_run_each(frame, by, "seed")
     wide = frame.pivot(index="seed", columns=by, values=value)
     rows = {}
     for group in frame[by].unique():
@@ -137,8 +241,108 @@ def paired_differences(
             continue
         differences = (wide[group] - wide[baseline]).dropna()
         mean, low, high = mean_interval(differences)
-        rows[group] = (mean, low, high, len(differences), bool(low > 0 or high < 0))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        decided, p = bool(low > 0 or high < 0), mean_test(differences)
+        rows[group] = (mean, low, high, p, p, len(differences), decided)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.assign(q=benjamini_hochberg(table["p"]))
+
+
+def standing(difference: pd.Series, margin: float = MARGIN) -> str:
+    """What a row of :func:`paired_differences` shows: three words that pages keep apart.
+
+    Args:
+        difference: A row.
+        margin: See :func:`equivalence`; 0 = no difference is too small to matter.
+
+    Returns:
+        "decided": the 95 % interval excludes zero; "equivalent within 0.5": it does not, and the
+        two one-sided tests place the difference within the margin; else "inconclusive".
+    """
+    if difference["decided"]:
+        return "decided"
+    # The 90 % interval, from the 95 % one.
+    freedom = difference["seeds"] - 1
+    shorter = stats.t.ppf(0.95, freedom) / stats.t.ppf(0.975, freedom) if freedom else np.nan
+    half = shorter * (difference["high"] - difference["low"]) / 2
+    within = abs(difference["difference"]) + half < margin
+    return f"equivalent within {margin:g}" if within else "inconclusive"
+
+
+class AdditiveModel(NamedTuple):
+    """The fit of :func:`additive_model`.
+
+    Attributes:
+        differences: Index (method, baseline), each pair once; columns "difference", "low", "high"
+            (simultaneous intervals) and "decided": whether the interval excludes zero.
+        residuals: What the model leaves: one row a seed, one column a method.
+        deviation: Their standard deviation, over ``freedom`` degrees of freedom.
+        freedom: (m - 1)(n - 1) of m methods and n seeds.
+    """
+
+    differences: pd.DataFrame
+    residuals: pd.DataFrame
+    deviation: float
+    freedom: int
+
+
+def additive_model(
+    frame: pd.DataFrame, method: str, seed: str, value: str, confidence: float = 0.95
+) -> AdditiveModel:
+    """All differences between methods at once, with one spread estimated from all of them.
+
+    The model is value = method + seed + noise, with noise of one variance for all methods; compare
+    the columns of ``residuals`` before believing that. Tukey's intervals
+    d_ij ± q_{m, (m-1)(n-1)} s / √n, q the quantile of the studentized range and s the
+    deviation of the residuals, cover all m(m-1)/2 differences at once with the confidence.
+
+    Args:
+        frame: One row a run: at most one per method and seed. Seeds that a method lacks are left
+            out of all.
+        method: Column that names the methods.
+        seed: Column of the seed.
+        value: Column to compare.
+        confidence: Coverage of all intervals together.
+
+    Raises:
+        InputError: Two runs of one method share a seed, or fewer than two methods or seeds remain.
+
+    Source:
+        Tukey, The problem of multiple comparisons, 1953; for randomized blocks, Box, Hunter and
+        Hunter, Statistics for Experimenters, 1978.
+    """
+    _one_run_each(frame, method, seed)
+    wide = frame.pivot(index=seed, columns=method, values=value)[list(frame[method].unique())]
+    wide = wide.dropna()
+    seeds, methods = wide.shape
+    if min(seeds, methods) < 2:
+        raise InputError(
+            f"a model of {method} and {seed} needs two of each; of {methods} {method} all have "
+            f"{seeds} in common"
+        )
+    means = wide.mean()
+    residuals = wide.sub(means).sub(wide.mean(axis=1), axis=0) + means.mean()
+    freedom = (methods - 1) * (seeds - 1)
+    deviation = float(np.sqrt(np.square(residuals.to_numpy()).sum() / freedom))
+    half = _range_quantile(confidence, methods, freedom) * deviation / np.sqrt(seeds)
+    rows = {(a, b): means[a] - means[b] for a, b in itertools.combinations(wide.columns, 2)}
+    found = pd.Series(rows).rename_axis([method, "baseline"]).to_frame("difference")
+    found = found.assign(low=found["difference"] - half, high=found["difference"] + half)
+    found["decided"] = found["difference"].abs() > half
+    return AdditiveModel(found, residuals, deviation, freedom)
+
+
+# scipy integrates it anew each time, a fifth of a second.
+@functools.cache
+def _range_quantile(confidence: float, groups: int, freedom: int) -> float:
+    return float(stats.studentized_range.ppf(confidence, groups, freedom))
+
+
+def _one_run_each(frame: pd.DataFrame, by: str, seed: str) -> None:
+    if frame.duplicated([by, seed]).any():
+        raise InputError(
+            f"several runs share one {by} and seed; pairing by seed needs one run each: "
+            "filter the frame first"
+        )
 
 
 def as_text(difference: pd.Series) -> str:

@@ -6,10 +6,16 @@ import pytest
 from scipy import stats
 
 from emastudy.study.statistics import (
+    additive_model,
+    benjamini_hochberg,
+    equivalence,
     fit_exponent,
+    holm,
     mean_interval,
+    mean_test,
     paired_differences,
     spread_ratio_interval,
+    standing,
     summarize,
     summarize_columns,
 )
@@ -31,13 +37,120 @@ def test_values_that_agree_have_an_interval_without_width():
     assert mean_interval([4.0, 4.0, 4.0]) == (4.0, 4.0, 4.0)
 
 
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_of_a_mean_covers_and_its_test_says_the_same(seeds):
+    covered = 0
+    for sample in np.random.default_rng(0).normal(2.0, 1.0, (400, seeds)):
+        _, low, high = mean_interval(sample)
+        covered += low < 2 < high
+        assert (mean_test(sample, 2.0) < 0.05) == (not low < 2 < high)
+    assert stats.binomtest(covered, 400, 0.95).pvalue > 0.01
+    assert np.isnan(mean_test([1.0]))
+    assert mean_test([2.0, 2.0], 2.0) == 1.0
+
+
+def test_holm_gives_the_textbooks_numbers():
+    # The worked example of Wikipedia's "Holm-Bonferroni method".
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    # What was not tested counts for nothing.
+    assert holm([0.03, np.nan, 0.02]) == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)
+
+
+def test_benjamini_and_hochbergs_own_example():
+    """Section 3.1 of their paper: of 15 comparisons their rule keeps 4, Bonferroni's 3."""
+    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]
+    p += [0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+    assert (benjamini_hochberg(p) < 0.05).sum() == 4
+    assert (holm(p) < 0.05).sum() == 3
+    assert benjamini_hochberg([np.nan, *p])[1:].tolist() == benjamini_hochberg(p).tolist()
+    assert np.isnan(benjamini_hochberg([np.nan])).all()
+
+
+def test_holm_keeps_false_alarms_of_a_family_at_their_level():
+    """Under the global null, where tests by themselves raise one in two families of 14."""
+    samples = np.random.default_rng(0).normal(size=(1000, 14, 4))
+    families = stats.ttest_1samp(samples, 0, axis=-1).pvalue
+    alarms = sum((holm(p) < 0.05).any() for p in families)
+    assert stats.binomtest(int(alarms), 1000, 0.05).pvalue > 0.01
+    assert (families < 0.05).any(axis=1).mean() > 0.4
+
+
+def test_equivalence_is_decided_at_the_tables_quantile():
+    # Three values, standard error 1/√3: Student's 95 % quantile with 2 degrees of freedom, 2.920.
+    half = 2.920 / np.sqrt(3)
+    assert equivalence([-1.0, 0.0, 1.0], half).p == pytest.approx(0.05, abs=1e-4)
+    assert equivalence([-1.0, 0.0, 1.0], half + 0.01).equivalent
+    found = equivalence([-1.0, 0.0, 1.0], half - 0.01)
+    assert not found.equivalent
+    assert (found.low, found.high) == pytest.approx((-half, half), abs=1e-3)
+    assert not equivalence([0.0]).equivalent
+
+
+def test_an_effect_at_the_margin_is_rarely_called_equivalent():
+    samples = np.random.default_rng(0).normal(0.5, 0.1, (400, 5))
+    alarms = sum(equivalence(sample).equivalent for sample in samples)
+    assert stats.binomtest(alarms, 400, 0.05).pvalue > 0.01
+
+
+def blocks():
+    """Yields of penicillin by four processes on five blends.
+
+    Box, Hunter and Hunter, Statistics for Experimenters, 1978, table 7.1.
+    """
+    yields = {
+        "A": [89, 84, 81, 87, 79],
+        "B": [88, 77, 87, 92, 81],
+        "C": [97, 92, 87, 89, 80],
+        "D": [94, 79, 85, 84, 88],
+    }
+    return pd.DataFrame(yields).melt(ignore_index=False, var_name="method").reset_index(names="s")
+
+
+def test_the_additive_model_of_a_published_experiment():
+    found = additive_model(blocks(), "method", "s", "value")
+    # Their analysis of variance: residuals have a sum of squares of 226 and 12 degrees of freedom.
+    assert found.freedom == 12
+    assert found.deviation**2 * 12 == pytest.approx(226)
+    assert found.differences.loc[("A", "C"), "difference"] == pytest.approx(84 - 89)
+    row = found.differences.loc[("A", "B")]
+    # The 95 % quantile of the studentized range of 4 and 12, from tables: 4.20.
+    assert row["high"] - row["difference"] == pytest.approx(4.20 * np.sqrt(226 / 60), rel=1e-3)
+    assert not found.differences["decided"].any()
+    assert found.residuals.to_numpy().sum(axis=0) == pytest.approx(np.zeros(4), abs=1e-9)
+    assert found.residuals.to_numpy().sum(axis=1) == pytest.approx(np.zeros(5), abs=1e-9)
+
+
+def test_tukeys_intervals_cover_all_differences_at_once():
+    rng = np.random.default_rng(0)
+    gains, covered = np.array([0.0, 0.5, 3.0, 3.1]), 0
+    pairs = [(b, a) for a in range(4) for b in range(a)]
+    truth = pd.Series({(a, b): gains[a] - gains[b] for a, b in pairs})
+    for _ in range(200):
+        scores = gains + 9 * rng.normal(size=(3, 1)) + rng.normal(size=(3, 4))
+        runs = pd.DataFrame(scores).melt(ignore_index=False).reset_index(names="seed")
+        table = additive_model(runs, "variable", "seed", "value").differences
+        true = truth.loc[list(table.index)].to_numpy()
+        covered += ((table["low"] < true) & (true < table["high"])).all()
+    assert stats.binomtest(int(covered), 200, 0.95).pvalue > 0.01
+
+
+def test_a_model_needs_two_of_each_and_one_run_for_each():
+    with pytest.raises(ValueError, match=r"of 1 method all have 5 in common"):
+        additive_model(blocks().query("method == 'A'"), "method", "s", "value")
+    with pytest.raises(ValueError, match="pairing by seed"):
+        additive_model(pd.concat([blocks(), blocks()]), "method", "s", "value")
+    part = blocks().query("not (method == 'B' and s == 3)")
+    assert additive_model(part, "method", "s", "value").freedom == 9
+
+
 def test_the_interval_of_a_ratio_of_spreads_covers():
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(400):
-        ratio, low, high = spread_ratio_interval(3 * rng.normal(size=5), rng.normal(size=5))
+        ratio, low, high, p = spread_ratio_interval(3 * rng.normal(size=5), rng.normal(size=5))
         assert low < ratio < high
         covered += low < 3 < high
+        assert (p < 0.05) == (not low < 1 < high)
     assert stats.binomtest(covered, 400, 0.95).pvalue > 0.01
     assert np.isnan(spread_ratio_interval([1.0, 2.0], [1.0, 1.0])).all()
 
@@ -63,6 +176,7 @@ def test_pairing_takes_out_what_seeds_share():
     wide = frame().pivot(index="seed", columns="method", values="miou")
     interval = stats.ttest_rel(wide["b"], wide["a"]).confidence_interval(0.95)
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+    assert row["p"] == pytest.approx(stats.ttest_rel(wide["b"], wide["a"]).pvalue)
     # Unpaired, the spread over seeds hides it.
     summary = summarize(frame(), "method", "miou")
     assert summary.loc["b", "low"] < summary.loc["a", "high"]
@@ -77,7 +191,9 @@ def test_pairs_are_compared_within_every_combination_that_has_the_baseline():
     assert list(table.index) == [("unrolled", 2, "b"), ("detached", 1, "b")]
     assert table.index.names == ["gradient", "T", "method"]
     expected = paired_differences(frame(), "method", "miou", baseline="a")
-    assert table.loc[[("detached", 1, "b")]].to_numpy().tolist() == expected.to_numpy().tolist()
+    same = ["difference", "low", "high", "p", "seeds", "decided"]
+    assert table.loc[("detached", 1, "b"), same].tolist() == expected.loc["b", same].tolist()
+    assert table["q"].tolist() == benjamini_hochberg(table["p"]).tolist()
     by_one = paired_differences(pd.concat(parts), "method", "miou", baseline="a", within=["T"])
     assert list(by_one.index) == [(2, "b"), (1, "b")]
     assert paired_differences(alone, "method", "miou", baseline="a", within=["T"]).empty
@@ -87,6 +203,21 @@ def test_two_runs_of_one_seed_cannot_be_paired():
     double = pd.concat([frame(), frame()])
     with pytest.raises(ValueError, match="pairing by seed"):
         paired_differences(double, "method", "miou", baseline="a")
+
+
+def test_a_difference_is_decided_or_equivalent_or_neither():
+    def said(differences, margin=0.5):
+        runs = [("a", s, 0.0) for s in range(3)] + [("b", s, d) for s, d in enumerate(differences)]
+        runs = pd.DataFrame(runs, columns=["method", "seed", "miou"])
+        row = paired_differences(runs, "method", "miou", baseline="a").loc["b"]
+        return standing(row, margin), equivalence(differences, margin or 1e-9).equivalent
+
+    assert said([1.0, 1.1, 1.2]) == ("decided", False)
+    assert said([-0.1, 0.0, 0.15]) == ("equivalent within 0.5", True)
+    assert said([-0.1, 0.0, 0.15], 0.2) == ("inconclusive", False)
+    assert said([-0.1, 0.0, 0.15], 0.0) == ("inconclusive", False)
+    assert said([-0.5, 0.0, 0.6]) == ("inconclusive", False)
+    assert said([0.0]) == ("inconclusive", False)
 
 
 def test_a_seed_that_one_side_lacks_is_left_out():

@@ -1,9 +1,19 @@
 """Claims: what the paper says, how it is decided, and the verdicts on it.
 
-The rules were fixed before any run. A verdict is computed from records, measurements and, for
-identities and costs, live; it is never typed. Every verdict belongs to one data set and, where the
-claim is about EMA networks, to one gradient regime. A rule with several parts is supported if all
-are, and contradicted as soon as one is.
+The rules were fixed before any run; what was amended since is dated, and the verdict by the rule as
+first written stays beside. A verdict is computed from records, measurements and, for identities and
+costs, live; it is never typed. Every verdict belongs to one data set and, where the claim is about
+EMA networks, to one gradient regime. A rule with several parts is supported if all are, and
+contradicted as soon as one is.
+
+Verdicts are many, so they are corrected by Holm's method. A family is all verdicts that rest on a
+test **on one data set under one regime**: of nineteen claims about ten, all named before any run.
+One such column of the ledger is one reading of the paper, checked on one world; data sets repeat
+it, regimes are different readings, and no sentence of ours is drawn from all columns together. In
+a column, the chance that any verdict is false is at most 5 %. The family is of verdicts, not of
+their parts: a claim that all parts must support needs no correction for their number, and where
+one part is enough to contradict, Bonferroni's is inside the finding's own p-value. Identities,
+counts and costs are no tests, and comparisons on pages, chosen after looking, are not in it.
 """
 
 import dataclasses
@@ -17,10 +27,20 @@ from emastudy.errors import InputError
 from emastudy.study.claims.evidence import Evidence
 from emastudy.study.claims.verdict import Finding
 from emastudy.study.recipes import REGIMES
+from emastudy.study.statistics import holm
 
 #: Makes findings, without the claim's id, of the evidence that the claim's scope says.
 Judge = Callable[..., Iterable[Finding]]
 Scope = Literal["each", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Amendment:
+    """A change of a rule after runs existed: when, why, and how it reads now."""
+
+    date: str
+    reason: str
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -32,12 +52,13 @@ class Claim:
         section: Where the paper says it.
         statement: What it says.
         measure: What is measured.
-        rule: When it counts as supported.
+        rule: When it counts as supported, as first written.
         page: Stem of the notebook that shows it.
         scope: What the judge is given: "each" data set by itself, under each regime by itself;
             "all" data sets together; "none" where no data are needed.
         regimes: Gradient regimes that an "each" is judged under.
         judge: Decides.
+        amendment: How the rule was changed since; None = it was not.
     """
 
     id: str
@@ -49,9 +70,10 @@ class Claim:
     scope: Scope
     regimes: tuple[str, ...]
     judge: Judge = dataclasses.field(repr=False)
+    amendment: Amendment | None = None
 
     def findings(self, evidence: Sequence[Evidence]) -> list[Finding]:
-        """Every verdict on this claim."""
+        """Every verdict on this claim, uncorrected."""
         if self.scope == "each":
             return [
                 dataclasses.replace(finding, claim=self.id, dataset=one.name, gradient=gradient)
@@ -77,6 +99,7 @@ def claim(
     page: str,
     scope: Scope = "each",
     regimes: Iterable[str] = tuple(REGIMES),
+    amendment: Amendment | None = None,
 ) -> Callable[[Judge], Judge]:
     """Register a function as the judge of a claim; see :class:`Claim` for the arguments.
 
@@ -85,7 +108,7 @@ def claim(
 
     def decorate(judge: Judge) -> Judge:
         CLAIMS[id] = Claim(
-            id, section, statement, measure, rule, page, scope, tuple(regimes), judge
+            id, section, statement, measure, rule, page, scope, tuple(regimes), judge, amendment
         )
         # The files that judges stand in follow the paper's sections, not the numbers.
         for key in sorted(CLAIMS, key=lambda key: int(key[1:])):
@@ -96,7 +119,7 @@ def claim(
 
 
 def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Finding]:
-    """Every verdict on some claims.
+    """Every verdict on some claims, corrected for the verdicts on all claims.
 
     Args:
         evidence: See ``load_evidence``.
@@ -109,22 +132,35 @@ def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Finding
     for id in chosen:
         if id not in CLAIMS:
             raise InputError(f"there is no claim {id!r}; there are {', '.join(CLAIMS)}")
-    return [finding for id in chosen for finding in CLAIMS[id].findings(evidence)]
+    # Whichever claims are asked for, the family is the same, and so are their verdicts.
+    judged = {id: c.findings(evidence) for id, c in CLAIMS.items() if c.scope == "each"}
+    every = [finding for findings in judged.values() for finding in findings]
+    places = [[finding.dataset, finding.gradient] for finding in every]
+    table = pd.DataFrame(places, columns=["dataset", "gradient"]).assign(p=[f.p for f in every])
+    adjusted = iter(table.groupby(["dataset", "gradient"])["p"].transform(holm))
+    corrected = {
+        id: [dataclasses.replace(f, adjusted=next(adjusted)) for f in findings]
+        for id, findings in judged.items()
+    }
+    return [f for id in chosen for f in corrected.get(id) or CLAIMS[id].findings(evidence)]
 
 
 def ledger(findings: Iterable[Finding]) -> pd.DataFrame:
     """Findings as a tidy table.
 
     Returns:
-        One row a finding: "claim", "dataset", "gradient", "variant", "verdict", the numbers of
-        its decisive part ("what", "effect", "low", "high", "unit", "seeds"), and "missing" where
-        it is not run.
+        One row a finding: "claim", "dataset", "gradient", "variant", "verdict", "uncorrected" (of
+        each finding by itself), "original" (by the rule as first written, uncorrected), "p" and
+        "adjusted" (by Holm's method), the numbers of its decisive part ("what", "effect", "low",
+        "high", "unit", "seeds"), and "missing" where it is not run.
     """
-    columns = ["claim", "dataset", "gradient", "variant", "verdict"]
+    columns = ["claim", "dataset", "gradient", "variant"]
+    columns += ["verdict", "uncorrected", "original", "p", "adjusted"]
     columns += ["what", "effect", "low", "high", "unit", "seeds", "missing"]
     rows = []
     for f in findings:
-        about, part = (f.claim, f.dataset, f.gradient, f.variant, f.verdict), f.decisive
+        about = (f.claim, f.dataset, f.gradient, f.variant)
+        said, part = (f.verdict, f.uncorrected, f.original, f.p, f.adjusted), f.decisive
         number = (part.what, part.effect, *part.interval, part.unit, part.seeds)
-        rows.append((*about, *number, f.missing))
+        rows.append((*about, *said, *number, f.missing))
     return pd.DataFrame(rows, columns=columns)

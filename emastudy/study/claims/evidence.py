@@ -153,7 +153,7 @@ class Evidence:
             fits = (rows["at.split"] == rows["eval_split"]) & (rows["images"] == images)
             for option, value in {**_PLAIN, **at}.items():
                 fits &= rows[f"at.{option}"] == value
-            rows = rows[fits]
+            rows = rows.loc[fits, ["seed", "miou"]]
         how = [f"{key}={value}" for key, value in at.items()]
         label = ", ".join([self.label(head, **options), *how])
         return self._miou(self._select(rows, head, options), label)

@@ -8,7 +8,7 @@ import pandas as pd
 from emastudy import em
 from emastudy.study.claims.claim import claim
 from emastudy.study.claims.evidence import Evidence
-from emastudy.study.claims.verdict import Finding, Part, above_zero, holds, missing_part
+from emastudy.study.claims.verdict import Finding, Part, above, holds, missing_part
 
 
 @claim(
@@ -57,7 +57,7 @@ def low_rank(evidence: Evidence) -> Iterable[Finding]:
         unit=f"of at most {bases}",
         signed=False,
     )
-    yield Finding((rank, above_zero("effective rank of X less that of X̃", below, unit="")))
+    yield Finding((rank, above("effective rank of X less that of X̃", below, unit="")))
 
 
 @claim(
@@ -81,9 +81,9 @@ def concepts(evidence: Evidence) -> Iterable[Finding]:
     shuffled = rows["matched"] - rows["shuffled"]
     yield Finding(
         (
-            above_zero("information, last iteration less first", last - first, unit="nats"),
-            above_zero("information less that of random bases", last - random, unit="nats"),
-            above_zero("matched across images less shuffled", shuffled, unit="nats"),
+            above("information, last iteration less first", last - first, unit="nats"),
+            above("information less that of random bases", last - random, unit="nats"),
+            above("matched across images less shuffled", shuffled, unit="nats"),
         )
     )
 

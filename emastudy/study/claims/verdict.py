@@ -2,7 +2,7 @@
 
 All differences are turned so that positive is what the paper says. The rule, unless a claim says
 otherwise, is the difference of mIoU paired by seed: supported if its whole 95 % interval lies above
-zero, contradicted if it lies below, undecided if it holds zero; and not run with too few seeds.
+zero, contradicted if it lies below, inconclusive if it holds zero; and not run with too few seeds.
 """
 
 import dataclasses
@@ -16,10 +16,12 @@ import pandas as pd
 
 from emastudy.study.claims.evidence import DATASETS, Evidence
 from emastudy.study.recipes import REGIMES
-from emastudy.study.statistics import mean_interval
+from emastudy.study.statistics import equivalence, mean_interval, mean_test
 
-Verdict = Literal["supported", "contradicted", "undecided", "not run"]
+Verdict = Literal["supported", "contradicted", "inconclusive", "not run"]
 
+#: Of all tests and, after Holm's correction, of all verdicts on one data set under one regime.
+LEVEL = 0.05
 _NAN = float("nan")
 
 
@@ -36,6 +38,7 @@ class Part:
         seeds: Number of seeds that entered, or that are there of those ``needed``.
         unit: Of the effect.
         signed: Whether the effect is a difference, to be shown with its sign.
+        p: Of the test behind the verdict, two-sided where the interval is of 95 %; NaN of counts.
         missing: What is missing, where the verdict is "not run".
         needed: How many seeds there must be; 0 = the part is no matter of seeds.
         decides: Whether the rule asks for this part; others are shown beside.
@@ -48,6 +51,7 @@ class Part:
     seeds: int = 0
     unit: str = "mIoU"
     signed: bool = True
+    p: float = _NAN
     missing: str = ""
     needed: int = 0
     decides: bool = True
@@ -81,6 +85,8 @@ class Finding:
         claim: Id of the claim.
         dataset: The profile; "" where no data set is needed.
         gradient: The regime; "" where the claim is not about EMA networks' training.
+        first: The parts by the rule as first written, where it was amended since; empty = the same.
+        adjusted: ``p`` by Holm's method among the verdicts it is read with: see ``claims.judge``.
     """
 
     parts: tuple[Part, ...]
@@ -89,15 +95,50 @@ class Finding:
     claim: str = ""
     dataset: str = ""
     gradient: str = ""
+    first: tuple[Part, ...] = ()
+    adjusted: float = _NAN
 
     @property
     def verdict(self) -> Verdict:
-        """All parts that decide, taken together."""
-        seen = {part.verdict for part in self.parts if part.decides}
-        order: tuple[Verdict, ...] = ("contradicted", "not run", "undecided", "supported")
+        """What the parts say together, unless the correction for many verdicts takes it back."""
+        return "inconclusive" if self.adjusted >= LEVEL else self.uncorrected
+
+    @property
+    def uncorrected(self) -> Verdict:
+        """All parts that decide, taken together; each finding by itself."""
+        return self._together(self.parts)
+
+    @property
+    def original(self) -> Verdict:
+        """The verdict by the rule as first written, uncorrected."""
+        return self._together(self.first or self.parts)
+
+    def _together(self, parts: Sequence[Part]) -> Verdict:
+        seen = {part.verdict for part in parts if part.decides}
+        order: tuple[Verdict, ...] = ("contradicted", "not run", "inconclusive", "supported")
         if self.any_of:
-            order = ("supported", "not run", "undecided", "contradicted")
+            order = ("supported", "not run", "inconclusive", "contradicted")
         return next(verdict for verdict in order if verdict in seen)
+
+    @property
+    def p(self) -> float:
+        """The p-value of the uncorrected verdict.
+
+        Where a verdict needs all of k tested parts it is their largest p; where one is enough (to
+        contradict, or to support with ``any_of``) k times the smallest. 1 of an inconclusive one.
+        NaN where there is no test: not run, or decided by a count, an identity or a cost.
+        """
+        deciding = [part for part in self.parts if part.decides]
+        tested = sum(not np.isnan(part.p) for part in deciding)
+        verdict = self.uncorrected
+        if not tested or verdict == "not run":
+            return _NAN
+        if verdict == "inconclusive":
+            return 1.0
+        same = [part.p for part in deciding if part.verdict == verdict]
+        if (verdict == "supported") == self.any_of:
+            return float(np.minimum(1.0, tested * np.min(same)))
+        return float(np.nanmax(same))
 
     @property
     def decisive(self) -> Part:
@@ -106,8 +147,8 @@ class Finding:
         The weakest support, or the strongest contradiction, of those that say the same; where one
         part is enough, the first that says it.
         """
-        same = [p for p in self.parts if p.decides and p.verdict == self.verdict]
-        end = 1 if self.verdict == "contradicted" else 0
+        same = [p for p in self.parts if p.decides and p.verdict == self.uncorrected]
+        end = 1 if self.uncorrected == "contradicted" else 0
         if self.any_of or all(np.isnan(part.interval[end]) for part in same):
             return same[0]
         return min(same, key=lambda p: np.nan_to_num(p.interval[end], nan=np.inf))
@@ -136,17 +177,40 @@ def holds(condition: bool) -> Verdict:
 
 
 def side(interval: tuple[float, float], limit: float = 0.0) -> Verdict:
-    """Supported if the whole interval lies above a limit, contradicted if below, else undecided."""
+    """Supported if the whole interval lies above a limit, contradicted if it lies below."""
     low, high = interval
     if low > limit:
         return "supported"
-    return "contradicted" if high < limit else "undecided"
+    return "contradicted" if high < limit else "inconclusive"
 
 
-def above_zero(what: str, values: pd.Series, *, unit: str = "mIoU", **more: Any) -> Part:
-    """Whether the mean of one value a seed lies above zero, by its 95 % interval."""
+def above(
+    what: str, values: pd.Series, limit: float = 0.0, *, unit: str = "mIoU", **more: Any
+) -> Part:
+    """Whether the mean of one value a seed lies above a limit, by its 95 % interval."""
     mean, low, high = mean_interval(values)
-    return Part(what, side((low, high)), mean, (low, high), len(values), unit, **more)
+    verdict, p = side((low, high), limit), mean_test(values, limit)
+    return Part(what, verdict, mean, (low, high), len(values), unit, p=p, **more)
+
+
+def about_zero(what: str, values: pd.Series, margin: float, unit: str) -> Part:
+    """Whether the mean of one value a seed lies within ±margin: see ``statistics.equivalence``.
+
+    Supported if its whole 90 % interval lies within the margin, contradicted if it lies beyond.
+    """
+    p, low, high, within = equivalence(values, margin)
+    # The chance of a mean as near, had it lain on the margin: small within, large far beyond.
+    verdict: Verdict = "contradicted" if p > 0.95 else "inconclusive"
+    what = f"{what}, within ±{margin:g} (90 % interval)"
+    return Part(
+        what,
+        "supported" if within else verdict,
+        float(values.mean()),
+        (low, high),
+        len(values),
+        unit,
+        p=min(p, 1 - p),
+    )
 
 
 def compare(what: str, better: pd.Series, worse: pd.Series, needed: int, **more: Any) -> Part:
@@ -162,7 +226,7 @@ def compare(what: str, better: pd.Series, worse: pd.Series, needed: int, **more:
     missing = missing_part(what, needed, better, worse)
     if missing:
         return dataclasses.replace(missing, **more)
-    return above_zero(what, (better - worse).dropna(), **more)
+    return above(what, (better - worse).dropna(), **more)
 
 
 def missing_part(what: str, needed: int, *sides: pd.Series) -> Part | None:

@@ -26,7 +26,7 @@ from emastudy.study.recipes import REGIMES
 MARKS: dict[Verdict, str] = {
     "supported": "✓",
     "contradicted": "✗",
-    "undecided": "?",
+    "inconclusive": "?",
     "not run": "·",
 }
 _WIDTH = max(map(len, get_args(Verdict)))
@@ -40,23 +40,26 @@ def ledger_text(findings: Iterable[Finding], *, verbose: bool = False) -> str:
         verbose: Also the rules, and each part of every finding that was run at least in part, with
             its number and interval and what is missing.
     """
+    findings = list(findings)
     lines = []
     for claim, mine in _by_claim(findings):
         room = max(len(finding.where) for finding in mine)
         lines += ["", f"{claim.id:<4} {claim.statement} ({claim.section})"]
         if verbose:
             lines.append(f"     measure: {claim.measure}; supported if: {claim.rule}")
+            lines += [f"     {note}"] if (note := _amendment(claim)) else []
         for finding in mine:
             begun = any(part.verdict != "not run" for part in finding.parts)
             if not begun or (finding.verdict == "not run" and not verbose):
                 continue
             head = f"     {finding.verdict:<{_WIDTH}}  {finding.where:<{room}}"
             if verbose:
-                lines += [head, *map(_part_text, finding.parts)]
+                lines += [head + _before(finding), *map(_part_text, finding.parts)]
             else:
-                lines.append(f"{head}  {_what(finding.decisive)}")
+                lines.append(f"{head}  {_what(finding.decisive)}{_before(finding)}")
         absent = not_run(mine)
         lines += [f"     {'not run':<{_WIDTH}}  {absent}"] if absent else []
+    lines += ["", history(findings)]
     return "\n".join(line.rstrip() for line in lines).lstrip("\n")
 
 
@@ -79,7 +82,7 @@ def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
     columns = {"": "without data"} | {name: data.words for name, data in DATASETS.items()}
     lines = [
         f"{legend}. Three marks in a cell are three gradient regimes: "
-        f"{', '.join(REGIMES.values())}. Point at a mark to read its number.",
+        f"{', '.join(REGIMES.values())}. Point at a mark to read its number. {history(findings)}",
         "",
         f"| claim | the paper says | {' | '.join(columns.values())} |",
         "|---" * (2 + len(columns)) + "|",
@@ -97,11 +100,36 @@ def ledger_table(findings: Iterable[Finding], pages: Collection[str]) -> str:
         findings: See ``claims.judge``.
         pages: The book's pages, as in ``_toc.yml``; only these are linked.
     """
-    lines = ["| claim | the paper says | and our runs say |", "|---|---|---|"]
+    findings = list(findings)
+    lines = [history(findings), ""]
+    lines += ["| claim | the paper says | and our runs say |", "|---|---|---|"]
     for claim, mine in _by_claim(findings):
         says, cell = f"{claim.statement} ({claim.section})", "<br>".join(_sentences(mine))
+        says += f"<br>*{note}*" if (note := _amendment(claim)) else ""
         lines.append(f"| {_link(claim, pages)} | {says} | {cell} |")
     return "\n".join(lines)
+
+
+def history(findings: Iterable[Finding]) -> str:
+    """What was changed after the rules were fixed, and how many verdicts that changed.
+
+    Args:
+        findings: See ``claims.judge``.
+    """
+    run = [f for f in findings if "not run" not in (f.verdict, f.original)]
+    changed = sum(f.verdict != f.original for f in run)
+    taken = sum(f.verdict != f.uncorrected for f in run)
+    dates: dict[str, list[str]] = {}
+    for claim in CLAIMS.values():
+        if claim.amendment:
+            dates.setdefault(claim.amendment.date, []).append(claim.id)
+    amended = "; ".join(f"{', '.join(ids)} on {date}" for date, ids in dates.items())
+    return (
+        f"Rules were fixed before any run. Amended since: {amended}. Verdicts are corrected for "
+        f"their number by Holm's method, over those on one data set under one regime; that leaves "
+        f"{taken} inconclusive. In all, {changed} of {len(run)} verdicts shown here differ from "
+        f"those by the rules as first written; both are told."
+    )
 
 
 def answer(*ids: str, evidence: Sequence[Evidence] | None = None) -> str:
@@ -148,7 +176,7 @@ def decided_here(page: str) -> str:
     for claim in map(CLAIMS.__getitem__, ids):
         lines.append(
             f"- **{claim.id}**: {claim.statement}. *Measure*: {claim.measure}. "
-            f"*Supported if*: {claim.rule}."
+            f"*Supported if*: {claim.rule}." + (f" *{note}*" if (note := _amendment(claim)) else "")
         )
     return "\n".join(lines)
 
@@ -250,6 +278,26 @@ def _what(part: Part) -> str:
     return f"{part.what}: {part.number}{seeds}"
 
 
+def _before(finding: Finding) -> str:
+    """The verdicts by the rule as first written and before the correction; "" if neither is new."""
+    notes = []
+    if finding.first:
+        notes.append(f"by the rule as first written: {finding.original}")
+    if finding.verdict != finding.uncorrected:
+        notes.append(
+            f"{finding.uncorrected} before the correction by Holm's method, "
+            f"p = {finding.p:.2g} → {finding.adjusted:.2g}"
+        )
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _amendment(claim: Claim) -> str:
+    change = claim.amendment
+    if change is None:
+        return ""
+    return f"Amended {change.date}: supported if {change.rule}. Why: {change.reason}."
+
+
 def _part_text(part: Part) -> str:
     note = "" if part.decides else " (shown beside)"
     return f"         {part.verdict:<{_WIDTH}}  {_what(part)}{note}"
@@ -258,10 +306,10 @@ def _part_text(part: Part) -> str:
 def _words(finding: Finding) -> str:
     part, deciding = finding.decisive, [p for p in finding.parts if p.decides]
     text = f"{finding.where}: {_what(part)}" if finding.where else _what(part)
-    same = sum(p.verdict == finding.verdict for p in deciding)
-    if len(deciding) > 1 and same == len(deciding) and finding.verdict == "supported":
+    same = sum(p.verdict == finding.uncorrected for p in deciding)
+    if len(deciding) > 1 and same == len(deciding) and finding.uncorrected == "supported":
         many = np.isnan(part.interval[0])
         text += f"; {same - 1} further parts agree" if many else f"; the weakest of {same} parts"
     elif len(deciding) > 1:
-        text += f"; {same} of {len(deciding)} parts {finding.verdict}"
-    return text
+        text += f"; {same} of {len(deciding)} parts {finding.uncorrected}"
+    return text + _before(finding)

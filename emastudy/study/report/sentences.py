@@ -3,7 +3,7 @@
 import pandas as pd
 
 from emastudy.study.recipes import TABLE1_RIVALS
-from emastudy.study.statistics import as_text, paired_differences, summarize
+from emastudy.study.statistics import MARGIN, as_text, paired_differences, standing, summarize
 from emastudy.study.tables import PUBLISHED, gaps, published_miou
 
 
@@ -17,14 +17,17 @@ def in_short(differences: pd.DataFrame, baseline: str, data: str, quantity: str 
         quantity: What was measured, and its unit.
 
     Returns:
-        A sentence; with regimes, one item of a list for each.
+        A sentence; with regimes, one item of a list for each. A difference of mIoU that its
+        interval does not decide is equivalent within ±0.5 or inconclusive: see
+        ``statistics.standing``. No margin is set for other quantities.
     """
+    margin = MARGIN if "mIoU" in quantity else 0.0
     if differences.empty:
         return "**In short.** Nothing to compare yet."
 
     def items(part: pd.DataFrame) -> str:
         return ", ".join(
-            f"{name} {as_text(row)}{'' if row['decided'] else ' (not decided)'}"
+            f"{name} {as_text(row)}{'' if row['decided'] else f' ({standing(row, margin)})'}"
             for name, row in part.iterrows()
         )
 
@@ -51,10 +54,9 @@ def best_other(runs: pd.DataFrame, by: str, *, baseline: float) -> str:
         return "nothing to compare yet."
     differences = paired_differences(runs, by, "miou", baseline=baseline)
     best = differences.sort_values("difference", ascending=False).iloc[0]
-    verdict = "decided" if best["decided"] else "not decided"
     return (
         f"the best of the others is {best.name:g}, {as_text(best)} mIoU against {baseline:g} "
-        f"({best['seeds']} seeds), {verdict}."
+        f"({best['seeds']} seeds), {standing(best)}."
     )
 
 
@@ -102,7 +104,7 @@ def duel(runs: pd.DataFrame, method: str, baseline: str, data: str) -> str:
     """
     row = paired_differences(runs, "method", "miou", baseline=baseline).T[method]
     means = summarize(runs, "method", "miou")["mean"]
-    decided = "which decides it" if row["decided"] else "which decides nothing: it holds zero"
+    decided = "which decides it" if row["decided"] else f"which holds zero: {standing(row)}"
     if row["seeds"] < 2:
         decided = "and one seed has no interval"
     return (

@@ -1,12 +1,14 @@
 """The ledger: its claims are those written before any run, and who is asked."""
 
 import hashlib
+from itertools import product
 
 import pytest
 from study.made_up import ema, evidence, plain, scored
 
 from emastudy.study import claims
 from emastudy.study.claims import CLAIMS
+from emastudy.study.statistics import holm
 
 
 def rows():
@@ -42,6 +44,42 @@ def test_every_data_set_and_regime_is_judged_by_itself():
     assert [f.gradient for f in found] == ["detached", "unrolled", "one_step"] * 2
     assert [f.verdict for f in found] == ["supported"] + 5 * ["not run"]
     assert {f.gradient for f in CLAIMS["C10"].findings([evidence()])} == {"unrolled"}
+
+
+def test_verdicts_are_corrected_among_all_on_one_data_set_and_regime():
+    gains = {ema(): 0.85, plain("non_local"): 0.0, plain("a2"): -9.0}
+    (found, *_) = claims.judge([evidence(scored(gains))], ["C17"])
+    assert found.verdict == "supported"
+    assert found.adjusted == found.p
+    # Four verdicts more in the column: what was hardly supported no longer is.
+    more = {ema(maintenance="fixed"): 0.85}
+    for name, t in product(("l2", "none", "layer"), range(1, 5)):
+        if (name, t) != ("l2", 3):  # the recipe's own
+            more[ema(normalization=name, num_iterations=t)] = 0.0
+    crowd = evidence(scored({**gains, **more}))
+    (found, *_) = claims.judge([crowd], ["C17"])
+    column = claims.judge([crowd], ["C9", "C11", "C12", "C13", "C17"])
+    column = [f for f in column if f.gradient == "detached" and f.p == f.p]
+    assert len(column) == 5
+    assert [f.adjusted for f in column] == holm([f.p for f in column]).tolist()
+    assert found.adjusted == pytest.approx(5 * found.p)
+    assert (found.uncorrected, found.verdict) == ("supported", "inconclusive")
+    row = claims.ledger([found]).iloc[0]
+    assert row[["verdict", "uncorrected", "original"]].tolist() == [
+        "inconclusive",
+        "supported",
+        "supported",
+    ]
+    assert row["adjusted"] == found.adjusted
+
+
+def test_amendments_are_dated_after_the_rules_and_say_why():
+    amended = {c.id: c.amendment for c in CLAIMS.values() if c.amendment}
+    assert set(amended) == {"C9", "C13", "C15"}
+    for amendment in amended.values():
+        assert amendment.date == "2026-11-26"
+        assert amendment.reason
+        assert amendment.rule
 
 
 def test_an_unknown_claim_is_named():

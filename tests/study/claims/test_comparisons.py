@@ -27,7 +27,7 @@ CORRUPTED = [
 
 
 @pytest.mark.parametrize(
-    ("ema_falls", "verdict"), [(5.0, "supported"), (15.0, "contradicted"), (10.0, "undecided")]
+    ("ema_falls", "verdict"), [(5.0, "supported"), (15.0, "contradicted"), (10.0, "inconclusive")]
 )
 def test_robustness_is_the_smaller_fall(ema_falls, verdict):
     falls = {"ema": ema_falls, "fcn": 10.0, "non_local": 0.0}
@@ -80,7 +80,7 @@ def test_both_ways_of_scoring_must_agree():
     assert find("C16", evidence(frame)).verdict == "not run"
     assert find("C16", evidence(frame, scores=table(2.0))).verdict == "supported"
     assert find("C16", evidence(frame, scores=table(-2.0))).verdict == "contradicted"
-    assert find("C16", evidence(frame, scores=table(0.0))).verdict == "undecided"
+    assert find("C16", evidence(frame, scores=table(0.0))).verdict == "inconclusive"
     # Of EMA alone there are scores on more images: they compare with nothing.
     more = table(-2.0)[lambda rows: rows["head"] == "ema"]
     both = evidence(frame, scores=pd.concat([more, table(2.0, images=64)]))

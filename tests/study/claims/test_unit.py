@@ -34,7 +34,7 @@ def test_falls_of_the_likelihood_per_normalisation():
         (16, 5.0, "supported"),
         (17, 5.0, "contradicted"),
         (16, 15.0, "contradicted"),
-        (16, 10.0, "undecided"),
+        (16, 10.0, "inconclusive"),
     ],
 )
 def test_low_rank(largest, effective, verdict):
@@ -62,7 +62,7 @@ def test_low_rank(largest, effective, verdict):
         ([0.2, 0.5, 0.9], 0.3, 0.1, "supported"),
         ([0.9, 0.5, 0.2], 0.1, 0.1, "contradicted"),
         ([0.2, 0.5, 0.9], 1.5, 0.1, "contradicted"),
-        ([0.2, 0.5, 0.9], 0.3, 0.9, "undecided"),
+        ([0.2, 0.5, 0.9], 0.3, 0.9, "inconclusive"),
     ],
 )
 def test_concepts(course, random, shuffled, verdict):

@@ -1,5 +1,6 @@
 """What people read of the ledger: answers, tables, text."""
 
+import dataclasses
 import re
 
 import pytest
@@ -87,3 +88,27 @@ def test_the_text_is_aligned_and_verbose_shows_every_part(mixed):
     verbose = report.ledger_text(found, verbose=True)
     assert "supported if: rule, each" in verbose
     assert verbose.count("EMA less") == 2
+
+
+def test_verdicts_that_changed_are_told_with_what_they_were():
+    gains = {ema(): 2.0, ema(maintenance="fixed"): 0.0}
+    one = evidence(scored({**gains, ema(gradient="unrolled", maintenance="learned"): 4.0}))
+    found = claims.judge([one], ["C9"])
+    note = " (by the rule as first written: contradicted)"
+    amended = "Amended 2026-11-26: supported if back-propagation decides with the unrolled gradient"
+    for text in (
+        report.answer("C9", evidence=[one]),
+        report.ledger_text(found),
+        report.ledger_text(found, verbose=True),
+        ledger_table(found, []),
+        ledger_overview(found, []),
+    ):
+        assert note in text
+    assert amended in ledger_table(found, [])
+    assert amended in report.ledger_text(found, verbose=True)
+    assert amended in report.decided_here("22_bases_maintenance")
+    assert "Amended since: C9, C13, C15 on 2026-11-26" in report.ledger_text(found)
+    assert "1 of 1 verdicts shown here differ" in report.ledger_text(found)
+    taken = [dataclasses.replace(found[0], adjusted=0.2)]
+    assert "supported before the correction by Holm's method, p = " in report.ledger_text(taken)
+    assert "that leaves 1 inconclusive" in report.ledger_text(taken)

@@ -41,9 +41,9 @@ def test_in_short_says_every_difference_its_interval_and_whether_it_decides():
     )
     # 4.5 ± t(0.975, 3) · sqrt(1/3) / 2, tables: 3.1824
     assert said[2] == "- gradients detached: T = 1 +4.50 [+3.58, +5.42]"
-    assert said[3] == "- gradients unrolled: T = 1 +0.50 [-0.42, +1.42] (not decided)"
+    assert said[3] == "- gradients unrolled: T = 1 +0.50 [-0.42, +1.42] (inconclusive)"
     one = paired_differences(runs[:8].query("seed == 0"), "T", "miou", baseline="T = 0")
-    assert report.in_short(one, "T = 0", "x", "Nats").endswith(": T = 1 +4.00 (not decided).")
+    assert report.in_short(one, "T = 0", "x", "Nats").endswith(": T = 1 +4.00 (inconclusive).")
     assert "Nothing" in report.in_short(differences.iloc[:0], "T = 0", "scenes")
 
 
@@ -83,7 +83,7 @@ def test_a_duel_says_what_it_decides(runs):
     assert "scores 64.00 mIoU and PSANet 62.00: a difference of +2.00 [+2.00, +2.00]" in text
     assert "which decides it" in text
     text = report.duel(runs, "DeepLabV3+", "EMA, detached", "made-up data")
-    assert "decides nothing" in text
+    assert "which holds zero: equivalent within 0.5" in text
     text = report.duel(runs[runs["seed"] == 0], "FCN", "PSANet", "made-up data")
     assert "one seed has no interval" in text
 
