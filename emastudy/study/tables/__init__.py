@@ -3,6 +3,7 @@
 from emastudy.study.tables import (
     ablations,
     accuracy,
+    audits,
     bases,
     counting,
     curves,
@@ -20,6 +21,7 @@ __all__ = [
     "SUSTAINED_MACS",
     "ablations",
     "accuracy",
+    "audits",
     "bases",
     "counting",
     "curves",
