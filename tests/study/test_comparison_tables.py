@@ -7,7 +7,7 @@ import pytest
 from study.made_up import record
 
 from emastudy.study.recipes import animals_frozen, grid, scenes
-from emastudy.study.report import answers
+from emastudy.study.report import remarks
 from emastudy.study.runs import to_frame
 from emastudy.study.tables import accuracy, curves, photographs, variants
 
@@ -60,7 +60,7 @@ def test_gains_of_scales_are_several_less_one():
 
 def test_the_sentence_on_scales_has_the_rivals_of_table_1_alone():
     one = scored({"FCN": [50, 51], "PSANet": [52, 53], "EMA, detached": [60, 61]})
-    text = answers.many_scales(one, one.assign(miou=one["miou"] + 2))
+    text = remarks.many_scales(one, one.assign(miou=one["miou"] + 2))
     assert "add 2.0 to 2.0 mIoU" in text
     assert "at one scale and at six is 1.00" in text
     assert "EMA has over PSANet +8.00 [+8.00, +8.00] (detached)." in text
@@ -70,7 +70,7 @@ def test_the_sentence_on_scales_has_the_rivals_of_table_1_alone():
 def test_the_sentence_on_the_decoder_compares_like_with_like():
     whole = scored({"FCN": [50, 51], "DeepLabV3+": [60, 61]})
     decoded = scored({"FCN": [58, 59], photographs.ASPP: [60, 61]}).assign(decoder="with")
-    text = answers.decoder(whole, decoded)
+    text = remarks.decoder(whole, decoded)
     assert "FCN -10.00 [-10.00, -10.00], with the decoder -2.00 [-2.00, -2.00]." in text
 
 
@@ -106,7 +106,7 @@ def test_the_best_setting_stands_against_the_rivals_alone():
     changed = scored({"EMA, detached, K = 8": [57, 58], "EMA, detached, T = 1": [51, 52]})
     table = variants.best_against_rivals(runs, changed)
     assert table["difference"].to_dict() == {"FCN": 6.5}
-    text = answers.best_setting(runs, changed)
+    text = remarks.best_setting(runs, changed)
     assert "The best of 2 changed settings is EMA, detached, K = 8: 57.50" in text
     assert "has 55.50." in text
 
@@ -129,7 +129,7 @@ def test_places_are_counted_within_one_code_base():
             "miou": [77.0, 78.0, 70.0, 80.0],
         }
     )
-    assert answers.places(table) == "a, VOC val, R50: EMANet is number 2 of 3 heads."
+    assert remarks.places(table) == "a, VOC val, R50: EMANet is number 2 of 3 heads."
 
 
 def test_commands_are_grouped_by_table_and_say_how_to_score():
@@ -137,7 +137,7 @@ def test_commands_are_grouped_by_table_and_say_how_to_score():
         {"command": ["emastudy train x", "emastudy train y"]},
         index=pd.MultiIndex.from_tuples([("Table 2", "x"), ("Table 3", "y")], names=["table", "r"]),
     )
-    lines = answers.commands(plan).splitlines()
+    lines = remarks.commands(plan).splitlines()
     assert lines[1:5] == ["# Table 2", "emastudy train x", "# Table 3", "emastudy train y"]
     assert lines[-1] == "```"
 
@@ -145,7 +145,7 @@ def test_commands_are_grouped_by_table_and_say_how_to_score():
 def test_what_was_not_run_says_what_it_would_take():
     scores = pd.DataFrame({"table": ["Table 2"]})
     hours = pd.Series({"Table 2": 100.0, "Table 3": 9.0, "Table 4": 1234.0})
-    text = answers.published_tables(scores, hours)
+    text = remarks.published_tables(scores, hours)
     assert "**Not run here:** Table 3, Table 4." in text
     assert "Table 3 about 9 h, Table 4 about 1,234 h" in text
     assert text.count("\n- ") == 3
@@ -158,7 +158,7 @@ def test_settings_name_the_best_other_value_and_the_bases_left():
     )
     different = pd.DataFrame({"num_bases": [16, 8], "gradient": "detached", "different": [3.0, 2]})
     panels = {"head.num_bases": ("number of bases K", runs)}
-    lines = answers.settings(panels, {"head.num_bases": 16.0}, different).splitlines()
+    lines = remarks.settings(panels, {"head.num_bases": 16.0}, different).splitlines()
     assert lines[0].startswith(
         "- number of bases K, gradients detached: the best of the others is 8"
     )
@@ -170,7 +170,7 @@ def test_settings_name_the_best_other_value_and_the_bases_left():
 def test_attention_is_summed_up_from_its_counts():
     concepts = pd.Series({"counts": [[6, 0], [1, 1]]})
     maps = pd.DataFrame({"entropy": [[1.0, 0.0]]})
-    text = answers.attention(concepts, maps, ["sky", "sea"], "scenes", 64)
+    text = remarks.attention(concepts, maps, ["sky", "sea"], "scenes", 64)
     assert "In 64 unseen images of scenes, 88% of the pixels" in text
     assert "The purest basis in use holds 100% sky, of which the images have 88%." in text
     assert "shared by 2.7 bases after the first iteration and 1.0 after the last" in text
@@ -185,13 +185,13 @@ def test_overhead_is_the_units_share_and_its_growth():
             "seconds": [0.1, 1.0, 10.0],
         }
     )
-    assert answers.overhead(spent).startswith("Network 2.00 s, unit 0.100 s: 5.0%. The unit alone")
-    assert "grows as N^1.00" in answers.overhead(spent)
+    assert remarks.overhead(spent).startswith("Network 2.00 s, unit 0.100 s: 5.0%. The unit alone")
+    assert "grows as N^1.00" in remarks.overhead(spent)
 
 
 def test_critical_concentrations_are_those_of_all_images():
     measured = pd.DataFrame({"critical": [[1.0, 2.0], [3.0]], "head.concentration": 1.0})
-    text = answers.critical_concentration(measured, "scenes")
+    text = remarks.critical_concentration(measured, "scenes")
     assert text.startswith("scenes: λ_c is 2.00 in the median image and from 1.10 to 2.90")
     assert text.endswith("λ is 1.")
 
@@ -209,9 +209,9 @@ def test_audits_say_how_many_hold_and_what_is_missing(held, word):
         },
         index=["scenes", "camvid"],
     )
-    text = answers.audits(summary, {"miou": 0.3, "loss": 0.02})
+    text = remarks.audits(summary, {"miou": 0.3, "loss": 0.02})
     assert f"trained anew: {word}." in text
     assert f"scenes: of 10 records 3 were trained anew, and {held} hold." in text
     assert "Not audited yet: camvid." in text
-    nothing = answers.audits(summary.iloc[1:], {"miou": 0.3, "loss": 0.02})
+    nothing = remarks.audits(summary.iloc[1:], {"miou": 0.3, "loss": 0.02})
     assert nothing.startswith("**Answer.** Nothing is audited yet. `emastudy audit scenes")

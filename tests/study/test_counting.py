@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from emastudy.study.report import answers
+from emastudy.study.report import remarks
 from emastudy.study.tables import counting
 
 COSTS = pd.DataFrame(
@@ -24,7 +24,7 @@ COSTS = pd.DataFrame(
 def test_a_row_is_reproduced_if_both_its_numbers_are():
     ratios = counting.beside_published(COSTS)
     assert ratios.loc["PSANet", "gmacs_ratio"] == 1.5
-    lines = answers.reproduced(ratios).splitlines()
+    lines = remarks.reproduced(ratios).splitlines()
     assert lines[1] == "EMANet (512): reproduced (multiply-adds 0.0% off, parameters 0.0% off)."
     assert lines[2].startswith("PSANet: not reproduced as it stands (multiply-adds 50.0% off")
 
@@ -40,15 +40,15 @@ def test_the_closest_definition_is_by_the_worse_of_both_numbers():
     )
     (row,) = counting.closest_definitions(tried).to_dict("records")
     assert row == {"definition": "PSANet, all", "counted": "convolutions only", "miss": 0.0}
-    assert "PSANet, all, convolutions only: reproduces the row" in answers.closest_definitions(
+    assert "PSANet, all, convolutions only: reproduces the row" in remarks.closest_definitions(
         tried
     )
 
 
 def test_memory_is_compared_row_by_row_and_by_its_order():
     memory = counting.memory(COSTS)
-    assert "within 1 % in: EMANet (512). The other" in answers.memory_matches(memory)
-    assert answers.memory_order(memory).splitlines() == [
+    assert "within 1 % in: EMANet (512). The other" in remarks.memory_matches(memory)
+    assert remarks.memory_order(memory).splitlines() == [
         "Least to most memory kept, ours: PSANet < EMANet (512)",
         "The published order: EMANet (512) < PSANet",
     ]
@@ -71,7 +71,7 @@ def test_growth_is_the_power_that_was_put_in():
     assert set(memory["module"]) == {"EMA", "non-local, fused", "non-local, stored"}
     assert set(memory.loc[memory["module"] == "non-local, stored", "MiB"]) == {2.0}
     assert counting.exponents(times)["exponent"].tolist() == pytest.approx([1, 2])
-    assert answers.growth(times).splitlines()[1].startswith("non-local: time grows as N^2.00")
+    assert remarks.growth(times).splitlines()[1].startswith("non-local: time grows as N^2.00")
     wide = counting.times_beside_another(measured)
     assert wide.loc[129, "non-local / EMA"] == pytest.approx(166.4)
     assert wide.loc[17, "EMA, ms"] == pytest.approx(0.29)
@@ -87,4 +87,4 @@ def test_folding_is_counted_as_fewer_multiply_adds_from_2tk_pixels_on():
 def test_folding_the_head_saves_what_the_unit_saves():
     written, folded = counting.folded_head(65)
     assert written > folded * 0.99
-    assert "EMANet (512)'s head at 65×65" in answers.folded_head(65)
+    assert "EMANet (512)'s head at 65×65" in remarks.folded_head(65)

@@ -1,6 +1,6 @@
 """What people read: the ledger in words, sentences and tables for pages, running the notebooks."""
 
-from emastudy.study.report import answers
+from emastudy.study.report import remarks
 from emastudy.study.report.includes import circumstances_table, headline, write_includes
 from emastudy.study.report.inputs import photograph, scene_images, scene_network, unit_features
 from emastudy.study.report.ledger import answer, decided_here, ledger_text, of_page
@@ -12,7 +12,6 @@ __all__ = [
     "Page",
     "Predictions",
     "answer",
-    "answers",
     "best_other",
     "circumstances_table",
     "decided_here",
@@ -25,6 +24,7 @@ __all__ = [
     "margin",
     "of_page",
     "photograph",
+    "remarks",
     "scene_images",
     "scene_network",
     "table1_answer",

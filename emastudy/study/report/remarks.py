@@ -1,4 +1,4 @@
-"""The sentences that pages open with, made from the runs on them."""
+"""What a page says of its own numbers: a function a remark, made from the page's tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
