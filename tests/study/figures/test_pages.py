@@ -15,6 +15,7 @@ from emastudy.study.tables import ablations, bases, curves
 
 @pytest.fixture(autouse=True)
 def closed():
+    plt.close("all")
     with plt.rc_context():
         figures.charts.use_style()
         yield

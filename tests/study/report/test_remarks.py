@@ -1,15 +1,10 @@
-"""The tables of the comparisons: the right runs, and differences with the right sign."""
-
-import dataclasses
+"""What pages say of their numbers is what the numbers are."""
 
 import pandas as pd
 import pytest
-from study.made_up import record
 
-from emastudy.study.recipes import animals_frozen, grid, scenes
 from emastudy.study.report import remarks
-from emastudy.study.runs import to_frame
-from emastudy.study.tables import accuracy, curves, photographs, variants
+from emastudy.study.tables import photographs
 
 
 def scored(scores):
@@ -17,45 +12,6 @@ def scored(scores):
     rows = [(m, n, float(v)) for m, values in scores.items() for n, v in enumerate(values)]
     table = pd.DataFrame(rows, columns=["method", "seed", "miou"])
     return table.assign(head=table["method"].str.startswith("EMA").map({True: "ema", False: "x"}))
-
-
-def test_losses_are_smoothed_run_by_run():
-    courses = ([(10, 4.0), (20, 2.0), (30, 0.0)], [(10, 1.0), (20, 1.0), (30, 1.0)])
-    runs = to_frame(
-        record(scenes("fcn", seed=seed), 50, {"loss": course})
-        for seed, course in enumerate(courses)
-    ).assign(method="FCN")
-    plain = curves.losses(runs)
-    assert plain.loc[plain["seed"] == 0, "loss"].tolist() == [4, 2, 0]
-    smooth = curves.losses(runs, smooth=2)
-    assert smooth.loc[smooth["seed"] == 0, "loss"].tolist() == [4, 3, 1]
-    assert smooth.loc[smooth["seed"] == 1, "loss"].tolist() == [1, 1, 1]
-    assert set(smooth.columns) == {"iteration", "loss", "method", "seed"}
-
-
-def test_the_decoder_is_all_that_differs_between_without_and_with():
-    methods = accuracy.table1_runs(animals_frozen, seeds=2)
-    groups = photographs.decoder_groups(animals_frozen, methods, seeds=2)
-    assert list(groups["without"]) == list(groups["with"])
-    for module in photographs.MODULES:
-        pairs = zip(groups["without"][module.label], groups["with"][module.label], strict=True)
-        for plain, decoded in pairs:
-            options = dict(decoded.head_options)
-            assert options.pop("detail_channels") == 48
-            assert dataclasses.replace(decoded, head_options=options) == plain
-    assert groups["with"][photographs.ASPP] == methods["DeepLabV3+"]
-
-
-def test_classes_are_listed_by_run():
-    scores = scored({"FCN": [1], "EMA": [1]}).assign(iou=[{"a": 0.5, "b": None}] * 2)
-    found = photographs.class_scores(scores)
-    assert found.set_index(["method", "class"]).loc[("EMA", "a"), "IoU"] == 50
-    assert found["IoU"].isna().sum() == 2
-
-
-def test_gains_of_scales_are_several_less_one():
-    one, several = scored({"FCN": [50, 60]}), scored({"FCN": [51, 63]})
-    assert photographs.scale_gains(one, several).loc["FCN", "difference"] == 2
 
 
 def test_the_sentence_on_scales_has_the_rivals_of_table_1_alone():
@@ -72,51 +28,6 @@ def test_the_sentence_on_the_decoder_compares_like_with_like():
     decoded = scored({"FCN": [58, 59], photographs.ASPP: [60, 61]}).assign(decoder="with")
     text = remarks.decoder(whole, decoded)
     assert "FCN -10.00 [-10.00, -10.00], with the decoder -2.00 [-2.00, -2.00]." in text
-
-
-def test_methods_run_both_ways_are_matched_by_name():
-    end_to_end = pd.Series({"FCN": 50.0, "EMA, unrolled": 55.0, "A²": 51.0})
-    frozen = pd.Series({"FCN": 40.0, "EMA, unrolled": 41.0, "PSPNet": 45.0})
-    both = photographs.both_ways(end_to_end, frozen)
-    assert both.loc["EMA, unrolled"].tolist() == [55.0, 41.0]
-    assert set(both.index) == {"FCN", "EMA, unrolled"}
-
-
-def test_regimes_are_compared_within_each_way():
-    end_to_end = scored({"EMA, detached": [50, 51], "EMA, unrolled": [48, 49]})
-    frozen = scored({"EMA, detached": [40, 41], "EMA, unrolled": [43, 44], "FCN": [1, 2]})
-    found = photographs.regimes_both_ways(end_to_end, frozen)["difference"].to_dict()
-    assert found == {("end to end", "EMA, unrolled"): -2, ("frozen backbone", "EMA, unrolled"): 3}
-
-
-def make_grid(head="ema", **axes):
-    return grid("scenes", head, seeds=2, **axes)
-
-
-def test_one_setting_is_changed_at_a_time():
-    changed = variants.settings(make_grid, ["detached"])
-    assert len(changed) == len(variants.SETTINGS)
-    assert changed["EMA, detached, K = 8"] == [
-        scenes(seed=seed, gradient="detached", num_bases=8) for seed in (0, 1)
-    ]
-
-
-def test_the_best_setting_stands_against_the_rivals_alone():
-    runs = scored({"FCN": [50, 52], "EMA, detached": [55, 56]})
-    changed = scored({"EMA, detached, K = 8": [57, 58], "EMA, detached, T = 1": [51, 52]})
-    table = variants.best_against_rivals(runs, changed)
-    assert table["difference"].to_dict() == {"FCN": 6.5}
-    text = remarks.best_setting(runs, changed)
-    assert "The best of 2 changed settings is EMA, detached, K = 8: 57.50" in text
-    assert "has 55.50." in text
-
-
-def test_paces_are_multiples_of_the_recipes_rate():
-    methods = accuracy.table1_runs(scenes, seeds=1, only="FCN; PSPNet")
-    paced = variants.paces(methods, [2.0, 0.5])
-    assert list(paced) == ["FCN"]
-    assert [config.learning_rate for config in paced["FCN"]] == [0.025, 0.05, 0.1]
-    assert methods["FCN"][0] in paced["FCN"]
 
 
 def test_places_are_counted_within_one_code_base():
