@@ -58,10 +58,10 @@ class Scores:
 
     @property
     def means(self) -> dict[str, float]:
-        """Means by name, in percent: those of :func:`metrics.summary`, and "boundary_f".
+        """Means by name, in percent: those of ``metrics.summary``, and "boundary_f" if asked for.
 
-        The boundary F-score is the mean over the classes with a border, true or predicted, of
-        :class:`metrics.BoundaryF`; it is there where it was asked for.
+        The boundary F-score is a mean over the classes with a border, true or predicted, see
+        :class:`emastudy.engine.scoring.metrics.BoundaryF`.
         """
         border = {} if self.border is None else {"boundary_f": 100 * float(self.border.nanmean())}
         return metrics.summary(self.confusion) | border
