@@ -71,7 +71,7 @@ class Equivalence(NamedTuple):
 def equivalence(values: Iterable[float], margin: float = MARGIN) -> Equivalence:
     """Two one-sided tests (TOST) that the mean lies within ±margin, at the level of 5 %.
 
-    With mean d and standard error s of n values, p = P(t_{n-1} > (margin - |d|) / s). An
+    With mean d and standard error s of n values, p = P(t_{n-1} > (margin - abs(d)) / s). An
     interval that holds zero is no such finding: it may hold a large difference as well.
 
     Args:
