@@ -35,7 +35,7 @@ from emastudy.engine.scoring.submission import VOCSubmission
 from emastudy.errors import EmastudyError, InputError, bug_report
 from emastudy.study import STATES, parse_executor, records_folder, run_one, runs_folder, survey
 from emastudy.study.recipes import RECIPES
-from emastudy.study.runs import TOLERANCE, State, audit
+from emastudy.study.runs import TOLERANCE, State, audit, experiments_folder, recorded_folder
 
 app = tyro.extras.SubcommandApp()
 
@@ -277,7 +277,7 @@ def _audit(
     """
     runs_dir = runtime.runs_dir or str(runs_folder() / "audit")
     found = audit(
-        records_folder(profile),
+        recorded_folder(profile),
         Runtime(**{**vars(runtime), "runs_dir": runs_dir}),
         sample=0 if ids else sample,
         seed=seed,
@@ -313,6 +313,7 @@ def _claims(
     """
     from emastudy.study import claims, report  # slow
 
+    recorded_folder()  # outside a checkout it says where records are looked for
     evidence = claims.load_evidence(profiles=[profile]) if profile else claims.load_evidence()
     _say(report.ledger_text(claims.judge(evidence, ids), verbose=verbose))
 
@@ -346,7 +347,7 @@ def _study(
     from emastudy.study.report.notebooks import run_notebooks
 
     parse_executor(executor or "local")  # a slip shows now, not in the first notebook
-    experiments = records_folder("").parent
+    experiments = experiments_folder()
     book = experiments.parent / "book"
     places = {"data_root": data_root, "weights_path": weights_path}
     given = {name: str(Path(value).absolute()) for name, value in places.items() if value}

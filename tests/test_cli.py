@@ -219,7 +219,6 @@ def test_ctrl_c_says_how_to_resume(monkeypatch, capsys):
         (("predict", "x.jpg", "--checkpoint", "/nowhere"), "holds no whole checkpoint"),
         (("predict", "--checkpoint", "/nowhere"), "images is []; expected at least one file"),
         (("predict", "a/x.jpg", "b/x.png", "--checkpoint", "/nowhere"), "2 images are called x"),
-        (("study", "--profile", "quik"), "no profile 'quik'"),
     ],
 )
 def test_bad_input_is_one_clear_line(monkeypatch, capsys, tmp_path, arguments, message):
@@ -227,6 +226,20 @@ def test_bad_input_is_one_clear_line(monkeypatch, capsys, tmp_path, arguments, m
     error = failure(monkeypatch, capsys, *arguments)
     assert message in error
     assert "Traceback" not in error
+
+
+def test_in_a_checkout_a_profile_that_is_not_there_is_named(monkeypatch, capsys, root):
+    monkeypatch.chdir(root)
+    assert "no profile 'quik'" in failure(monkeypatch, capsys, "study", "--profile", "quik")
+
+
+@pytest.mark.parametrize("command", [("claims",), ("audit", "scenes"), ("study",)])
+def test_outside_a_checkout_the_command_says_where_it_looked(
+    monkeypatch, capsys, tmp_path, command
+):
+    monkeypatch.chdir(tmp_path)
+    said = failure(monkeypatch, capsys, *command)
+    assert re.match(rf"emastudy: no .*{re.escape(str(tmp_path))}.*checkout", said)
 
 
 def test_claims_prints_the_ledger(monkeypatch, capsys, root):

@@ -7,12 +7,13 @@ comparison is computed, whenever it is looked at.
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime
-from emastudy.errors import InputError
+from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime, train
+from emastudy.errors import InputError, MissingFileError
 from emastudy.study.runs.record import Record, load_records
 from emastudy.study.runs.sweep import complete, run_one
 
@@ -157,8 +158,27 @@ def _row(record: Record, again: Record | None) -> dict[str, object]:
 
 
 def _train_anew(config: RunConfig, folder: Path, runtime: Runtime) -> None:
-    run_one(config, folder, runtime)
+    place = runtime
+    if config.start_from:
+        # Apart from other audits, of which one may be of the run that this one starts from.
+        place = replace(runtime, runs_dir=str(runtime.run_dir(config)))
+        _train_before(config, folder.parent, place)
+    run_one(config, folder, place)
     shutil.rmtree(runtime.run_dir(config), ignore_errors=True)
+
+
+def _train_before(config: RunConfig, records: Path, runtime: Runtime) -> None:
+    """Train the run that one starts from, and those before it."""
+    path = records / f"{config.start_from}.json"
+    if not path.is_file():
+        raise MissingFileError(
+            f"run {config.id} starts from {config.start_from}, which has no record {path}: it "
+            "cannot be trained anew"
+        )
+    before = Record.read(path).config
+    if before.start_from:
+        _train_before(before, records, runtime)
+    train(before, runtime)
 
 
 def _change(before: str, after: str) -> str:

@@ -32,6 +32,17 @@ def test_a_run_made_again_holds_and_leaves_no_checkpoint(recorded, tiny, runtime
     assert len(load_records(recorded)) == 1  # an audit is no evidence of its own
 
 
+def test_a_run_that_starts_from_another_is_trained_after_it(recorded, tiny, runtime, tmp_path):
+    second = dataclasses.replace(tiny, start_from=tiny.id, seed=1)
+    third = dataclasses.replace(tiny, start_from=second.id, seed=2)
+    for config in (second, third):
+        run_one(config, recorded, runtime)
+    place = dataclasses.replace(runtime, runs_dir=str(tmp_path / "audit"))
+    found = audit(recorded, place, ids=[third.id]).iloc[0]
+    assert (found["id"], found["difference"], found["loss"]) == (third.id, 0, 0)
+    assert not place.run_dir(third).exists()
+
+
 @pytest.mark.parametrize("what", ["miou", "loss"])
 def test_a_record_beyond_the_tolerance_does_not_hold(recorded, tiny, runtime, tmp_path, what):
     path = recorded / f"{tiny.id}.json"
