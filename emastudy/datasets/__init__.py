@@ -10,7 +10,7 @@ from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
 from emastudy.datasets.corruptions import CORRUPTIONS, corrupt
 from emastudy.datasets.download import download
 from emastudy.datasets.files import FileDataset
-from emastudy.datasets.fingerprint import Fingerprint, differences
+from emastudy.datasets.fingerprint import Fingerprint, differences, require_same
 from emastudy.datasets.folder import Folder
 from emastudy.datasets.images import read_image
 from emastudy.datasets.labels import learnable
@@ -56,6 +56,7 @@ __all__ = [
     "pad_to_grid",
     "read_image",
     "report_text",
+    "require_same",
     "training_transform",
     "whole_image_transform",
 ]

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from emastudy.errors import InputError
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -74,6 +76,26 @@ def differences(now: Fingerprint, before: Fingerprint) -> list[str]:
     elif now.content != before.content and now.names == before.names:
         found.append("images or masks of other content")
     return found
+
+
+def require_same(now: Fingerprint, before: Mapping[str, Any], run: str, fix: str) -> None:
+    """Refuse data that are not those that a run saw.
+
+    Args:
+        now: The data at hand.
+        before: What was kept of the run's, as ``dataclasses.asdict`` gave it; empty for a run from
+            before it was kept, of which nothing can be said.
+        run: The run's id, for the message.
+        fix: What to do, for the message.
+
+    Raises:
+        InputError: The data differ; the message says in what.
+    """
+    found = differences(now, Fingerprint.from_dict(before)) if before else []
+    if found:
+        raise InputError(
+            f"run {run} saw other data; split {now.split!r} has now {'; '.join(found)}: {fix}"
+        )
 
 
 def digest(parts: Iterable[object]) -> str:

@@ -1,5 +1,6 @@
 """From a config to what it describes: dataset, network, optimiser, accelerator."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ def load_dataset(
     if config.eval_images and split != config.train_split:
         options["num_images"] = config.eval_images
     return datasets.load(config.dataset, split, root=runtime.data_root or None, **options)
+
+
+def data_seen(dataset: datasets.SegmentationDataset) -> dict[str, Any]:
+    """The fingerprint that is kept with a run; empty for data that are drawn as the config says."""
+    if not isinstance(dataset, datasets.FileDataset):
+        return {}
+    return dataclasses.asdict(dataset.fingerprint())
 
 
 def build_network(

@@ -55,6 +55,7 @@ class Manifest:
         pending: Name → values of the iterations since the curves' last entry, whose mean the next
             entry will be.
         files: File name → SHA-256; filled in when the checkpoint is written.
+        data: Fingerprint of the training split; empty in checkpoints from before it was kept.
     """
 
     config: RunConfig
@@ -65,6 +66,7 @@ class Manifest:
     seconds: float
     pending: dict[str, list[float]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
     def load_dataset(self, split: str, runtime: ScoringRuntime) -> SegmentationDataset:
         """A split of the run's dataset, "" for the one that the run is scored on.
@@ -99,6 +101,7 @@ class Manifest:
             seconds=values["seconds"],
             pending=values.get("pending", {}),  # absent before checkpoints at any iteration
             files=values["files"],
+            data=values.get("data", {}),
         )
 
 

@@ -1,11 +1,14 @@
 """Processes that load data: they leave signals to the one that computes, and may die."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from accelerate.utils import recursively_apply
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, get_worker_info
@@ -23,6 +26,9 @@ def one_by_one(
         collate_fn=partial(_shared, prepare),
         num_workers=workers,
         worker_init_fn=ignore_signals,
+        # A loader draws a seed when its iteration begins. Not from the global stream: training
+        # would begin elsewhere where features had to be built first.
+        generator=torch.Generator(),
     )
 
 
@@ -63,3 +69,11 @@ def ignore_signals(worker: int) -> None:
     """For processes that load data: signals reach them too, but the computing process decides."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """At exit Python sends SIGTERM to daemons and waits; those that ignore it would never end."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

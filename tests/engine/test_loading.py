@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -66,3 +68,18 @@ def test_other_errors_stay_as_they_are():
     assert not isinstance(failed.value, LoadingError)
     with pytest.raises(RuntimeError, match="^mine$"), loading_errors(1):
         raise RuntimeError("mine")
+
+
+LEFT = """
+from emastudy.engine.loading import one_by_one
+loader = iter(one_by_one(range(100), range(100), float, workers=1))
+print(next(loader))
+import builtins; builtins.kept = loader  # as a notebook keeps the traceback of an error
+"""
+
+
+def test_a_process_ends_whatever_holds_a_loader():
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "0.0\n"

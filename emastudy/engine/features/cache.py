@@ -2,8 +2,8 @@
 
 Features are computed once per image and found again by a digest: each training image and its mirror
 image, each scored image alone, under ``runs_dir/features/DATASET-SPLIT-BACKBONE-DIGEST/`` (see
-``store``). The digest is of everything that the numbers depend on: dataset, split, options and a
-sample of its content, geometry, backbone, options, the weights themselves, output stride and
+``store``). The digest is of everything that the numbers depend on: dataset, split, options and
+fingerprint of the data, geometry, backbone, options, the weights themselves, output stride and
 element type. That type is the one in which the backbone computes (bfloat16 under autocast, else
 float32), so the head receives exactly what it would in the whole network.
 
@@ -12,6 +12,7 @@ same one, the first builds and the others wait; a builder that was killed is tak
 it had got to.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -46,8 +47,7 @@ from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # part of the digest: raised when files of before would be misread
-_SAMPLES = 8  # images whose content identifies a dataset
+_FORMAT = 2  # part of the digest: raised when files of before would be misread
 
 
 class HeadNetwork(nn.Module):
@@ -152,8 +152,7 @@ def _cached(
         "dataset": dataset.name,
         "split": split,
         "options": config.dataset_options,
-        "images": len(dataset),
-        "content": _content_digest(dataset),
+        "data": dataclasses.asdict(dataset.fingerprint()),
         "crop_size": side,
         "output_stride": network.output_stride,
         "backbone": config.backbone,
@@ -224,15 +223,6 @@ def _views(fit: v2.Transform, side: int, sample: tuple[Any, Any]) -> tuple[Tenso
     image, mask = (x.as_subclass(Tensor) for x in fit(*sample))
     views = torch.stack([image, image.flip(-1)]) if side else pad_to_grid(image[None])
     return views, mask.byte()
-
-
-def _content_digest(dataset: SegmentationDataset) -> str:
-    """SHA-256 (12 digits) of some images and masks, evenly spread: other files, other digest."""
-    digest = hashlib.sha256()
-    for k in range(_SAMPLES):
-        for x in dataset[k * (len(dataset) - 1) // (_SAMPLES - 1)]:
-            digest.update(str(tuple(x.shape)).encode() + x.numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _weights_digest(network: SegmentationNetwork) -> str:

@@ -22,9 +22,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from emastudy.datasets import TrainingStream
+from emastudy.datasets import TrainingStream, learnable, require_same
 from emastudy.engine import checkpoints
-from emastudy.engine.build import build_accelerator, build_network, build_optimizer, load_dataset
+from emastudy.engine.build import (
+    build_accelerator,
+    build_network,
+    build_optimizer,
+    data_seen,
+    load_dataset,
+)
 from emastudy.engine.config import RunConfig
 from emastudy.engine.features import trained_part, training_samples
 from emastudy.engine.loading import ignore_signals
@@ -136,8 +142,9 @@ class Trainer:
         self.alone = accelerator.num_processes == 1
         runtime.start()
         self.dataset = load_dataset(config, config.train_split, runtime)
-        set_seed(config.seed)
         checkpoint = checkpoints.newest(self.run_dir)
+        self._check_data(checkpoint)
+        set_seed(config.seed)
         self.network = self._build_network(fresh=checkpoint is None)
         self.watched = watched_parameters(self.network)
         optimizer, schedule = build_optimizer(self.network, config)
@@ -171,7 +178,7 @@ class Trainer:
     def validate(self) -> float:
         """MIoU, percent, on the split that the run is scored on; training does not notice."""
         cuda = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):  # a loader draws a seed, and dropout must not see it
+        with torch.random.fork_rng(cuda):  # bases that start from random pixels draw them
             return score(self.network, self.config, self.runtime, description="validate").miou
 
     def _build_network(self, *, fresh: bool) -> SegmentationNetwork:
@@ -184,6 +191,18 @@ class Trainer:
         if not self.alone:
             for_several_processes(network, config, self.accelerator)
         return network
+
+    def _check_data(self, checkpoint: tuple[Path, checkpoints.Manifest] | None) -> None:
+        """Before anything is trained: can these data be learnt, or are they those seen before?"""
+        config, self.data = self.config, data_seen(self.dataset)
+        if checkpoint:
+            folder, manifest = checkpoint
+            fix = f"give it those data again, train in another folder of runs, or delete {folder}"
+            require_same(self.dataset.fingerprint(), manifest.data, config.id, fix)
+            return
+        warnings = learnable(self.dataset, load_dataset(config, config.eval_split, self.runtime))
+        for warning in warnings if self.accelerator.is_main_process else ():
+            logger.warning("%s: %s", config.id, warning)
 
     def _restore(self, folder: Path, manifest: checkpoints.Manifest) -> None:
         self.accelerator.load_state(str(folder))
@@ -327,6 +346,7 @@ class Trainer:
             curves=self.history.curves,
             seconds=time.monotonic() - self.began,
             pending=self.history.pending(),
+            data=self.data,
         )
         keep = self.runtime.keep_checkpoints
         checkpoints.save(self.accelerator, self.run_dir, manifest, keep=keep, best=best)

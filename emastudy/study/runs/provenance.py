@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 import emastudy
-from emastudy.engine import NUMBERS_VERSION
+from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime, load_dataset
+from emastudy.engine.build import data_seen
 
 _PACKAGES = ("accelerate", "numpy", "torch", "torchmetrics", "torchvision")
 
@@ -37,6 +38,15 @@ def circumstances(precision: str) -> dict[str, Any]:
         "numbers": NUMBERS_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def splits_seen(config: RunConfig, runtime: Runtime) -> dict[str, dict[str, Any]]:
+    """Split → fingerprint of the files that a run learns from and is scored on."""
+    found = {
+        split: data_seen(load_dataset(config, split, runtime))
+        for split in (config.train_split, config.eval_split)
+    }
+    return {split: seen for split, seen in found.items() if seen}
 
 
 def with_numbers(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,8 @@ class Record:
         commit: Git commit of the source, "+" behind it if files differed; "" outside a checkout.
         numbers: Version of the numbers, see ``engine.NUMBERS_VERSION``.
         created: UTC time of writing.
+        data: Split → fingerprint of the files that the run saw; empty for data that are drawn, and
+            in records from before it was kept.
     """
 
     config: RunConfig
@@ -51,6 +53,7 @@ class Record:
     commit: str
     numbers: int
     created: str
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
         """Write ``folder/ID.json``: it is whole or it is not there.

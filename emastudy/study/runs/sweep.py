@@ -14,12 +14,13 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from emastudy import options
+from emastudy.datasets import Fingerprint, require_same
 from emastudy.engine import RunConfig, Runtime, score, train
 from emastudy.engine.training.signals import translate_errors
-from emastudy.errors import InputError, RecordError, SweepError
+from emastudy.errors import InputError, MissingFileError, RecordError, SweepError
 from emastudy.files import check_writable
 from emastudy.study.runs.locks import lock_run, on_main_process
-from emastudy.study.runs.provenance import circumstances
+from emastudy.study.runs.provenance import circumstances, splits_seen
 from emastudy.study.runs.record import Record, to_frame
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,12 @@ def run_one(config: RunConfig, records: str | Path, runtime: Runtime = Runtime()
     Raises:
         WriteError: The folder of records, or the run's own, cannot be written.
         RecordError: The disk was full when the record was written; the trained network is kept.
+        InputError: The recorded run, or its checkpoint, saw other data than lie in ``data_root``.
     """
     folder = Path(records)
     known = on_main_process(lambda: _recorded(config, folder), runtime)
     if known:
+        require_same_data([known], folder, runtime)
         return known
     on_main_process(lambda: check_writable(folder, _OTHER_RECORDS), runtime)
     with lock_run(config, folder, runtime):
@@ -88,7 +91,8 @@ def run(
         One row a run, in the order of ``configs``, see :func:`load_records`.
 
     Raises:
-        InputError: Unknown executor or parameter of it.
+        InputError: Unknown executor or parameter of it; or a recorded run saw other data than lie
+            in ``data_root``.
         SweepError: Runs failed for another reason than a loss that is not finite: all others have
             finished and are recorded, run again to retry. Or not one of the runs is recorded.
         WriteError: The folder of records, or that of runs, cannot be written.
@@ -99,11 +103,38 @@ def run(
     def done(config: RunConfig) -> bool:
         return _recorded(config, folder) is not None
 
+    known = [record for config in configs if (record := _recorded(config, folder))]
+    require_same_data(known, folder, runtime)
     complete(configs, done, run_one, folder, runtime, executor)
     recorded = [record for config in configs if (record := _recorded(config, folder))]
     if configs and not recorded:
         raise SweepError(f"all {len(configs)} runs diverged; lower the learning rate")
     return to_frame(recorded)
+
+
+def require_same_data(records: Sequence[Record], folder: Path, runtime: Runtime) -> None:
+    """Refuse records of other data than those at hand, where both are known.
+
+    Args:
+        records: Of runs on any datasets.
+        folder: Where they lie, for the message.
+        runtime: Says where the data are; without ``data_root``, or with data that are gone, there
+            is nothing to compare.
+
+    Raises:
+        InputError: A run saw other data; the message says in what.
+    """
+    seen: dict[str, dict[str, Any]] = {}
+    for record in (record for record in records if record.data and runtime.data_root):
+        config = record.config
+        key = repr((config.dataset, config.dataset_options, list(record.data)))
+        try:
+            seen[key] = seen.get(key) or splits_seen(config, runtime)
+        except MissingFileError:
+            continue
+        fix = f"keep records of other data in another folder than {folder}"
+        for split, now in seen[key].items():
+            require_same(Fingerprint.from_dict(now), record.data.get(split, {}), config.id, fix)
 
 
 def complete(
@@ -184,6 +215,7 @@ def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:
         seconds={"train": training.seconds, "evaluate": time.monotonic() - began},
         parameters=sum(p.numel() for p in training.network.parameters()),
         **circumstances(runtime.precision(config)),
+        data=splits_seen(config, runtime),
     )
     on_main_process(lambda: record.write(folder), runtime)
     return record

@@ -1,15 +1,18 @@
 """The loop: the paper's schedule, exact resume, validation, and what it refuses."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
 from engine.tiny import TINY, assert_same, at_loss, end, runtime
+from layouts import make_folder, photograph
 
 from emastudy.datasets import TrainingStream, training_transform
 from emastudy.engine import Runtime, load_dataset, train
 from emastudy.engine.build import build_network
 from emastudy.engine.training.loss import segmentation_loss
+from emastudy.errors import InputError
 
 
 def test_the_same_run_twice_is_the_same_run(tmp_path):
@@ -91,6 +94,7 @@ def test_bad_data_in_mid_run_names_the_file(voc_root, tmp_path):
         TINY,
         dataset="voc2012",
         dataset_options={},
+        eval_images=0,
         backbone="mobilenet_v2",
         output_stride=16,
         crop_size=64,
@@ -135,3 +139,35 @@ def test_gradients_of_bases_and_first_conv_are_recorded_where_they_are(tmp_path)
     assert curves["conv1_gradient"] == [(1, pytest.approx(conv))]
     detached = dataclasses.replace(config, head_options={"channels": 16})
     assert set(train(detached, runtime(tmp_path)).curves) == {"loss", "learning_rate"}
+
+
+def folder_run(root, place):
+    config = dataclasses.replace(
+        TINY, dataset="folder", dataset_options={}, eval_images=0, batch_size=2, crop_size=32
+    )
+    return config, runtime(place, data_root=str(root))
+
+
+def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
+    root = make_folder(tmp_path / "data")
+    config, place = folder_run(root, tmp_path / "runs")
+    train(config, place)
+    train(config, place)  # the same: nothing to say
+    shutil.copytree(root, tmp_path / "copy")
+    train(config, dataclasses.replace(place, data_root=str(tmp_path / "copy")))
+    photograph(root / "images" / "train" / "a.jpg", 20, 30, seed=5)
+    with pytest.raises(
+        InputError, match=r"saw other data(.|\n)*other content, e.g. a(.|\n)*delete"
+    ):
+        train(config, place)
+
+
+def test_labels_are_looked_at_before_anything_is_trained(tmp_path, caplog):
+    root = make_folder(tmp_path / "data", "classes: [sound, crack, rust]\n")
+    config, place = folder_run(root, tmp_path / "runs")
+    train(config, place)
+    assert "'rust', occur in none of its 2 masks" in caplog.text
+    (root / "dataset.yaml").write_text("classes: {sound: 0}\nignore: [1, 255]\n")
+    with pytest.raises(InputError, match="one class, 'sound'"):
+        train(dataclasses.replace(config, seed=1), place)
+    assert len(list((tmp_path / "runs").glob("folder-*"))) == 1

@@ -108,7 +108,7 @@ def test_requeued_runs_end_as_undisturbed_ones_and_a_cancelled_one_is_reported(
         )
         log = (runtime.run_dir(config) / "log").read_text()
         assert log.count(f"{config.id} starts") == 2
-        assert "goes on from iteration" in log
+        assert "resumes from iteration" in log
     frame = survey(tmp_path, Path(runtime.runs_dir))
     row = frame[frame["id"] == cancelled.id].iloc[0]
     assert row["state"] == "interrupted"

@@ -4,16 +4,18 @@ import dataclasses
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from layouts import make_folder
 from study.tiny import damage, make_record
 
 from emastudy.engine.build import build_network
-from emastudy.errors import WriteError
+from emastudy.errors import InputError, WriteError
 from emastudy.study import Record, RecordError, SweepError, run, run_one
 from emastudy.study.runs import parse_executor, provenance, sweep
 
@@ -194,3 +196,25 @@ except SweepError as error:
 def test_without_submitit_the_message_names_the_extra(script):
     with script(WITHOUT_SUBMITIT, stderr=subprocess.PIPE) as process:
         assert "pip install 'emastudy[slurm]'" in process.communicate()[1]
+
+
+def test_a_record_of_other_data_is_refused_by_name(tiny, runtime, tmp_path, trainings):
+    root, records = make_folder(tmp_path / "data"), tmp_path / "records"
+    config = dataclasses.replace(
+        tiny, dataset="folder", dataset_options={}, eval_images=0, batch_size=2, iterations=1
+    )
+    runtime = dataclasses.replace(runtime, data_root=str(root))
+    record = run_one(config, records, runtime)
+    assert record.data["val"]["classes"] == ("sound", "crack")
+    assert Record.read(records / f"{config.id}.json").data["train"]["images"] == 2
+    run([config], records, dataclasses.replace(runtime, data_root=""), executor="none")
+    (root / "dataset.yaml").write_text("classes: [crack, sound]\n")
+    for look_up in (
+        lambda: run_one(config, records, runtime),
+        lambda: run([config], records, runtime),
+    ):
+        with pytest.raises(InputError, match=r"saw other data(.|\n)*classes: crack, sound instead"):
+            look_up()
+    assert len(trainings) == 1
+    shutil.rmtree(root)  # gone: nothing to compare, the record stands
+    assert run([config], records, runtime, executor="none")["miou"].notna().all()
