@@ -15,6 +15,7 @@ from emastudy.networks.context import DoubleAttention, NonLocal
 from emastudy.networks.emau import EMAU
 from emastudy.networks.heads import ALIASES
 from emastudy.networks.official import export_official_state_dict, load_official_state_dict
+from emastudy.networks.pretrained import SHIPPED, from_pretrained, save_pretrained
 from emastudy.networks.psa import PointwiseSpatialAttention
 from emastudy.networks.pyramids import ASPP, PyramidPooling
 
@@ -22,6 +23,7 @@ __all__ = [
     "ALIASES",
     "ASPP",
     "EMAU",
+    "SHIPPED",
     "DoubleAttention",
     "NonLocal",
     "PointwiseSpatialAttention",
@@ -31,6 +33,8 @@ __all__ = [
     "build",
     "evaluation_mode",
     "export_official_state_dict",
+    "from_pretrained",
     "head_defaults",
     "load_official_state_dict",
+    "save_pretrained",
 ]

@@ -27,13 +27,20 @@ class SegmentationNetwork(nn.Module):
         backbone: Image to feature maps.
         head: Feature maps to logits at the last map's resolution or finer.
         output_stride: Image pixels per pixel of the last feature map.
+        architecture: What ``build`` was called with, as JSON can keep it.
+        classes: Name of each logit, where ``from_pretrained`` made it.
+        colors: RGB of each class, likewise.
     """
+
+    classes: tuple[str, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.output_stride = backbone.native_stride
+        self.architecture: dict[str, Any] = {}
 
     def set_output_stride(self, output_stride: int) -> None:
         """Change the stride of the last feature map, before or after training; weights stay.
@@ -105,6 +112,15 @@ def build(
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = bn_momentum
+    network.architecture = {
+        "head": head,
+        "backbone": backbone,
+        "num_classes": num_classes,
+        "output_stride": output_stride,
+        "bn_momentum": bn_momentum,
+        "backbone_options": dict(backbone_options or {}),
+        **head_options,
+    }
     return network
 
 
