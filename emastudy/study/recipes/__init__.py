@@ -18,7 +18,7 @@ from emastudy.study.recipes.recipe import RECIPES, Recipe, grid, recipe
 from emastudy.study.recipes.scenes import scenes
 
 # isort: split
-from emastudy.study.recipes.photographs import animals, animals_frozen, camvid
+from emastudy.study.recipes.photographs import animals, animals_frozen, camvid, camvid_frozen
 
 # isort: split
 from emastudy.study.recipes.paper import PAPER_CLASSES, table1_network
@@ -33,6 +33,7 @@ __all__ = [
     "animals",
     "animals_frozen",
     "camvid",
+    "camvid_frozen",
     "grid",
     "label_runs",
     "name_methods",

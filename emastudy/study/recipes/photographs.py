@@ -70,3 +70,17 @@ def animals_frozen(head: str) -> RunConfig:
     return replace(
         animals(head), frozen_backbone=True, scales=(1.0,), crop_size=321, iterations=300
     )
+
+
+@register()
+def camvid_frozen(head: str) -> RunConfig:
+    """As ``camvid``, but only the head learns: the backbone keeps its ImageNet weights.
+
+    Whole frames, padded to 481 pixels a side, and their mirror images, as in
+    :func:`animals_frozen`; 0.6 GB of features.
+
+    Cost: about two minutes on one CPU core with bfloat16.
+    """
+    return replace(
+        camvid(head), frozen_backbone=True, scales=(1.0,), crop_size=481, iterations=300
+    )
