@@ -90,7 +90,7 @@ def save_pretrained(
         for name, value in network.state_dict().items()
     }
     with written_whole(folder / _WEIGHTS) as path:
-        safetensors.torch.save_file(state, path, {"format": "pt"})
+        path.write_bytes(safetensors.torch.save(state, {"format": "pt"}))
     write_text(folder / _CARD, card)
     write_text(folder / _CONFIG, json.dumps(content, indent=1) + "\n")
 
