@@ -128,7 +128,14 @@ def distinct_bases(bases: Float[Tensor, "*b k c"], cosine: float = 0.99) -> Int[
         bases: μ, (…, K, C).
         cosine: The bound.
     """
-    unit = torch.nn.functional.normalize(bases.double(), dim=-1)
-    near = (unit @ unit.mT > cosine).reshape(-1, *[bases.shape[-2]] * 2)
-    counts = [connected_components(one.cpu().numpy())[0] for one in near]
+    counts = [
+        int(basis_groups(one, cosine).max()) + 1 for one in bases.reshape(-1, *bases.shape[-2:])
+    ]
     return torch.tensor(counts).reshape(bases.shape[:-2])
+
+
+def basis_groups(bases: Float[Tensor, "k c"], cosine: float = 0.99) -> Int[Tensor, " k"]:
+    """The number of the group that each basis is in, see :func:`distinct_bases`."""
+    unit = torch.nn.functional.normalize(bases.double(), dim=-1)
+    _, groups = connected_components((unit @ unit.mT > cosine).cpu().numpy())
+    return torch.from_numpy(groups).long()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from emastudy.study.figures import charts
 
@@ -198,3 +199,20 @@ def chain(curves: pd.DataFrame, runs: pd.DataFrame) -> None:
     charts.keep_in_view(right, runs["miou"])
     seeds = charts.number_of_seeds(runs)
     figure.suptitle(f"Three runs, each from the last one's weights: scenes, {seeds}")
+
+
+def leads_by_data(leads: pd.DataFrame) -> Figure:
+    """A panel a rival: the lead of every method over it on each data set.
+
+    Args:
+        leads: "rival", "data", "method", "difference", "low", "high", in mIoU.
+    """
+    rivals = list(leads["rival"].unique())
+    height = 0.6 + 0.75 * leads["data"].nunique()
+    figure, axes = plt.subplots(1, len(rivals), figsize=(9, height), sharey=True, squeeze=False)
+    for ax, rival in zip(axes[0], rivals, strict=True):
+        part = leads[leads["rival"] == rival].assign(rival=leads["data"])
+        charts.leads(part, ax=ax, xlabel=f"mIoU above {rival}")
+    for ax in axes[0, :-1]:
+        ax.get_legend().remove()
+    return figure

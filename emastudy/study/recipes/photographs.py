@@ -81,6 +81,4 @@ def camvid_frozen(head: str) -> RunConfig:
 
     Cost: about two minutes on one CPU core with bfloat16.
     """
-    return replace(
-        camvid(head), frozen_backbone=True, scales=(1.0,), crop_size=481, iterations=300
-    )
+    return replace(camvid(head), frozen_backbone=True, scales=(1.0,), crop_size=481, iterations=300)

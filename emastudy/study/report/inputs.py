@@ -1,5 +1,6 @@
 """Feature vectors to look at EM with: of scenes, of photographs, of a trained network."""
 
+from pathlib import Path
 from typing import Any
 
 import skimage.data
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emastudy.datasets import Scenes, evaluation_transform
+from emastudy.datasets import Scenes, evaluation_transform, read_image
 from emastudy.engine import Runtime, load_network, train
 from emastudy.engine.diagnostics import unit_input, unit_of
 from emastudy.networks import SegmentationNetwork
@@ -17,15 +18,18 @@ from emastudy.study.runs import lock_run
 
 
 def photograph(name: str = "astronaut", *, height: int = 128) -> Float[Tensor, "3 h w"]:
-    """A photograph that scikit-image carries in its package, as RGB from 0 to 1.
+    """A photograph that scikit-image carries in its package, or any other, as RGB from 0 to 1.
 
     Args:
-        name: "astronaut" (square), "coffee" or "chelsea" (a cat).
+        name: "astronaut" (square), "coffee", "chelsea" (a cat), or an image file.
         height: Height to shrink it to, pixels; multiples of 4 suit the networks.
 
-    Source: scikit-image's data folder; all three are in the public domain (CC0).
+    Source: scikit-image's data folder; its three are in the public domain (CC0).
     """
-    image = getattr(skimage.data, name)()
+    if name in ("astronaut", "coffee", "chelsea"):
+        image = getattr(skimage.data, name)()
+    else:
+        image = read_image(Path(name)).permute(1, 2, 0).numpy()
     width = 4 * round(image.shape[1] / image.shape[0] * height / 4)
     resize: Any = skimage.transform.resize
     small = resize(image, (height, width), anti_aliasing=True)

@@ -10,10 +10,12 @@ import pandas as pd
 from emastudy.engine import RunConfig, Runtime
 from emastudy.errors import InputError
 from emastudy.networks.emau import Gradient
+from emastudy.study.claims.evidence import DATASETS
 from emastudy.study.figures.charts import use_style
 from emastudy.study.measures import measure
-from emastudy.study.recipes import grid, name_methods, recipe
+from emastudy.study.recipes import METHODS, grid, name_methods, recipe
 from emastudy.study.runs import SweepError, records_folder, run, runs_folder
+from emastudy.study.tables.accuracy import gaps, table1_runs
 
 #: Method → its runs, one a seed.
 Methods = Mapping[str, Sequence[RunConfig]]
@@ -166,15 +168,38 @@ class Page:
 
     def photographs(self) -> "Page":
         """The same page on photographs: the committed records of heads on frozen features."""
+        return self.committed("animals_frozen")
+
+    def committed(self, dataset: str) -> "Page":
+        """The same page on one of the data sets that claims are judged on, by its records alone."""
         return replace(
             self,
-            profile="animals_frozen",
-            dataset="animals_frozen",
+            profile=dataset,
+            dataset=dataset,
             backbone="",
-            seeds=3,
+            seeds=DATASETS[dataset].seeds,
             scale=1.0,
             executor="none",
         )
+
+    def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
+        """What every EMA network is above some rivals, on each data set that claims are judged on.
+
+        Args:
+            rivals: Labels of methods of ``recipes.METHODS``.
+
+        Returns:
+            See ``tables.accuracy.gaps``, with "data", what a reader calls the data set.
+        """
+        methods = [m.label for m in METHODS.values() if m.head == "ema" or m.label in rivals]
+        tables = []
+        for name, data in DATASETS.items():
+            there = self.committed(name)
+            asked = table1_runs(there.recipe, seeds=there.seeds, only="; ".join(methods))
+            runs = there.recorded(_all_of(asked))
+            if len(runs) and runs["head"].nunique() > 1:
+                tables.append(gaps(name_methods(runs, asked)).assign(data=data.words))
+        return pd.concat(tables, ignore_index=True)
 
 
 def _all_of(methods: Methods) -> list[RunConfig]:

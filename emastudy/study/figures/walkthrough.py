@@ -1,0 +1,155 @@
+"""EM attention on one photograph, drawn step by step."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from emastudy.engine.diagnostics import effective_rank
+from emastudy.engine.walkthrough import Walkthrough
+from emastudy.study.figures import drawing
+
+
+def overview(walk: Walkthrough, most: int = 5) -> Figure:
+    """The whole story in one picture: photograph, segmentation, maps over the iterations.
+
+    Args:
+        walk: What is drawn.
+        most: Number of groups of bases, the largest first.
+    """
+    steps, groups = len(walk.maps), min(most, len(walk.sizes))
+    height, width = walk.image.shape[:2]
+    cell = 9 / (steps / 2 + groups)
+    figure = plt.figure(figsize=(9, steps * cell * height / width + 0.5), facecolor="white")
+    grid = figure.add_gridspec(1, 2, width_ratios=(steps / 2, groups))
+    (photograph,), (segmented,) = grid[0].subgridspec(2, 1).subplots(squeeze=False)
+    photograph.imshow(walk.image)
+    photograph.set_title("a photograph", fontsize=9)
+    pixels = (255 * walk.image).astype(np.uint8)
+    labelled = drawing.overlay(pixels, walk.mask, walk.colors)
+    segmented.imshow(np.where(walk.mask[..., None] > 0, labelled, pixels))
+    segmented.set_title(f"segmented: {_classes(walk)}", fontsize=9)
+    cells = grid[1].subgridspec(steps, groups).subplots(squeeze=False)
+    for step, row in enumerate(cells):
+        row[0].set_ylabel(f"iteration {step + 1}", fontsize=9)
+        for group, ax in enumerate(row):
+            _share(ax, walk, step, group)
+            if step == 0:
+                ax.set_title(_bases(walk, group), fontsize=9)
+    for ax in figure.axes:
+        _bare(ax)
+    return figure
+
+
+def one_iteration(walk: Walkthrough, group: int = 0) -> Figure:
+    """The first E step and M step, for one group of bases.
+
+    Args:
+        walk: What is drawn.
+        group: Which, 0 is the largest.
+    """
+    figure, axes = plt.subplots(1, 4, figsize=(9, 9 / 4 * np.divide(*walk.image.shape[:2]) + 0.5))
+    seen, likeness, share, mean = axes
+    seen.imshow(walk.image)
+    seen.set_title("the pixels, $x_n$", fontsize=9)
+    drawing.heat(likeness, walk.image, walk.similarity[0, group])
+    likeness.set_title(r"likeness to the basis, $x_n^\top \mu_k$", fontsize=9)
+    _share(share, walk, 0, group)
+    share.set_title("E step: its share $z_{nk}$", fontsize=9)
+    weights = walk.maps[0, group][..., None] / walk.maps[0, group].max()
+    mean.imshow(weights * walk.small_image + (1 - weights))
+    side = walk.maps.shape[-1]
+    patch = Rectangle((0, 0), side / 5, side / 5, color=walk.mean_colors[0, group], ec="white")
+    mean.add_patch(patch)
+    mean.set_title(r"M step: weighted mean, the new $\mu_k$", fontsize=9)
+    for ax in axes:
+        _bare(ax)
+    return figure
+
+
+def iterations(walk: Walkthrough, most: int = 5) -> Figure:
+    """A row a group, a column an iteration; the square is the mean colour under the map."""
+    steps, groups = len(walk.maps), min(most, len(walk.sizes))
+    height, width = walk.image.shape[:2]
+    figure, axes = plt.subplots(
+        groups, steps, figsize=(2.2 * steps, 2.2 * groups * height / width + 0.4), squeeze=False
+    )
+    for group, row in enumerate(axes):
+        row[0].set_ylabel(_bases(walk, group), fontsize=9)
+        for step, ax in enumerate(row):
+            _share(ax, walk, step, group)
+            color = walk.mean_colors[step, group]
+            ax.add_patch(Rectangle((0, 0), width / 8, width / 8, fc=color, ec="white"))
+            if group == 0:
+                ax.set_title(f"iteration {step + 1}", fontsize=9)
+            _bare(ax)
+    return figure
+
+
+def low_rank(walk: Walkthrough) -> Figure:
+    """The features before and after, their three main directions as red, green and blue."""
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3 * np.divide(*walk.image.shape[:2]) + 0.5))
+    mean = walk.features.mean(axis=0)
+    _, _, directions = np.linalg.svd(walk.features - mean, full_matrices=False)
+    axes[0].imshow(walk.image)
+    axes[0].set_title("photograph", fontsize=9)
+    for ax, name, x in (
+        (axes[1], "features $X$", walk.features),
+        (axes[2], r"rebuilt from the bases, $\tilde X$", walk.estimate),
+    ):
+        projected = (x - mean) @ directions[:3].T
+        low, high = np.percentile(projected, (1, 99), axis=0)
+        colors = (projected - low) / (high - low)
+        ax.imshow(colors.clip(0, 1).reshape(*walk.maps.shape[-2:], 3))
+        rank = effective_rank(torch.from_numpy(x)).item()
+        ax.set_title(f"{name}: effective rank {rank:.1f}", fontsize=9)
+    for ax in axes:
+        _bare(ax)
+    return figure
+
+
+def attention_cost(channels: int = 512, bases: int = 64, iterations: int = 3) -> Figure:
+    """Multiply-adds of attention, 2N²C, and of EM attention, (2T+1)NKC, against the map's side.
+
+    Args:
+        channels: C.
+        bases: K.
+        iterations: T.
+    """
+    side = np.arange(17, 258, 8)
+    pixels = side**2
+    figure, ax = plt.subplots(figsize=(6, 3.2))
+    ax.plot(side, 2 * pixels**2 * channels / 1e9, label="every pixel looks at every pixel, $2N^2C$")
+    ax.plot(
+        side,
+        (2 * iterations + 1) * pixels * bases * channels / 1e9,
+        label="pixels look at bases, $(2T+1)NKC$",
+    )
+    ax.set(yscale="log", ylabel="10⁹ multiply-adds", xlabel="side of the feature map, pixels")
+    ax.set_title(f"C = {channels}, K = {bases}, T = {iterations}")
+    ax.legend()
+    return figure
+
+
+def _share(ax: Axes, walk: Walkthrough, step: int, group: int) -> None:
+    """The share of every pixel that a group takes, over the greyed photograph."""
+    drawing.heat(ax, walk.image, walk.maps[step, group])
+    ax.axis("on")
+
+
+def _bare(ax: Axes) -> None:
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.grid(False)
+
+
+def _bases(walk: Walkthrough, group: int) -> str:
+    size = walk.sizes[group]
+    return f"{size} bases" if size > 1 else "1 basis"
+
+
+def _classes(walk: Walkthrough) -> str:
+    names = [walk.classes[index] for index in np.unique(walk.mask)]
+    return ", ".join(name for name in names if name != "background") or "background"
