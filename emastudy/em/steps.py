@@ -18,6 +18,7 @@ ICCV 2019, Sections 4 and 5.3.
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -38,19 +39,20 @@ class Projected(NamedTuple):
     :math:`\sum_n z_{nk} x_n = W \sum_n z_{nk} y_n + b \sum_n z_{nk}`. So W can be applied to K
     bases, twice an iteration, instead of to N pixels once: 2TKCD multiply-adds instead of NCD.
 
-    The functions below take one wherever they take X.
+    The functions below take one wherever they take X. Heads see the same Y, each through rows of W
+    of its own: they are a batch dimension of W and b, and one of size 1 in Y, which is not copied.
 
     Attributes:
-        features: Y, (…, N, D).
-        weight: W, (C, D).
-        bias: b, (C).
+        features: Y, (…, N, D), or (…, 1, N, D) for H heads.
+        weight: W, (C, D) or (H, C, D).
+        bias: b, (C) or (H, C).
 
     Source: derived; not in the paper.
     """
 
     features: Float[Tensor, "*b n d"]
-    weight: Float[Tensor, "c d"]
-    bias: Float[Tensor, " c"]
+    weight: Float[Tensor, "*h c d"]
+    bias: Float[Tensor, "*h c"]
 
 
 class EMResult(NamedTuple):
@@ -240,7 +242,7 @@ def expectation_maximization(
         raise InputError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
     if not (concentration > 0 and math.isfinite(concentration)):
         raise InputError(f"concentration is {concentration}; expected a finite number > 0")
-    channels = x.weight.shape[0] if isinstance(x, Projected) else x.shape[-1]
+    channels = x.weight.shape[-2] if isinstance(x, Projected) else x.shape[-1]
     # torch.jit.trace makes tensors of sizes, and warns of every question that is asked of them.
     if not is_tracing() and channels != bases.shape[-1]:
         raise InputError(
@@ -271,8 +273,14 @@ def _logits(
     scaled = concentration * _wide(bases)
     if isinstance(x, Projected):
         directions = _product(scaled, x.weight.to(scaled.dtype))
-        logits = _product(x.features, directions.to(x.features.dtype).transpose(-2, -1))
-        logits = logits + _product(scaled, x.bias.to(scaled.dtype)).unsqueeze(-2)
+        directions = directions.to(x.features.dtype).transpose(-2, -1)
+        bias = x.bias.to(scaled.dtype)
+        if bias.ndim == 1:
+            logits, offsets = _product(x.features, directions), _product(scaled, bias)
+        else:
+            logits = _product(x.features, directions, _without_copies)
+            offsets = (scaled * bias.unsqueeze(-2)).sum(dim=-1)
+        logits = logits + offsets.unsqueeze(-2)
     else:
         logits = _product(x, scaled.to(x.dtype).transpose(-2, -1))
     if normalization == "gaussian":
@@ -284,9 +292,12 @@ def _weighted_sums(x: Tensor | Projected, z: Tensor) -> Tensor:
     """Σ_n z_nk x_n, (…, K, C)."""
     x = _without_float16(x)
     if isinstance(x, Projected):
-        sums = _weighted_sums(x.features, z)
+        y = x.features
+        multiply = torch.matmul if x.bias.ndim == 1 else _without_copies
+        sums = _product(z.transpose(-2, -1).to(y.dtype), y, multiply)
         mass = _wide(z).sum(dim=-2).unsqueeze(-1)
-        return _product(sums, x.weight.to(sums.dtype).transpose(-2, -1)) + mass * x.bias
+        weight = x.weight.to(sums.dtype).transpose(-2, -1)
+        return _product(sums, weight) + mass * x.bias.unsqueeze(-2)
     return _product(z.transpose(-2, -1).to(x.dtype), x)
 
 
@@ -295,7 +306,14 @@ def is_tracing() -> bool:
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
+def _without_copies(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b``, which would copy a factor of one head for each head of the other."""
+    return torch.einsum("...ij,...jk->...ik", a, b)
+
+
+def _product(
+    a: Tensor, b: Tensor, multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
+) -> Tensor:
     """``a @ b``, float32 or wider; computed in bfloat16 under autocast, but never in float16."""
     device = a.device.type
     if (
@@ -304,8 +322,8 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
         and torch.get_autocast_dtype(device) == torch.float16
     ):
         with torch.autocast(device, enabled=False):
-            return _wide(a) @ _wide(b)
-    return _wide(a @ b)
+            return multiply(_wide(a), _wide(b))
+    return _wide(multiply(a, b))
 
 
 def _without_float16(x: Tensor | Projected) -> Tensor | Projected:

@@ -24,6 +24,21 @@ def unit_of(network: SegmentationNetwork) -> EMAU:
     raise InputError("the network has no EMA unit; build it with head='ema'")
 
 
+def unit_of_one_head(network: SegmentationNetwork) -> EMAU:
+    """The network's EMA unit, for questions that number its bases.
+
+    Raises:
+        InputError: It has none, or one whose pixels choose a basis in each of several heads.
+    """
+    unit = unit_of(network)
+    if unit.heads > 1:
+        raise InputError(
+            f"the network's EMA unit has heads={unit.heads}, and a pixel a basis in each; this "
+            "asks for the one basis of a pixel: take a network with heads=1, or look at unit.attend"
+        )
+    return unit
+
+
 @torch.inference_mode()
 def unit_input(network: SegmentationNetwork, image: Float[Tensor, "b 3 h w"]) -> Tensor:
     """The feature map (B, C, h, w) that enters the network's EMA unit, for normalised images."""
@@ -46,7 +61,7 @@ def responsibility_maps(
     """Responsibilities of one image after 1, 2, … iterations, as maps.
 
     Args:
-        network: A network with an EMA unit, on any device.
+        network: A network with an EMA unit of one head, on any device.
         dataset: Where the image is.
         index: Which image.
         iterations: Numbers of iterations to stop at; the unit's own number is left as it was.
@@ -56,7 +71,7 @@ def responsibility_maps(
         over k. The unit's input has h×w pixels.
     """
     image, _ = evaluation_transform(dataset)(*dataset[index])
-    unit = unit_of(network)
+    unit = unit_of_one_head(network)
     features = unit_input(network, image[None].to(next(network.parameters()).device))
     usual = unit.num_iterations
     maps = []
@@ -80,7 +95,7 @@ def labels_at(mask: Integer[Tensor, "H W"], height: int, width: int) -> Int[Tens
 @torch.inference_mode()
 def em_inputs(
     network: SegmentationNetwork, dataset: SegmentationDataset, indices: Iterable[int]
-) -> Iterator[tuple[Float[Tensor, "n c"], Float[Tensor, "k c"], Int[Tensor, " n"]]]:
+) -> Iterator[tuple[Float[Tensor, "*heads n d"], Float[Tensor, "*heads k d"], Int[Tensor, " n"]]]:
     """What the unit's EM works on, image by image.
 
     Args:
@@ -89,8 +104,9 @@ def em_inputs(
         indices: Which images.
 
     Yields:
-        Features X and starting bases μ^(0), on the network's device, and the class of every pixel
-        of the feature map (255 = ignored), on the CPU.
+        Features X (N, C) and starting bases μ^(0) (K, C), or (H, N, C/H) and (H, K, C/H) of several
+        heads, on the network's device; and the class of every pixel of the feature map
+        (255 = ignored), on the CPU.
     """
     unit = unit_of(network)
     device = next(network.parameters()).device
@@ -100,7 +116,7 @@ def em_inputs(
         x, start = unit.em_input(features)
         yield (
             x[0],
-            start.reshape(-1, *start.shape[-2:])[0],
+            start[0] if start.ndim == x.ndim else start,
             labels_at(mask, *features.shape[-2:]).flatten(),
         )
 

@@ -16,6 +16,7 @@ from emastudy.em import (
     expectation_maximization,
     normalize,
     reconstruct,
+    update_bases,
 )
 from emastudy.em.steps import is_tracing
 from emastudy.errors import InputError, require
@@ -38,16 +39,45 @@ class EMAU(nn.Module):
             + \mathrm{BN}(\mathrm{conv}_2(\mathrm{ReLU}(Z\mu)))\big)
 
     Every image runs its own EM; all start from the shared bases μ^(0), the buffer ``bases``
-    (K, C). In training mode, and only there, a ``"moving_average"`` unit updates that buffer in
-    place at the end of each forward pass,
+    (K, C), of several heads (H, K, C/H). In training mode, and only there, a ``"moving_average"``
+    unit updates that buffer in place at the end of each forward pass,
     :math:`\mu^{(0)} \leftarrow \alpha\mu^{(0)} + (1-\alpha)\bar\mu^{(T)}`, with the mean taken
     over all images of the batch, on all processes when ``torch.distributed`` is initialised. A
     batch of no images, or one that would make the bases NaN or infinite, leaves them as they are.
 
+    *Heads.* With H heads the channels of X are split into H groups of neighbours, and each group
+    runs an EM of its own, with K bases of C/H channels, at the N·K·C of one head:
+
+    .. math::
+        X = [X_1, \dots, X_H], \quad
+        Z_h, \mu_h = \text{EM on } X_h \in \mathbb R^{N \times C/H} \text{ from } \mu_h^{(0)},
+        \quad \tilde X = [Z_1\mu_1, \dots, Z_H\mu_H] .
+
+    The heads share λ and nothing else. So their objectives add, :math:`F = \sum_h F_h`, and bases
+    merge in each head for itself: those of head h by the critical concentration of X_h, whatever
+    the others do, so that each keeps a handful of its own. A pixel has a basis in each head: where
+    :math:`d_h` different ones are left in head h, hard assignments tell :math:`\prod_h d_h` kinds
+    of pixels apart, up to :math:`K^H`, where as many bases in one head tell
+    :math:`\sum_h d_h`. The rank of X̃ is at most HK. Features become shorter,
+    :math:`\sum_h \lVert x_h \rVert^2 = \lVert x \rVert^2`, by √H where the heads share evenly:
+    under "l2" the exponents :math:`|\lambda x_h^\top \mu_{hk}| \le \lambda \lVert x_h\rVert` then
+    shrink alike, and λ√H makes up for it.
+
+    *Values.* With ``value_conv`` EM decides who belongs together, and what is handed out is
+    another 1×1 conv of the input, V, as in attention:
+
+    .. math::
+        \tilde x_n = \sum_k z_{nk} \nu_k, \qquad
+        \nu_k = \frac{\sum_m z_{mk} v_m}{\sum_m z_{mk}}
+
+    (head by head). It learns in all regimes, also where Z is a constant.
+
     Where no gradient goes through EM, X is never computed: conv1 is applied to the bases instead
-    (see ``em.Projected``), which is the same up to rounding, and cheaper from 2TK pixels on. The
-    plain attribute ``fold`` = False switches that off, and so does whatever hangs on ``conv1``:
-    hooks, pruning, weight norm, an adapter in its place.
+    (see ``em.Projected``), which is the same up to rounding, and cheaper from 2TK pixels on; of
+    several heads each basis then takes inner products with all C channels, so that it pays while
+    2TK(H-1) is well below C. V, too, is left uncomputed where that is less work. The plain
+    attribute ``fold`` = False switches that off, and so does whatever hangs on the conv: hooks,
+    pruning, weight norm, an adapter in its place.
 
     In other people's networks:
 
@@ -70,8 +100,10 @@ class EMAU(nn.Module):
 
     Args:
         channels: C, channels of the feature map.
-        num_bases: Number of bases, K.
+        num_bases: Number of bases, K, in each head.
         num_iterations: Iterations, T. A plain attribute: it may be changed after training.
+        heads: Groups of channels with an EM each, H; it divides ``channels``.
+        value_conv: Re-estimate from the means of a 1×1 conv of their own, not from the bases.
         concentration: λ of the responsibilities' softmax.
         normalization: What is done to each basis after an M step: "l2", "layer" or "none"; or
             "gaussian", which is "none" with -½λ‖μ_k‖² in the softmax, the EM of a Gaussian mixture.
@@ -112,6 +144,8 @@ class EMAU(nn.Module):
         num_bases: int = 64,
         num_iterations: int = 3,
         *,
+        heads: int = 1,
+        value_conv: bool = False,
         concentration: float = 1.0,
         normalization: Normalization = "l2",
         maintenance: Maintenance = "moving_average",
@@ -122,13 +156,24 @@ class EMAU(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(
-            {"channels": channels, "num_bases": num_bases, "num_iterations": num_iterations},
+            {
+                "channels": channels,
+                "num_bases": num_bases,
+                "num_iterations": num_iterations,
+                "heads": heads,
+            },
             {"concentration": concentration, "input_scale": input_scale},
             momentum, normalization, maintenance, gradient,
         )  # fmt: skip
+        if channels % heads:
+            divisors = ", ".join(str(d) for d in range(1, channels + 1) if channels % d == 0)
+            raise InputError(
+                f"heads is {heads} and does not divide channels, {channels}; use one of {divisors}"
+            )
         self.channels = channels
         self.num_bases = num_bases
         self.num_iterations = num_iterations
+        self.heads = heads
         self.concentration = concentration
         self.normalization = normalization
         self.maintenance = maintenance
@@ -150,12 +195,16 @@ class EMAU(nn.Module):
             # No gradient can reach it: say so, or DistributedDataParallel waits for one for ever.
             self.conv1.requires_grad_(False)
 
-        bases = F.normalize(torch.randn(num_bases, channels), dim=-1)
+        shape = (num_bases, channels) if heads == 1 else (heads, num_bases, channels // heads)
+        bases = F.normalize(torch.randn(shape), dim=-1)
         if maintenance == "learned":
             self.bases = nn.Parameter(bases)
         else:
             shared = maintenance in ("moving_average", "fixed")
             self.register_buffer("bases", bases if shared else None)
+        self.value = nn.Conv2d(channels, channels, 1) if value_conv else None
+        if self.value is not None:
+            nn.init.kaiming_normal_(self.value.weight, mode="fan_out")
 
     def attend(self, features: Float[Tensor, "b c h w"], *, trace: bool = False) -> EMResult:
         """The unit's EM on a feature map, for whoever wants to look inside.
@@ -165,17 +214,16 @@ class EMAU(nn.Module):
             trace: Also record the objective F(μ^(0)), …, F(μ^(T)).
 
         Returns:
-            Responsibilities Z^(T) (B, N, K) with N = H·W in row-major order, bases μ^(T)
-            (B, K, C), and the objective (B, T+1) or None. ``bases`` of the module stay as they
-            are. ``result.responsibilities[0, :, k].reshape(H, W)`` is the map of basis k.
+            Responsibilities Z^(T) (B, N, K), N pixels in row-major order, bases μ^(T) (B, K, C),
+            and the objective (B, T+1) or None; of several heads (B, H, N, K), (B, H, K, C/H) and
+            (B, H, T+1). ``bases`` of the module stay as they are.
+            ``result.responsibilities[0, :, k].reshape(height, width)`` is the map of basis k.
         """
         self._check(features)
         with_gradient = self.gradient != "detached" and torch.is_grad_enabled()
         x: Tensor | Projected
-        if not with_gradient and self._folds(features):
-            assert self.conv1.bias is not None
-            x = Projected(_pixels(features), self.conv1.weight.flatten(1), self.conv1.bias)
-            start = self._shared(features)
+        if not with_gradient and self._folds_conv1(features):
+            x, start = self._fold(features, self.conv1), self._shared(features)
         else:
             x, start = self.em_input(features)
 
@@ -205,21 +253,22 @@ class EMAU(nn.Module):
 
     def em_input(
         self, features: Float[Tensor, "b c h w"]
-    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "*b k c"]]:
+    ) -> tuple[Float[Tensor, "b *heads n d"], Float[Tensor, "*any k d"]]:
         """What the unit's EM is given: X, pixel by pixel in row-major order, and μ^(0).
 
-        μ^(0) is (K, C), or (B, K, C) where every image starts from its own features.
+        X is (B, N, C), of several heads (B, H, N, C/H). μ^(0) is (K, C) or (H, K, C/H), after B
+        where every image starts from its own features.
         """
         self._check(features)
         x = _pixels(self.conv1(features))
-        return x, self._start(features, x)
+        return self._split(x), self._start(features, x)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend, maintain the bases, re-estimate, and add to the input."""
         result = self.attend(features)
         if self.training and self.maintenance == "moving_average" and not within_backward():
             self._maintain(result.bases.detach(), features)
-        estimate = reconstruct(result.responsibilities, result.bases).to(features.dtype)
+        estimate = self._estimate(features, result).to(features.dtype)
         estimate = F.relu(estimate.transpose(1, 2).reshape_as(features), inplace=True)
         output = F.relu(features + self.norm(self.conv2(estimate)), inplace=True)
         return self._without_gradient_to_conv1(output)
@@ -247,17 +296,58 @@ class EMAU(nn.Module):
                 "make no statistics; take a larger map or batch, or unit.norm.eval()"
             )
 
-    def _folds(self, features: Tensor) -> bool:
-        """Whether conv1 is applied to the bases instead: if it can be and that is less work."""
-        if not self.fold or self.bases is None or _for_any_size():
+    def _estimate(
+        self, features: Float[Tensor, "b c h w"], result: EMResult
+    ) -> Float[Tensor, "b n c"]:
+        """X̃: what each pixel's bases stand for, weighted by its responsibilities."""
+        z, means = result.responsibilities, result.bases
+        if self.value is not None:
+            values: Tensor | Projected
+            if self._folds(features, self.value, uses=1):
+                values = self._fold(features, self.value)
+            else:
+                values = self._split(_pixels(self.value(features)))
+            means = update_bases(values, z, normalization="none")
+        estimate = reconstruct(z, means)
+        return estimate if self.heads == 1 else estimate.transpose(-3, -2).flatten(-2)
+
+    def _split(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b *heads n d"]:
+        """(B, N, C) → (B, H, N, C/H): neighbouring channels to a head; one head, nothing."""
+        if self.heads == 1:
+            return x
+        x = torch.unflatten(x, -1, (self.heads, -1)).transpose(-3, -2)
+        # Copies where the map is channels_last, once: or every matrix product would.
+        return torch.unflatten(x.flatten(0, 1), 0, (-1, self.heads))
+
+    def _fold(self, features: Tensor, conv: nn.Conv2d) -> Projected:
+        """The conv's output, split and not computed; all heads see the same pixels."""
+        assert conv.bias is not None
+        y, weight, bias = _pixels(features), conv.weight.flatten(1), conv.bias
+        if self.heads == 1:
+            return Projected(y, weight, bias)
+        weight, bias = (torch.unflatten(part, 0, (self.heads, -1)) for part in (weight, bias))
+        return Projected(y.unsqueeze(1), weight, bias)
+
+    def _folds_conv1(self, features: Tensor) -> bool:
+        return self.bases is not None and self._folds(
+            features, self.conv1, uses=2 * self.num_iterations
+        )
+
+    def _folds(self, features: Tensor, conv: nn.Module, *, uses: int) -> bool:
+        """Whether a conv is applied to bases instead, at each of so many uses of its output."""
+        if not self.fold or _for_any_size():
             return False
-        large = features.shape[-2] * features.shape[-1] > 2 * self.num_iterations * self.num_bases
-        return large and _is_plain(self.conv1)
+        # If it can be and that is less work: a use is N·K·C multiply-adds, after the conv's N·C²,
+        # or else H·N·K·C + K·C².
+        channels, bases = self.channels, uses * self.num_bases
+        pixels = features.shape[-2] * features.shape[-1]
+        less = pixels * (channels - (self.heads - 1) * bases) > bases * channels
+        return less and _is_plain(conv)
 
     def _start(
         self, features: Float[Tensor, "b c h w"], x: Float[Tensor, "b n c"]
-    ) -> Float[Tensor, "*b k c"]:
-        """μ^(0): one for all images, (K, C), or each image's own, (B, K, C)."""
+    ) -> Float[Tensor, "*any k d"]:
+        """μ^(0): one for all images, or each image's own, see :meth:`em_input`."""
         if self.bases is not None:
             return self._shared(features)
         count = self.num_bases
@@ -277,7 +367,7 @@ class EMAU(nn.Module):
             image = x.transpose(1, 2).reshape(x.shape[0], x.shape[2], height, width)
             pool = _pool_any_size if _for_any_size() else F.adaptive_avg_pool2d
             cells = pool(image, (rows, columns))
-            return normalize(cells.flatten(2).transpose(1, 2), self.normalization)
+            return normalize(self._split(cells.flatten(2).transpose(1, 2)), self.normalization)
         if _for_any_size():
             raise InputError(
                 'maintenance="pixels" draws its pixels by the size of the map, which a traced or '
@@ -291,9 +381,9 @@ class EMAU(nn.Module):
         # Predictions must not depend on chance: evaluation draws from a generator of its own.
         generator = None if self.training else torch.Generator().manual_seed(0)
         places = torch.randperm(x.shape[1], generator=generator)[:count].to(x.device)
-        return normalize(x[:, places], self.normalization)
+        return normalize(self._split(x[:, places]), self.normalization)
 
-    def _shared(self, features: Tensor) -> Float[Tensor, "k c"]:
+    def _shared(self, features: Tensor) -> Float[Tensor, "*heads k d"]:
         """μ^(0) of all images; of a pass that is repeated, what it started from the first time."""
         assert self.bases is not None
         before = self._starts.of(features) if self.training and within_backward() else None
@@ -301,7 +391,7 @@ class EMAU(nn.Module):
         return self.bases.clone() if before is None else before
 
     @torch.no_grad()
-    def _maintain(self, bases: Float[Tensor, "b k c"], features: Tensor) -> None:
+    def _maintain(self, bases: Float[Tensor, "b *heads k d"], features: Tensor) -> None:
         """Eq. 15, over the images of all processes; nothing if none, or if one is not finite."""
         assert self.bases is not None
         self._starts.remember(features, self.bases)
@@ -338,9 +428,12 @@ class EMAU(nn.Module):
         theirs, ours = state_dict.get(f"{prefix}bases"), self.bases
         if theirs is not None and ours is not None and theirs.shape != ours.shape:
             errors: list[str] = args[-1]
+            *heads, count, width = theirs.shape
+            channels, more = math.prod(heads) * width, f", heads={heads[0]}" if heads else ""
+            letters = "(K, C)" if ours.ndim == 2 else "(H, K, C/H)"
             errors.append(
                 f"{prefix}bases have shape {tuple(theirs.shape)}, this EMAU's {tuple(ours.shape)}, "
-                f"which is (K, C); make it with EMAU({theirs.shape[-1]}, num_bases={len(theirs)})"
+                f"which is {letters}; make it with EMAU({channels}, num_bases={count}{more})"
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -355,6 +448,7 @@ class EMAU(nn.Module):
         """Shown by ``print(unit)``."""
         return (
             f"num_bases={self.num_bases}, num_iterations={self.num_iterations}, "
+            f"heads={self.heads}, value_conv={self.value is not None}, "
             f"concentration={self.concentration}, normalization={self.normalization}, "
             f"maintenance={self.maintenance}, momentum={self.momentum}, gradient={self.gradient}"
         )

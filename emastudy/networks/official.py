@@ -94,11 +94,15 @@ def export_official_state_dict(network: SegmentationNetwork) -> dict[str, Tensor
         Name → tensor, the bases as (1, C, K). Tensors share the network's memory.
 
     Raises:
-        InputError: A tensor has no place in the released network.
+        InputError: A tensor has no place in the released network, or its unit has several heads.
     """
     exported = {}
     for name, value in network.state_dict().items():
-        exported[_official_name(name)] = value.T.unsqueeze(0) if name == _BASES else value
+        if name == _BASES:
+            if value.ndim != 2:
+                raise InputError("the released EMANet has one head; build the network with heads=1")
+            value = value.T.unsqueeze(0)
+        exported[_official_name(name)] = value
     return exported
 
 

@@ -36,6 +36,29 @@ def test_the_folded_unit_applies_its_first_conv_to_bases():
     assert counted.convolution_macs == n * c * c
 
 
+@pytest.mark.parametrize("heads", [2, 4])
+def test_heads_cost_what_one_costs_and_own_values_a_conv(heads):
+    c, k, t, n = 16, 4, 2, 35
+    one = cost.measure(networks.EMAU(c, k, t), (5, 7), channels=c)
+    counted = cost.measure(networks.EMAU(c, k, t, heads=heads), (5, 7), channels=c)
+    assert (counted.macs, counted.params) == (one.macs, one.params)
+    unit = networks.EMAU(c, k, t, heads=heads, value_conv=True)
+    counted = cost.measure(unit, (5, 7), channels=c)
+    # A conv, and the weighted sums of its output.
+    assert counted.macs == one.macs + n * c * c + n * k * c
+    assert counted.params == one.params + c * c + c
+
+
+def test_folded_heads_apply_the_convs_to_bases():
+    c, k, t, n, heads = 32, 2, 2, 35, 2
+    unit = networks.EMAU(c, k, t, heads=heads, value_conv=True)
+    counted = cost.measure(unit, (5, 7), channels=c, folded=True)
+    uses = (2 * t + 1) * (heads * n * k * c + k * c * c)
+    assert counted.macs == uses + n * k * c + n * c * c
+    # The map of the pixels is read by all heads: none has a copy of its own.
+    assert counted.peak_bytes < 4 * (2 * n * c + 8 * heads * n * k + 8 * heads * k * c)
+
+
 def test_counting_leaves_the_network_as_it_is():
     network = networks.build("ema", backbone="resnet18", num_classes=2, channels=8, num_bases=4)
     network.train().backbone.eval()

@@ -15,10 +15,10 @@ from emastudy.engine.diagnostics import (
 )
 
 
-def make(head="ema"):
+def make(head="ema", **options):
     torch.manual_seed(0)
     return networks.build(
-        head, backbone="small_resnet", num_classes=8, output_stride=4, channels=16
+        head, backbone="small_resnet", num_classes=8, output_stride=4, channels=16, **options
     ).eval()
 
 
@@ -41,6 +41,21 @@ def test_maps_are_z_at_each_iteration_and_the_unit_is_left_as_it_was():
 def test_a_network_without_unit_is_named():
     with pytest.raises(ValueError, match="no EMA unit"):
         unit_of(make("fcn"))
+
+
+def test_em_inputs_of_several_heads_are_those_of_each():
+    network, scenes = make(heads=4, num_bases=3), Scenes("val", num_images=1)
+    ((x, start, _),) = em_inputs(network, scenes, [0])
+    assert x.shape == (4, 256, 4)
+    assert start.equal(unit_of(network).bases)
+    grid = make(heads=4, num_bases=3, maintenance="grid")
+    ((_, start, _),) = em_inputs(grid, scenes, [0])
+    assert start.shape == (4, 3, 4)
+
+
+def test_maps_of_one_basis_a_pixel_are_refused_to_several_heads():
+    with pytest.raises(ValueError, match="has heads=4, and a pixel a basis in each; .* heads=1"):
+        responsibility_maps(make(heads=4), Scenes("val", num_images=1), 0, [1])
 
 
 def test_effective_rank_counts_equal_directions():

@@ -39,8 +39,9 @@ def saved_loss(network, image, reentrant):
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("gradient", REGIMES)
 @pytest.mark.parametrize("order", ["step by step", "summed", "first first", "last first"])
-def test_bases_move_once_and_gradients_are_the_plain_ones(gradient, reentrant, order):
-    plain, saving = make(gradient=gradient), make(gradient=gradient)
+@pytest.mark.parametrize("options", [{}, {"heads": 2, "value_conv": True}])
+def test_bases_move_once_and_gradients_are_the_plain_ones(gradient, reentrant, order, options):
+    plain, saving = (make(gradient=gradient, **options) for _ in range(2))
     images = torch.randn(3, 2, 3, 7, 6)
     if order == "step by step":
         for image in images:

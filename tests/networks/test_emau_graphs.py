@@ -20,6 +20,8 @@ OPTIONS = [
     {"maintenance": "learned", "gradient": "unrolled"},
     {"maintenance": "grid"},
     {"normalization": "gaussian"},
+    {"heads": 2},
+    {"heads": 4, "value_conv": True, "gradient": "unrolled", "maintenance": "grid"},
 ]
 # 2TK is 24: one map is folded by the unit itself, one is not; some lie, some stand.
 SHAPES = [(2, 8, 5, 7), (1, 8, 4, 3), (3, 8, 12, 9)]
@@ -59,7 +61,7 @@ def test_an_exported_unit_serves_maps_of_any_size(options, strict):
 
 
 @pytest.mark.unchecked
-@pytest.mark.parametrize("options", [{}, {"maintenance": "grid"}])
+@pytest.mark.parametrize("options", [{}, {"maintenance": "grid"}, {"heads": 2, "value_conv": True}])
 def test_onnx_serves_maps_of_any_size(options):
     onnx = pytest.importorskip("onnx.reference", reason="in the extra 'dev'")
     pytest.importorskip("onnxscript", reason="in the extra 'dev'")
@@ -117,7 +119,12 @@ def test_grid_cells_in_graphs_are_those_of_adaptive_pooling():
 @pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("options", "training"),
-    [({}, True), ({"gradient": "unrolled"}, True), ({"maintenance": "grid"}, False)],
+    [
+        ({}, True),
+        ({"gradient": "unrolled"}, True),
+        ({"maintenance": "grid"}, False),
+        ({"heads": 2, "value_conv": True}, True),
+    ],
 )
 def test_compiled_whole_it_does_the_same_at_all_sizes(options, training):
     torch.compiler.reset()

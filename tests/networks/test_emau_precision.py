@@ -7,7 +7,12 @@ import torch
 
 from emastudy import EMAU, em
 
-SHARED = [{}, {"maintenance": "fixed"}, {"maintenance": "learned", "gradient": "unrolled"}]
+SHARED = [
+    {},
+    {"maintenance": "fixed"},
+    {"maintenance": "learned", "gradient": "unrolled"},
+    {"heads": 2, "value_conv": True},
+]
 OWN = [{"maintenance": "grid"}, {"maintenance": "pixels"}]
 # At 2TK = 24 pixels the first conv is folded into the bases, or no longer.
 SIZES = [(3, 5), (9, 11)]
@@ -55,9 +60,12 @@ def test_a_module_of_any_precision_trains(dtype, size, gradient):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("gradient", ["detached", "unrolled"])
-def test_autocast_moves_float32_bases_alike(dtype, size, gradient):
-    unit = make(gradient=gradient).train()
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gradient": "unrolled"}, {"heads": 2, "value_conv": True, "gradient": "one_step"}],
+)
+def test_autocast_moves_float32_bases_alike(dtype, size, options):
+    unit = make(**options).train()
     single = copy.deepcopy(unit)
     features = torch.randn(2, 16, *size)
     with torch.autocast("cpu", dtype):
@@ -72,10 +80,11 @@ def test_autocast_moves_float32_bases_alike(dtype, size, gradient):
 @pytest.mark.parametrize("normalization", ["l2", "layer", "none", "gaussian"])
 @pytest.mark.parametrize("autocast", [True, False])
 @pytest.mark.parametrize("fold", [True, False])
-def test_sums_over_many_pixels_do_not_overflow_float16(normalization, autocast, fold):
+@pytest.mark.parametrize("options", [{}, {"heads": 2, "value_conv": True, "num_iterations": 1}])
+def test_sums_over_many_pixels_do_not_overflow_float16(normalization, autocast, fold, options):
     # 129² pixels of about 8: their sum over a basis is beyond 65,504, and so, with concentration
     # 100, are the exponents.
-    unit = make(normalization=normalization, concentration=100.0).train()
+    unit = make(normalization=normalization, concentration=100.0, **options).train()
     unit.fold = fold
     features = 8 + torch.randn(1, 16, 129, 129)
     half = copy.deepcopy(unit) if autocast else copy.deepcopy(unit).half()

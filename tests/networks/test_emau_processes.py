@@ -95,6 +95,12 @@ def groups(rank):
     }
 
 
+def heads(rank):
+    network = make(heads=4, value_conv=True)
+    step(DistributedDataParallel(network), images(rank))
+    return {"bases": network[1].bases, "gradient": network[1].value.weight.grad}
+
+
 def joined(rank):
     wrapped = DistributedDataParallel(make())
     try:
@@ -118,7 +124,7 @@ def waiting(rank):
     return {"error": message}
 
 
-SCENES = (unfrozen, nothing_on_one, nan_on_one, checkpointed, groups, joined, waiting)
+SCENES = (unfrozen, nothing_on_one, nan_on_one, checkpointed, groups, heads, joined, waiting)
 
 
 def _run(rank, port, folder):
@@ -179,6 +185,16 @@ def test_a_group_of_ones_own_is_kept_by_copies_and_forgotten_by_pickles(found):
         assert own["copied"]
         assert own["forgotten"]
         assert own["state"]
+
+
+def test_heads_and_values_are_averaged_over_the_processes(found):
+    whole = make(heads=4, value_conv=True)
+    whole(torch.cat([images(0), images(1)]))
+    for own in found["heads"]:
+        torch.testing.assert_close(own["bases"], whole[1].bases)
+        assert own["gradient"].any()
+    first, second = found["heads"]
+    torch.testing.assert_close(first["gradient"], second["gradient"])
 
 
 def test_a_process_that_runs_out_of_images_ends_all_under_join(found):

@@ -163,6 +163,19 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"head\.aspp.* has no place in the released EMANet"):
             networks.export_official_state_dict(other)
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"heads": 4}, "the released EMANet has one head; build the network with heads=1"),
+            ({"value_conv": True}, r"head\.context\.value\.weight has no place in the released"),
+        ],
+    )
+    def test_what_the_released_unit_lacks_has_no_official_names(self, options, message):
+        with torch.device("meta"):
+            other = build(**options)
+        with pytest.raises(ValueError, match=message):
+            networks.export_official_state_dict(other)
+
     def test_counts_of_batches_may_be_absent(self, network, checkpoint):
         state = {k: v for k, v in checkpoint.items() if not k.endswith("num_batches_tracked")}
         networks.load_official_state_dict(network, state)

@@ -52,7 +52,7 @@ def _joint_counts(
     """Pixels by basis and class: after 1, …, T iterations from the trained bases and from random
     ones, and after T from the trained ones, renumbered in every image.
     """
-    unit, classes = subject.unit, len(subject.dataset.classes)
+    unit, classes = subject.unit_of_one_head, len(subject.dataset.classes)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(unit.num_bases, unit.conv1.out_channels, generator=generator)
     noise = torch.nn.functional.normalize(noise, dim=-1)

@@ -14,9 +14,10 @@ def distinct(subject: Subject, *, iterations: int = 8, images: int = 64) -> list
     They are counted after each of so many ``iterations``, whatever T the network has.
 
     Returns:
-        One row: "num_bases", "distinct" (means over images of ``diagnostics.distinct_bases`` of
-        μ^(0), …, μ^(iterations)) and "critical" (``em.gradients.critical_concentration`` of every
-        image, for the unit's normalisation).
+        One row: "num_bases", "distinct" (means over images and heads of
+        ``diagnostics.distinct_bases`` of μ^(0), …, μ^(iterations)) and "critical"
+        (``em.gradients.critical_concentration`` of every image, head by head, for the unit's
+        normalisation).
     """
     unit = subject.unit
     counts, critical = [], []
@@ -24,7 +25,8 @@ def distinct(subject: Subject, *, iterations: int = 8, images: int = 64) -> list
         course = [bases]
         for _ in range(iterations):
             course.append(subject.em(x, course[-1], 1).bases)
-        counts.append(distinct_bases(torch.stack(course)))
-        critical.append(float(critical_concentration(x.double(), normalization=unit.normalization)))
-    means = torch.stack(counts).double().mean(dim=0).tolist()
+        counts.append(distinct_bases(torch.stack(course)).reshape(iterations + 1, -1))
+        found = critical_concentration(x.double(), normalization=unit.normalization)
+        critical += found.flatten().tolist()
+    means = torch.stack(counts).double().mean(dim=(0, 2)).tolist()
     return [{"num_bases": unit.num_bases, "distinct": means, "critical": critical}]

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from emastudy.em import reconstruct
 from emastudy.engine.diagnostics import effective_rank
+from emastudy.errors import InputError
 from emastudy.study.measures.subject import Row, Subject, register
 
 
@@ -18,11 +19,17 @@ def rank(subject: Subject, *, images: int = 64) -> list[Row]:
         ``diagnostics.effective_rank``), "num_bases", and the singular values over the largest,
         "spectrum_x" and "spectrum_estimate".
     """
+    unit = subject.unit_of_one_head
+    if unit.value is not None:
+        raise InputError(
+            "the network's EMA unit has value_conv=True and re-estimates values; this compares X "
+            "with its own re-estimate: take a network with value_conv=False"
+        )
     spectra: dict[str, list[Tensor]] = {"x": [], "estimate": []}
     ranks: dict[str, list[float]] = {"x": [], "estimate": []}
     effective: dict[str, list[float]] = {"x": [], "estimate": []}
     for x, start, _ in subject.inputs(images):
-        result = subject.em(x.double(), start.double(), subject.unit.num_iterations)
+        result = subject.em(x.double(), start.double(), unit.num_iterations)
         for name, matrix in (
             ("x", x.double()),
             ("estimate", reconstruct(result.responsibilities, result.bases)),
@@ -32,7 +39,7 @@ def rank(subject: Subject, *, images: int = 64) -> list[Row]:
             ranks[name].append(float(torch.linalg.matrix_rank(matrix)))
             effective[name].append(float(effective_rank(matrix)))
     row: Row = {
-        "num_bases": subject.unit.num_bases,
+        "num_bases": unit.num_bases,
         "largest_rank_estimate": max(ranks["estimate"]),
     }
     for name in spectra:

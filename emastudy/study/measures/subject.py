@@ -16,7 +16,7 @@ from torch import Tensor
 from emastudy.datasets import SegmentationDataset
 from emastudy.em import EMResult, expectation_maximization
 from emastudy.engine import RunConfig, Runtime, load_dataset
-from emastudy.engine.diagnostics import em_inputs, unit_of
+from emastudy.engine.diagnostics import em_inputs, unit_of, unit_of_one_head
 from emastudy.networks import EMAU, SegmentationNetwork
 
 Row = dict[str, Any]
@@ -54,6 +54,11 @@ class Subject:
     def unit(self) -> EMAU:
         """The network's EMA unit, or a ValueError."""
         return unit_of(self.network)
+
+    @property
+    def unit_of_one_head(self) -> EMAU:
+        """The network's EMA unit, or a ValueError where it has several heads."""
+        return unit_of_one_head(self.network)
 
     @cached_property
     def dataset(self) -> SegmentationDataset:
