@@ -33,6 +33,7 @@ from emastudy.em.steps import (
     Normalization,
     expectation_maximization,
     normalize,
+    product,
     reconstruct,
     responsibilities,
     update_bases,
@@ -127,7 +128,9 @@ def critical_concentration(
         direction = normalize(mean, normalization)
         length = mean.norm(dim=-1).squeeze(-1)
         apart = x - (x * direction).sum(dim=-1, keepdim=True) * direction
-    critical: Tensor = length * x.shape[-2] / torch.linalg.svdvals(apart)[..., 0].square()
+    # Of rounding errors alone the largest eigenvalue may be below 0.
+    largest = torch.linalg.eigvalsh(product(apart.mT, apart))[..., -1].clamp_min(0)
+    critical: Tensor = length * x.shape[-2] / largest
     return critical
 
 

@@ -6,7 +6,7 @@ One legend for the whole package, the paper's letters:
     x         (…, N, C)  features of the N pixels of an image, X
     bases     (…, K, C)  the K bases, μ
     z         (…, N, K)  responsibilities, Z: z_nk ≥ 0, Σ_k z_nk = 1
-    λ         scalar     concentration of the softmax, > 0
+    λ         scalar     concentration of the softmax, > 0; or (…), one for each batch
     T         int        number of iterations, ≥ 1
     ========  =========  ================================================================
 
@@ -29,6 +29,7 @@ from torch import Tensor
 from emastudy.errors import InputError
 
 Normalization = Literal["l2", "layer", "none", "gaussian"]
+Concentration = float | Float[Tensor, "*l"]
 
 
 class Projected(NamedTuple):
@@ -73,7 +74,7 @@ def responsibilities(
     x: Float[Tensor, "*b n c"] | Projected,
     bases: Float[Tensor, "*d k c"],
     *,
-    concentration: float = 1.0,
+    concentration: Concentration = 1.0,
     normalization: Normalization = "l2",
 ) -> Float[Tensor, "*e n k"]:
     r"""E step: how far each basis explains each pixel.
@@ -179,7 +180,7 @@ def objective(
     x: Float[Tensor, "*b n c"] | Projected,
     bases: Float[Tensor, "*d k c"],
     *,
-    concentration: float = 1.0,
+    concentration: Concentration = 1.0,
     normalization: Normalization = "l2",
 ) -> Float[Tensor, "*e"]:
     r"""What the l2-normalised iteration climbs (in nats, summed over the pixels of an image).
@@ -214,7 +215,7 @@ def expectation_maximization(
     bases: Float[Tensor, "*d k c"],
     num_iterations: int = 3,
     *,
-    concentration: float = 1.0,
+    concentration: Concentration = 1.0,
     normalization: Normalization = "l2",
     trace: bool = True,
 ) -> EMResult:
@@ -226,7 +227,7 @@ def expectation_maximization(
         x: Features, (…, N, C).
         bases: μ^(0), (…, K, C); used as they are, not normalised first.
         num_iterations: T ≥ 1.
-        concentration: λ > 0.
+        concentration: λ > 0, a number or a tensor (…).
         normalization: See :func:`normalize`; "gaussian" also changes the E step.
         trace: Record the objective at every iteration, at the price of one more E step at the end.
 
@@ -240,7 +241,8 @@ def expectation_maximization(
     """
     if num_iterations < 1:
         raise InputError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
-    if not (concentration > 0 and math.isfinite(concentration)):
+    # Of tensors nothing is asked: they would have to be read back from the device.
+    if not (isinstance(concentration, Tensor) or 0 < concentration < math.inf):
         raise InputError(f"concentration is {concentration}; expected a finite number > 0")
     channels = x.weight.shape[-2] if isinstance(x, Projected) else x.shape[-1]
     # torch.jit.trace makes tensors of sizes, and warns of every question that is asked of them.
@@ -264,25 +266,27 @@ def expectation_maximization(
 
 
 def _logits(
-    x: Tensor | Projected, bases: Tensor, concentration: float, normalization: str
+    x: Tensor | Projected, bases: Tensor, concentration: Concentration, normalization: str
 ) -> Tensor:
     """The exponents of the E step."""
     x = _without_float16(x)
+    if isinstance(concentration, Tensor):
+        concentration = _wide(concentration)[..., None, None]
     # λ scales the K bases rather than the N·K products: fewer multiplications, same numbers
     # up to rounding.
     scaled = concentration * _wide(bases)
     if isinstance(x, Projected):
-        directions = _product(scaled, x.weight.to(scaled.dtype))
+        directions = product(scaled, x.weight.to(scaled.dtype))
         directions = directions.to(x.features.dtype).transpose(-2, -1)
         bias = x.bias.to(scaled.dtype)
         if bias.ndim == 1:
-            logits, offsets = _product(x.features, directions), _product(scaled, bias)
+            logits, offsets = product(x.features, directions), product(scaled, bias)
         else:
-            logits = _product(x.features, directions, _without_copies)
+            logits = product(x.features, directions, _without_copies)
             offsets = (scaled * bias.unsqueeze(-2)).sum(dim=-1)
         logits = logits + offsets.unsqueeze(-2)
     else:
-        logits = _product(x, scaled.to(x.dtype).transpose(-2, -1))
+        logits = product(x, scaled.to(x.dtype).transpose(-2, -1))
     if normalization == "gaussian":
         logits = logits - 0.5 * concentration * _wide(bases).square().sum(dim=-1).unsqueeze(-2)
     return logits
@@ -294,11 +298,11 @@ def _weighted_sums(x: Tensor | Projected, z: Tensor) -> Tensor:
     if isinstance(x, Projected):
         y = x.features
         multiply = torch.matmul if x.bias.ndim == 1 else _without_copies
-        sums = _product(z.transpose(-2, -1).to(y.dtype), y, multiply)
+        sums = product(z.transpose(-2, -1).to(y.dtype), y, multiply)
         mass = _wide(z).sum(dim=-2).unsqueeze(-1)
         weight = x.weight.to(sums.dtype).transpose(-2, -1)
-        return _product(sums, weight) + mass * x.bias.unsqueeze(-2)
-    return _product(z.transpose(-2, -1).to(x.dtype), x)
+        return product(sums, weight) + mass * x.bias.unsqueeze(-2)
+    return product(z.transpose(-2, -1).to(x.dtype), x)
 
 
 def is_tracing() -> bool:
@@ -311,7 +315,7 @@ def _without_copies(a: Tensor, b: Tensor) -> Tensor:
     return torch.einsum("...ij,...jk->...ik", a, b)
 
 
-def _product(
+def product(
     a: Tensor, b: Tensor, multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
 ) -> Tensor:
     """``a @ b``, float32 or wider; computed in bfloat16 under autocast, but never in float16."""

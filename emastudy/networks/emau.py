@@ -18,12 +18,14 @@ from emastudy.em import (
     reconstruct,
     update_bases,
 )
-from emastudy.em.steps import is_tracing
+from emastudy.em.gradients import critical_concentration
+from emastudy.em.steps import Concentration, is_tracing
 from emastudy.errors import InputError, require
 from emastudy.networks.maintenance import Processes, Starts, within_backward
 
 Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
 Gradient = Literal["detached", "one_step", "unrolled"]
+ConcentrationScale = Literal["fixed", "learned", "critical"]
 
 # New in torch 2.7; before, the user of torch.export has to set ``fold`` to False.
 _is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
@@ -96,7 +98,7 @@ class EMAU(nn.Module):
       ``nn.DataParallel`` the bases follow the images of the first device.
     * *Export.* ``torch.export``, ONNX and ``torch.jit.trace`` take a unit in evaluation mode, for
       maps of any size; conv1 is then not folded. They refuse "pixels", and, for maps of both
-      orientations, "grid" where K is no square.
+      orientations, "grid" where K is no square; ONNX has no eigenvalues for "critical".
 
     Args:
         channels: C, channels of the feature map.
@@ -104,7 +106,12 @@ class EMAU(nn.Module):
         num_iterations: Iterations, T. A plain attribute: it may be changed after training.
         heads: Groups of channels with an EM each, H; it divides ``channels``.
         value_conv: Re-estimate from the means of a 1×1 conv of their own, not from the bases.
-        concentration: λ of the responsibilities' softmax.
+        concentration: λ of the responsibilities' softmax, as a multiple of its scale.
+        concentration_scale: "fixed", 1; "learned", a factor for each head, e^θ with the parameter
+            θ = ``log_scale`` that starts at 0 (wants a gradient through EM); or "critical", λ_c of
+            each image's X, head by head (``em.gradients.critical_concentration``, a constant to
+            back-propagation): under "l2" nothing then depends on the scale of conv1, which is
+            not folded.
         normalization: What is done to each basis after an M step: "l2", "layer" or "none"; or
             "gaussian", which is "none" with -½λ‖μ_k‖² in the softmax, the EM of a Gaussian mixture.
         maintenance: Where μ^(0) comes from. Shared by all images and changing over training:
@@ -147,6 +154,7 @@ class EMAU(nn.Module):
         heads: int = 1,
         value_conv: bool = False,
         concentration: float = 1.0,
+        concentration_scale: ConcentrationScale = "fixed",
         normalization: Normalization = "l2",
         maintenance: Maintenance = "moving_average",
         momentum: float = 0.9,
@@ -163,7 +171,7 @@ class EMAU(nn.Module):
                 "heads": heads,
             },
             {"concentration": concentration, "input_scale": input_scale},
-            momentum, normalization, maintenance, gradient,
+            momentum, normalization, maintenance, gradient, concentration_scale,
         )  # fmt: skip
         if channels % heads:
             divisors = ", ".join(str(d) for d in range(1, channels + 1) if channels % d == 0)
@@ -175,6 +183,7 @@ class EMAU(nn.Module):
         self.num_iterations = num_iterations
         self.heads = heads
         self.concentration = concentration
+        self.concentration_scale = concentration_scale
         self.normalization = normalization
         self.maintenance = maintenance
         self.momentum = momentum
@@ -202,6 +211,9 @@ class EMAU(nn.Module):
         else:
             shared = maintenance in ("moving_average", "fixed")
             self.register_buffer("bases", bases if shared else None)
+        learned = torch.zeros(() if heads == 1 else heads)
+        is_learned = concentration_scale == "learned"
+        self.log_scale = nn.Parameter(learned) if is_learned else None
         self.value = nn.Conv2d(channels, channels, 1) if value_conv else None
         if self.value is not None:
             nn.init.kaiming_normal_(self.value.weight, mode="fan_out")
@@ -227,12 +239,14 @@ class EMAU(nn.Module):
         else:
             x, start = self.em_input(features)
 
+        concentration = self.concentrations(x)
+
         def run(bases: Tensor, num_iterations: int) -> EMResult:
             return expectation_maximization(
                 x,
                 bases,
                 num_iterations,
-                concentration=self.concentration,
+                concentration=concentration,
                 normalization=self.normalization,
                 trace=trace,
             )
@@ -262,6 +276,15 @@ class EMAU(nn.Module):
         self._check(features)
         x = _pixels(self.conv1(features))
         return self._split(x), self._start(features, x)
+
+    def concentrations(self, x: Float[Tensor, "*b n d"] | Projected) -> Concentration:
+        """λ on the X of :meth:`em_input`: a number, () or (H), or by image (B) or (B, H)."""
+        if self.log_scale is not None:
+            return self.concentration * self.log_scale.exp()
+        if self.concentration_scale == "critical":
+            assert isinstance(x, Tensor)
+            return self.concentration * _critical(x, self.normalization)
+        return self.concentration
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend, maintain the bases, re-estimate, and add to the input."""
@@ -329,9 +352,9 @@ class EMAU(nn.Module):
         return Projected(y.unsqueeze(1), weight, bias)
 
     def _folds_conv1(self, features: Tensor) -> bool:
-        return self.bases is not None and self._folds(
-            features, self.conv1, uses=2 * self.num_iterations
-        )
+        if self.bases is None or self.concentration_scale == "critical":
+            return False  # they are made of X itself
+        return self._folds(features, self.conv1, uses=2 * self.num_iterations)
 
     def _folds(self, features: Tensor, conv: nn.Module, *, uses: int) -> bool:
         """Whether a conv is applied to bases instead, at each of so many uses of its output."""
@@ -449,7 +472,8 @@ class EMAU(nn.Module):
         return (
             f"num_bases={self.num_bases}, num_iterations={self.num_iterations}, "
             f"heads={self.heads}, value_conv={self.value is not None}, "
-            f"concentration={self.concentration}, normalization={self.normalization}, "
+            f"concentration={self.concentration}, "
+            f"concentration_scale={self.concentration_scale}, normalization={self.normalization}, "
             f"maintenance={self.maintenance}, momentum={self.momentum}, gradient={self.gradient}"
         )
 
@@ -466,6 +490,7 @@ def _check_options(
     normalization: str,
     maintenance: str,
     gradient: str,
+    concentration_scale: str,
 ) -> None:
     for field, count in counts.items():
         require(count >= 1, field, count, "an integer ≥ 1")
@@ -473,6 +498,7 @@ def _check_options(
         ("normalization", normalization, get_args(Normalization)),
         ("maintenance", maintenance, get_args(Maintenance)),
         ("gradient", gradient, get_args(Gradient)),
+        ("concentration_scale", concentration_scale, get_args(ConcentrationScale)),
     ):
         require(choice in allowed, field, choice, f"one of {', '.join(allowed)}")
     for field, factor in factors.items():
@@ -483,6 +509,23 @@ def _check_options(
             f"maintenance='learned' with gradient={gradient!r} would give the bases no "
             "gradient; use gradient='unrolled'"
         )
+    if concentration_scale == "learned" and gradient == "detached":
+        raise InputError(
+            "concentration_scale='learned' with gradient='detached' would give it no gradient; use "
+            "gradient='one_step' or 'unrolled'"
+        )
+
+
+@torch.no_grad()
+def _critical(x: Float[Tensor, "*b n d"], normalization: Normalization) -> Float[Tensor, "*b"]:
+    """λ_c of every image and head, bounded so that exponents stay finite where it does not."""
+    x = x if x.dtype == torch.float64 else x.float()
+    size = x.abs().amax(dim=(-2, -1)).clamp_min(1e-6)
+    # Of size 1, because squares overflow; and eigenvalues cannot be asked of what is no number.
+    scaled = (x / size[..., None, None]).nan_to_num(nan=0, posinf=0, neginf=0)
+    critical = critical_concentration(scaled, normalization=normalization)
+    power = 1 if normalization in ("l2", "layer") else 2
+    return critical.nan_to_num(nan=1).clamp_max(1e4) / size**power
 
 
 def _is_plain(conv: nn.Module) -> bool:

@@ -262,6 +262,7 @@ def test_two_processes_average_as_one_batch(tmp_path):
         ("normalization", "l2, layer"),
         ("maintenance", "moving_average, learned, fixed"),
         ("gradient", "detached, one_step, unrolled"),
+        ("concentration_scale", "fixed, learned, critical"),
     ],
 )
 def test_unknown_choices_list_the_known(field, listed):
@@ -279,6 +280,7 @@ def test_unknown_choices_list_the_known(field, listed):
         ({"concentration": math.nan}, "concentration is nan"),
         ({"momentum": 1.5}, "momentum is 1.5"),
         ({"maintenance": "learned"}, "gradient='unrolled'"),
+        ({"concentration_scale": "learned"}, "gradient='one_step' or 'unrolled'"),
     ],
 )
 def test_bad_options_are_named(options, message):

@@ -22,6 +22,8 @@ OPTIONS = [
     {"normalization": "gaussian"},
     {"heads": 2},
     {"heads": 4, "value_conv": True, "gradient": "unrolled", "maintenance": "grid"},
+    {"heads": 2, "concentration_scale": "critical"},
+    {"heads": 2, "concentration_scale": "learned", "gradient": "one_step"},
 ]
 # 2TK is 24: one map is folded by the unit itself, one is not; some lie, some stand.
 SHAPES = [(2, 8, 5, 7), (1, 8, 4, 3), (3, 8, 12, 9)]
@@ -123,7 +125,7 @@ def test_grid_cells_in_graphs_are_those_of_adaptive_pooling():
         ({}, True),
         ({"gradient": "unrolled"}, True),
         ({"maintenance": "grid"}, False),
-        ({"heads": 2, "value_conv": True}, True),
+        ({"heads": 2, "value_conv": True, "concentration_scale": "critical"}, True),
     ],
 )
 def test_compiled_whole_it_does_the_same_at_all_sizes(options, training):

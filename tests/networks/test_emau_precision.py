@@ -12,6 +12,7 @@ SHARED = [
     {"maintenance": "fixed"},
     {"maintenance": "learned", "gradient": "unrolled"},
     {"heads": 2, "value_conv": True},
+    {"heads": 2, "gradient": "unrolled", "concentration_scale": "learned"},
 ]
 OWN = [{"maintenance": "grid"}, {"maintenance": "pixels"}]
 # At 2TK = 24 pixels the first conv is folded into the bases, or no longer.
@@ -62,7 +63,11 @@ def test_a_module_of_any_precision_trains(dtype, size, gradient):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"gradient": "unrolled"}, {"heads": 2, "value_conv": True, "gradient": "one_step"}],
+    [
+        {},
+        {"gradient": "unrolled"},
+        {"heads": 2, "value_conv": True, "gradient": "one_step"},
+    ],
 )
 def test_autocast_moves_float32_bases_alike(dtype, size, options):
     unit = make(**options).train()
@@ -137,8 +142,9 @@ def test_a_batch_of_no_images_leaves_everything_as_it_was(options, size):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
 @pytest.mark.parametrize("normalization", ["l2", "layer", "none", "gaussian"])
 @pytest.mark.parametrize("size", SIZES)
-def test_a_bad_batch_never_reaches_the_bases(value, normalization, size):
-    unit = make(normalization=normalization).train()
+@pytest.mark.parametrize("options", [{}, {"heads": 2, "concentration_scale": "critical"}])
+def test_a_bad_batch_never_reaches_the_bases(value, normalization, size, options):
+    unit = make(normalization=normalization, **options).train()
     before = unit.bases.clone()
     bad = torch.randn(2, 16, *size)
     bad[1, :, 0, 0] = value
@@ -161,7 +167,8 @@ def test_bases_too_large_for_float16_are_not_kept():
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -5.0, 1e4])
 @pytest.mark.parametrize("normalization", ["l2", "layer", "none", "gaussian"])
-def test_a_constant_map_is_a_map(value, normalization):
-    unit = make(normalization=normalization).train()
+@pytest.mark.parametrize("scale", ["fixed", "critical"])
+def test_a_constant_map_is_a_map(value, normalization, scale):
+    unit = make(normalization=normalization, concentration_scale=scale).train()
     assert unit(torch.full((2, 16, 9, 9), value)).isfinite().all()
     assert unit.bases.isfinite().all()

@@ -75,7 +75,7 @@ class Subject:
             x,
             bases,
             iterations,
-            concentration=self.unit.concentration,
+            concentration=self.unit.concentrations(x),
             normalization=self.unit.normalization,
             trace=trace,
         )
