@@ -50,6 +50,7 @@ class Fields(RunConfig):
     dataset_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     head_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     backbone_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    sources: tyro.conf.Suppress[dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -388,9 +389,7 @@ def _data(
     if not name:
         _say("\n".join(f"{known:<16} {kind.title}" for known, kind in datasets.DATASETS.items()))
         return
-    if name not in datasets.DATASETS:
-        raise InputError(f"dataset is {name!r}; there are {', '.join(sorted(datasets.DATASETS))}")
-    kind = datasets.DATASETS[name]
+    kind = datasets.find(name)
     if root is None:
         if download:
             raise InputError("download needs root: the folder to put the dataset in")

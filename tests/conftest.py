@@ -7,6 +7,7 @@ can; the tests concerned are marked ``unchecked`` and run with SHAPE_CHECKS=0, a
 import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -40,6 +41,40 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if SHAPE_CHECKS and item.get_closest_marker("unchecked"):
             item.add_marker(pytest.mark.skip(reason="wants SHAPE_CHECKS=0 pytest -m unchecked"))
+
+
+MY_MODULE = '''
+import torch
+from torch import nn
+
+from emastudy import EMAU
+from emastudy.datasets import Scenes
+from emastudy.networks import Backbone
+
+
+class Mean(nn.Module):
+    """Every pixel gets a conv of the mean over all."""
+
+    def __init__(self, channels, weight: float = 1.0):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+        self.weight = weight
+
+    def forward(self, x):
+        return x + self.weight * self.conv(x.mean((2, 3), keepdim=True))
+
+
+def small(weights=None, width: int = 8):
+    def conv(channels):
+        return nn.Sequential(nn.Conv2d(channels, width, 3, 2, 1), nn.ReLU())
+
+    return Backbone([conv(3), conv(width)], (width, width), native_stride=4)
+
+
+class Few(Scenes):
+    def __init__(self, split="train", num_images: int = 20):
+        super().__init__(split, num_images=num_images, num_classes=3, size=32)
+'''
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +127,17 @@ def web(tmp_path: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """my_module.py in the working directory, with parts as somebody writes them."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my_module.py"
+    path.write_text(MY_MODULE)
+    yield path
+    sys.modules.pop("my_module", None)
 
 
 @pytest.fixture

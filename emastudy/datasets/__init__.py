@@ -15,7 +15,7 @@ from emastudy.datasets.folder import Folder
 from emastudy.datasets.images import read_image
 from emastudy.datasets.labels import learnable
 from emastudy.datasets.lists import Pair
-from emastudy.datasets.load import DATASETS, load
+from emastudy.datasets.load import DATASETS, find, load
 from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.transforms import (
@@ -51,6 +51,7 @@ __all__ = [
     "differences",
     "download",
     "evaluation_transform",
+    "find",
     "learnable",
     "load",
     "pad_to_grid",

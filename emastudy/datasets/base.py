@@ -38,8 +38,11 @@ class _Palette:
 class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     """Images with a class index per pixel.
 
+    A dataset of one's own derives from this class: a constructor ``(split, **options)``, with a
+    ``root`` where it reads files, that sets ``classes``, and ``__len__`` and ``__getitem__``.
+
     Attributes:
-        name: The dataset's name in ``datasets.load``.
+        name: The dataset's name in ``datasets.load``; by default that of the class.
         title: The dataset in one line.
         split: Which of its splits is open.
         classes: Class names; a mask's value c means ``classes[c]``, 255 means ignored.
@@ -52,15 +55,20 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     """
 
     name: str
-    title: ClassVar[str]
+    title: ClassVar[str] = ""
     split: str = ""
     classes: tuple[str, ...]
     palette = _Palette()
     # ImageNet's statistics, which pretrained backbones expect.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    licence: ClassVar[str]
-    citation: ClassVar[str]
+    licence: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in dir(cls):
+            cls.name = cls.__name__
 
     @classmethod
     def default_palette(cls, classes: Sequence[str]) -> list[Color]:

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from emastudy import own
 from emastudy.datasets.base import SegmentationDataset
 from emastudy.datasets.camvid import CamVid
 from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
@@ -33,9 +34,11 @@ def load(
     """Open a dataset.
 
     Args:
-        name: One of ``DATASETS``; ``emastudy data`` lists them.
+        name: One of ``DATASETS``; ``emastudy data`` lists them. Or the import path of a class of
+            your own, ``my_module:MyData``, derived from ``SegmentationDataset``.
         split: A split of that dataset: "train" and "val" everywhere, "trainaug" in VOC.
-        root: The dataset's folder in its official layout; not used by scenes.
+        root: The dataset's folder in its official layout; not used where a class has no ``root``,
+            as that of scenes.
         options: The dataset's own options, for instance ``classes`` or ``noise``.
 
     Raises:
@@ -43,21 +46,44 @@ def load(
             is needed.
         FileNotFoundError: The root, or a file that a split names, is not there.
     """
-    if name not in DATASETS:
-        raise InputError(f"dataset is {name!r}; there are {', '.join(sorted(DATASETS))}")
-    if name == "scenes":
-        arguments: dict[str, Any] = dict(options)
-    elif root is None or str(root) == "":
+    kind = find(name)
+    arguments = {"split": split, **options}
+    if "root" in inspect.signature(kind).parameters:
+        if root is None or str(root) == "":
+            raise InputError(
+                f"dataset {name!r} lies in files: say where with root (data_root, DATA_ROOT=... "
+                "for make, --data-root for the command)"
+            )
+        arguments["root"] = root
+    require_arguments(kind, arguments)
+    make: Callable[..., SegmentationDataset] = kind
+    dataset = make(**arguments)
+    if not getattr(dataset, "classes", ()):
+        raise InputError(f"dataset {name!r} has no classes; its constructor must set self.classes")
+    return dataset
+
+
+def find(name: str) -> type[SegmentationDataset]:
+    """The class of a dataset by its name or import path.
+
+    Raises:
+        InputError: Unknown name; or what the path leads to is no ``SegmentationDataset``, or
+            lacks an attribute of one.
+    """
+    if not own.is_path(name):
+        if name not in DATASETS:
+            raise InputError(
+                f"dataset is {name!r}; there are {', '.join(sorted(DATASETS))}, and import paths "
+                "of your own like my_module:MyData"
+            )
+        return DATASETS[name]
+    kind = own.load(name)
+    if not (isinstance(kind, type) and issubclass(kind, SegmentationDataset)):
         raise InputError(
-            f"dataset {name!r} lies in files: say where with root (data_root, DATA_ROOT=... "
-            "for make, --data-root for the command)"
+            f"dataset {name!r} is {kind!r:.60}; expected a class derived from "
+            "emastudy.datasets.SegmentationDataset"
         )
-    else:
-        arguments = {"root": root, **options}
-    kind: Callable[..., SegmentationDataset] = DATASETS[name]
-    arguments["split"] = split
-    require_arguments(DATASETS[name], arguments)
-    return kind(**arguments)
+    return kind
 
 
 # Type of a constructor's argument → test of a value, and what is expected, in words.
@@ -93,6 +119,7 @@ def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, o
         ) from None
     types = get_type_hints(kind.__init__)
     for option, value in arguments.items():
-        fits, expected = _TYPES[types[option]]
+        # A dataset of one's own may have options of other types, or without one.
+        fits, expected = _TYPES.get(types.get(option), (lambda _: True, ""))
         if not fits(value):
             raise InputError(f"dataset {kind.name!r}: {option} is {value!r}; expected {expected}")

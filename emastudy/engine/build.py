@@ -20,6 +20,7 @@ def load_dataset(
     config: RunConfig, split: str, runtime: ScoringRuntime
 ) -> datasets.SegmentationDataset:
     """The dataset of one split."""
+    config.check_sources(config.dataset)
     options: dict[str, Any] = dict(config.dataset_options)
     if config.eval_images and split != config.train_split:
         options["num_images"] = config.eval_images
@@ -37,6 +38,7 @@ def build_network(
     config: RunConfig, num_classes: int, weights: str | Path | None = None
 ) -> networks.SegmentationNetwork:
     """The network, its backbone filled from ``weights`` (see ``networks.build``)."""
+    config.check_sources(config.head, config.backbone)
     options: dict[str, Any] = dict(config.head_options)
     network = networks.build(
         config.head,

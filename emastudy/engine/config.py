@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from emastudy import networks, options
+from emastudy import networks, options, own
 from emastudy.errors import InputError, require, require_at_least
 
 #: Version of the numbers that a config stands for. It is raised, with a line in CHANGELOG.md,
@@ -35,11 +35,17 @@ class RunConfig:
     only what differs from the defaults of head and backbone: stating a default makes no other run.
     A head's second name becomes its first.
 
+    Head, backbone and dataset may each be an import path, ``my_module:MyUnit``. ``sources`` then
+    keeps a digest of the module's file, so that a changed unit is another run. A config read back
+    stands for the file as it was: it can be looked at when that has changed or is gone, while
+    whatever would build its network or open its dataset refuses to (see :meth:`check_sources`).
+
     Raises:
-        InputError: A field out of its range, an unknown head, backbone or option of them.
+        InputError: A field out of its range, an unknown head, backbone or option of them, or an
+            import path that leads nowhere.
     """
 
-    #: Name of the dataset, see ``datasets.load``.
+    #: Name of the dataset, see ``datasets.load``, or an import path, ``my_module:MyData``.
     dataset: str = "scenes"
     #: Options of the dataset, all splits alike, e.g. ``{"num_classes": 8}``.
     dataset_options: dict[str, Option] = field(default_factory=dict)
@@ -50,11 +56,11 @@ class RunConfig:
     #: Images to score on, for datasets of free length (scenes); 0 = the dataset's own number.
     eval_images: int = 0
 
-    #: Name of the head, see ``networks.build``.
+    #: Name of the head, see ``networks.build``, or an import path, ``my_module:MyUnit``.
     head: str = "ema"
     #: Options of the head, e.g. ``{"num_iterations": 3}``.
     head_options: dict[str, Option] = field(default_factory=dict)
-    #: Name of the backbone.
+    #: Name of the backbone, see ``networks.build``, or an import path.
     backbone: str = "small_resnet"
     #: Options of the backbone, e.g. ``{"deep_stem": True}``.
     backbone_options: dict[str, Option] = field(default_factory=dict)
@@ -100,22 +106,34 @@ class RunConfig:
     precision: Precision = "auto"
     #: Seed of initial weights, data order, augmentation and dropout.
     seed: int = 0
+    #: Digests of the modules that head, backbone and dataset are imported from; filled in here.
+    sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._note_sources()
         self._normalise_options()
         self._check_ranges()
         self._check_combinations()
 
+    def _note_sources(self) -> None:
+        """Digests of what is named by import path: those given, else those of the files now."""
+        names = filter(own.is_path, (self.head, self.backbone, self.dataset))
+        modules = {own.module(name): name for name in names}
+        sources = {m: self.sources.get(m) or own.digest(modules[m]) for m in sorted(modules)}
+        object.__setattr__(self, "sources", sources)
+
     def _normalise_options(self) -> None:
         """The head by its first name; of the options of head and backbone those not default."""
         object.__setattr__(self, "head", networks.ALIASES.get(self.head, self.head))
-        for part, name, defaults in (
-            ("head", self.head, networks.head_defaults(self.head)),
-            ("backbone", self.backbone, networks.backbone_defaults(self.backbone, self.head)),
+        for part, defaults_of in (
+            ("head", networks.head_defaults),
+            ("backbone", lambda name: networks.backbone_defaults(name, self.head)),
         ):
-            given = getattr(self, f"{part}_options")
-            options.check(f"{part} {name!r}", given, defaults)
-            object.__setattr__(self, f"{part}_options", options.sparse(given, defaults))
+            name, given = getattr(self, part), getattr(self, f"{part}_options")
+            if self.has_source(name):
+                defaults = defaults_of(name)
+                options.check(f"{part} {name!r}", given, defaults)
+                object.__setattr__(self, f"{part}_options", options.sparse(given, defaults))
 
     def _check_ranges(self) -> None:
         require_at_least(
@@ -146,6 +164,37 @@ class RunConfig:
                 "at one scale; use scales=(1.0,)"
             )
 
+    def has_source(self, name: str) -> bool:
+        """Whether a head, backbone or dataset is what it was when the config was made.
+
+        Those of the package are. One named by import path is not where its file has changed or
+        cannot be found.
+        """
+        if not own.is_path(name):
+            return True
+        try:
+            return own.digest(name) == self.sources[own.module(name)]
+        except InputError:
+            return False
+
+    def check_sources(self, *names: str) -> None:
+        """Refuse to go on with another file than the one that the config was made with.
+
+        Args:
+            names: Of head, backbone or dataset.
+
+        Raises:
+            InputError: A name is an import path, and the file has changed or cannot be found.
+        """
+        for name in filter(own.is_path, names):
+            now, then = own.digest(name), self.sources[own.module(name)]
+            if now != then:
+                raise InputError(
+                    f"{name!r} has changed: run {self.id} was made with a file of digest {then}, "
+                    f"and it is {now} now; bring that file back, or make a new config, which is "
+                    "a new run"
+                )
+
     def canonical_json(self) -> str:
         """The fields that differ from their defaults, sorted, without spaces."""
         default = dataclasses.asdict(RunConfig())
@@ -156,7 +205,7 @@ class RunConfig:
     def id(self) -> str:
         """Run id and file name: dataset, head and ten hex digits of the config's SHA-256."""
         digest = hashlib.sha256(self.canonical_json().encode()).hexdigest()[:10]
-        return f"{self.dataset}-{self.head}-{digest}"
+        return f"{own.short(self.dataset)}-{own.short(self.head)}-{digest}"
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""

@@ -4,6 +4,7 @@ Imports the floor em; knows nothing of datasets. ``build(head, backbone=..., num
 makes a network, ``EMAU`` is the unit alone.
 """
 
+from emastudy.networks.backbones import Backbone
 from emastudy.networks.build import (
     SegmentationNetwork,
     backbone_defaults,
@@ -24,6 +25,7 @@ __all__ = [
     "ASPP",
     "EMAU",
     "SHIPPED",
+    "Backbone",
     "DoubleAttention",
     "NonLocal",
     "PointwiseSpatialAttention",

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emastudy import options
+from emastudy import options, own
 from emastudy.errors import InputError
 from emastudy.networks.backbones import BACKBONES, Backbone
-from emastudy.networks.heads import ALIASES, HEADS
+from emastudy.networks.heads import ALIASES, HEADS, ContextHead
+from emastudy.networks.imported import import_backbone, import_context
 from emastudy.networks.pyramids import ASPP
 
 #: What a published network asks of its backbone, beside its head.
@@ -85,9 +86,13 @@ def build(
     Args:
         head: "ema" or "emanet" (EMANet as the paper's Table 1 counts it), "emanet_released" (with
             the released code's extra 3×3 conv, deep stem and multi-grid), "fcn", "non_local",
-            "a2", "deeplabv3", "deeplabv3plus", "psanet" or "pspnet".
+            "a2", "deeplabv3", "deeplabv3plus", "psanet" or "pspnet". Or an import path,
+            ``my_module:MyUnit``, of a context module of your own: it is called
+            ``MyUnit(channels, **options)``, maps (B, C, H, W) to the same shape, and stands where
+            EMA's unit does.
         backbone: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2" or
-            "small_resnet" (for scenes).
+            "small_resnet" (for scenes). Or an import path, ``my_module:my_backbone``, of what is
+            called ``my_backbone(weights, **options)`` and makes a ``networks.Backbone``.
         num_classes: Number of logits.
         output_stride: Image pixels per pixel of the last feature map: 4, 8, 16 or 32. Change it
             later with ``network.set_output_stride``.
@@ -106,7 +111,8 @@ def build(
     options.check(f"head {head!r}", head_options, head_defaults(head))
     trunk_options = backbone_defaults(backbone, head)
     options.check(f"backbone {backbone!r}", backbone_options or {}, trunk_options)
-    trunk = BACKBONES[backbone](weights, **{**trunk_options, **(backbone_options or {})})
+    make_trunk = _lookup("backbone", backbone, BACKBONES)
+    trunk = make_trunk(weights, **{**trunk_options, **(backbone_options or {})})
     network = SegmentationNetwork(trunk, maker(trunk.channels, num_classes, **head_options))
     network.set_output_stride(output_stride)
     for layer in network.modules():
@@ -171,16 +177,23 @@ def backbone_defaults(backbone: str, head: str = "fcn") -> dict[str, Any]:
         InputError: Unknown backbone, or one without an option that the head's network has.
     """
     found = _defaults(_lookup("backbone", backbone, BACKBONES))
-    del found["weights"]
+    found.pop("weights", None)
     asked = _BACKBONE_OPTIONS.get(head, {})
     options.check(f"backbone {backbone!r}", asked, found)
     return {**found, **asked}
 
 
 def _lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    if own.is_path(name):
+        if kind == "head":
+            return partial(ContextHead, import_context(name, ContextHead))
+        return import_backbone(name)
     if name not in table:
         names = [*table, *ALIASES] if kind == "head" else table
-        raise InputError(f"{kind} is {name!r}; there are {', '.join(sorted(names))}")
+        raise InputError(
+            f"{kind} is {name!r}; there are {', '.join(sorted(names))}, and import paths of your "
+            "own like my_module:MyUnit"
+        )
     return table[name]
 
 

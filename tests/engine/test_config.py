@@ -6,6 +6,7 @@ import json
 import pytest
 
 from emastudy.engine import RunConfig
+from emastudy.engine.build import build_network
 from emastudy.errors import InputError
 from emastudy.study import recipes
 
@@ -52,7 +53,8 @@ def test_every_field_counts_in_the_id():
     ids.add(RunConfig(backbone="resnet18", backbone_options={"stages": 3}).id)
     # Features of random weights are refused.
     ids.add(RunConfig(pretrained=True, frozen_backbone=True).id)
-    assert {*changed, "backbone_options", "frozen_backbone"} == {
+    # Sources are those of what is named, see below.
+    assert {*changed, "backbone_options", "frozen_backbone", "sources"} == {
         f.name for f in dataclasses.fields(RunConfig)
     }
     assert len(ids | {RunConfig().id}) == len(changed) + 3
@@ -135,3 +137,57 @@ def test_unknown_names_are_errors(fields, message):
 def test_what_makes_no_sense_is_refused(change, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(RunConfig(pretrained=True, frozen_backbone=True), **change)
+
+
+def test_a_changed_unit_is_another_run(my_module):
+    config = recipes.scenes("my_module:Mean", weight=0.5)
+    assert config.id.startswith("scenes-Mean-")
+    assert config.sources.keys() == {"my_module"}
+    assert config.sources["my_module"] in config.canonical_json()
+    assert recipes.scenes("my_module:Mean", weight=1.0) == recipes.scenes("my_module:Mean")
+    my_module.write_text(my_module.read_text() + "# another\n")
+    changed = recipes.scenes("my_module:Mean", weight=0.5)
+    assert changed.id != config.id
+    assert dataclasses.replace(changed, sources=config.sources) == config
+
+
+def test_the_sources_are_those_of_what_is_named(my_module):
+    plain = RunConfig()
+    assert plain.sources == {}
+    assert RunConfig(sources={"my_module": "0123"}) == plain
+    own = dataclasses.replace(plain, head="my_module:Mean")
+    assert dataclasses.replace(own, head="ema") == plain
+    for part in ({"backbone": "my_module:small"}, {"dataset": "my_module:Few"}):
+        assert dataclasses.replace(plain, **part).sources == own.sources
+
+
+@pytest.mark.parametrize("fate", ["changed", "gone", "broken"])
+def test_a_stored_config_outlives_the_file_of_its_unit(my_module, fate):
+    config = recipes.scenes("my_module:Mean", weight=0.5)
+    stored = json.dumps(config.to_dict())
+    if fate == "gone":
+        my_module.unlink()
+    else:
+        new = "weight: float = 0.5" if fate == "changed" else "weight: float = "
+        my_module.write_text(my_module.read_text().replace("weight: float = 1.0", new))
+    again = RunConfig.from_dict(json.loads(stored))
+    assert again == config
+    assert again.id == config.id
+    assert not again.has_source("my_module:Mean")
+    words = "there is no file my_module.py" if fate == "gone" else f"changed: run {config.id} was"
+    with pytest.raises(InputError, match=words):
+        build_network(again, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"head": "my_module:Max"}, "my_module.py defines no Max"),
+        ({"head": "my_module:Mean", "head_options": {"wait": 1}}, "has no option 'wait'; .*weight"),
+        ({"backbone": "my_module:small", "backbone_options": {"w": 1}}, "no option 'w'; it has wi"),
+        ({"dataset": "no_module:Few"}, "'no_module:Few': there is no file no_module.py in "),
+    ],
+)
+def test_a_slip_in_an_import_path_is_named(my_module, fields, message):
+    with pytest.raises(InputError, match=message):
+        RunConfig(**fields)

@@ -31,7 +31,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from emastudy import networks
+from emastudy import networks, own
 from emastudy.datasets import (
     SegmentationDataset,
     evaluation_transform,
@@ -156,6 +156,12 @@ def _cached(
         "crop_size": side,
         "output_stride": network.output_stride,
         "backbone": config.backbone,
+        # Of a backbone of one's own; the others' folders keep the names they have.
+        **(
+            {"source": config.sources[own.module(config.backbone)]}
+            if own.is_path(config.backbone)
+            else {}
+        ),
         "backbone_options": networks.backbone_defaults(config.backbone, config.head)
         | config.backbone_options,
         "weights": _weights_digest(network),
@@ -165,7 +171,7 @@ def _cached(
     for level in getattr(network.head, "levels", (-1,)):
         description = {**common, "stage": range(len(network.backbone.stages))[level]}
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-        name = f"{dataset.name}-{split}-{config.backbone}-{digest[:12]}"
+        name = f"{dataset.name}-{split}-{own.short(config.backbone)}-{digest[:12]}"
         folder = Path(runtime.runs_dir) / "features" / name
         if not folder.is_dir():
             with _sole_builder(folder):

@@ -82,7 +82,8 @@ def predict_files(
         )
     network, manifest = load_network(checkpoint)
     check_writable(folder)
-    kind = datasets.DATASETS[manifest.config.dataset]
+    manifest.config.check_sources(manifest.config.dataset)
+    kind = datasets.find(manifest.config.dataset)
     colors = manifest.colors or kind.palette(manifest.classes)
     network.to(machine.start())
     for path in paths:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emastudy import networks
+from emastudy import networks, own
 from emastudy.engine import RunConfig
 
 #: EMA's gradient regimes in the order of all tables, as readers call them: the released code's,
@@ -68,7 +68,10 @@ def label_runs(runs: pd.DataFrame) -> pd.Series:
     labels = {(m.head, m.gradient): m.label for m in METHODS.values() if m.width == 1}
     regimes = runs.get("head.gradient", pd.Series("", runs.index)).fillna("")
     kinds = zip(runs["head"], regimes, strict=True)
-    return pd.Series([labels.get(k, ", ".join(filter(None, k))) for k in kinds], runs.index)
+    return pd.Series(
+        [labels.get((h, r), ", ".join(filter(None, (own.short(h), r)))) for h, r in kinds],
+        runs.index,
+    )
 
 
 def name_methods(runs: pd.DataFrame, methods: Mapping[str, Sequence[RunConfig]]) -> pd.DataFrame:

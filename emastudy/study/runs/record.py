@@ -113,8 +113,11 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 def config_columns(config: RunConfig) -> dict[str, Any]:
     """A config as columns of a table; options as ``head.num_iterations``, ``dataset.noise``, …"""
     values = config.to_dict()
-    head = networks.head_defaults(config.head) | values.pop("head_options")
-    tables = {"head": head, "dataset": values.pop("dataset_options")}
+    # The defaults of a unit of one's own are known while its file is as it was.
+    usual = networks.head_defaults(config.head) if config.has_source(config.head) else {}
+    head = usual | values.pop("head_options")
+    sources = values.pop("sources")
+    tables = {"head": head, "dataset": values.pop("dataset_options"), "source": sources}
     options = {f"{kind}.{k}": v for kind, table in tables.items() for k, v in table.items()}
     return {**values, **options}
 

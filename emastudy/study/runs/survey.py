@@ -100,7 +100,7 @@ def _config_summary(config: RunConfig) -> Row:
     options: Row = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.name.endswith("_options"):
+        if field.name.endswith("_options") or field.name == "sources":
             options |= value
         elif field.name not in ("head", "seed", "iterations") and value != field.default:
             options[field.name] = value

@@ -13,9 +13,10 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from emastudy import options
+from emastudy import datasets, options
 from emastudy.datasets import Fingerprint, require_same
 from emastudy.engine import RunConfig, Runtime, score, train
+from emastudy.engine.build import build_network
 from emastudy.engine.training.signals import translate_errors
 from emastudy.errors import InputError, MissingFileError, RecordError, SweepError
 from emastudy.files import check_writable
@@ -167,6 +168,7 @@ def complete(
         return []
     if kind != "none":
         check_writable(folder, _OTHER_RECORDS)
+        _try_own_parts(waiting)
         try:
             from emastudy.study.runs.executors import Local
             from emastudy.study.runs.queue import Queue
@@ -199,6 +201,18 @@ def parse_executor(executor: str) -> tuple[Kind, dict[str, Any]]:
     if pairs and kind == "none":
         raise InputError(f"executor is {executor!r}; none takes no parameters")
     return kind, options.parse(pairs)  # type: ignore[return-value]
+
+
+def _try_own_parts(configs: Sequence[RunConfig]) -> None:
+    """Build each network that has parts of one's own once: what is wrong shows before any run."""
+    networks = {
+        (c.head, str(c.head_options), c.backbone, str(c.backbone_options), c.dataset): c
+        for c in configs
+        if c.sources
+    }
+    for config in networks.values():
+        build_network(config, num_classes=2)
+        datasets.find(config.dataset)
 
 
 def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:

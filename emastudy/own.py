@@ -1,0 +1,127 @@
+"""Parts of one's own, named by import path: ``my_module:MyUnit``.
+
+Wherever a head, backbone or dataset is named, such a path may stand. Modules are looked for as
+``python -m`` does, the working directory included, so that the processes of a sweep and a notebook
+find the same file. A file that was changed since it was imported is executed anew.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from emastudy.errors import InputError
+
+_DIGEST = "__emastudy_digest__"
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is an import path, and no name of the package's."""
+    return ":" in name
+
+
+def short(name: str) -> str:
+    """What an import path leads to, ``MyUnit``, or any other name as it is."""
+    return name.rpartition(":")[2]
+
+
+def module(path: str) -> str:
+    """The module of an import path."""
+    return path.partition(":")[0]
+
+
+def digest(path: str) -> str:
+    """Digest of the source of an import path's module, as it is now.
+
+    What that module imports in its turn does not count.
+
+    Raises:
+        InputError: The module cannot be found.
+    """
+    return _digest(_source(path)[1])
+
+
+def load(path: str) -> Any:
+    """What an import path leads to, of the file as it is now.
+
+    Raises:
+        InputError: The module cannot be found or imported, or has nothing of that name.
+    """
+    origin, source = _source(path)
+    name, attribute = module(path), short(path)
+    loaded = sys.modules.get(name)
+    if loaded is None or vars(loaded).get(_DIGEST) != _digest(source):
+        # Not importlib.reload: it may take a compiled file for a source of the same second and
+        # length, and what is run must be what the digest says.
+        loaded = _execute(name, loaded, origin, source, path)
+    try:
+        return getattr(loaded, attribute)
+    except AttributeError:
+        raise InputError(f"{path!r}: {origin} defines no {attribute}") from None
+
+
+def _execute(
+    name: str, loaded: ModuleType | None, origin: Path, source: bytes, path: str
+) -> ModuleType:
+    spec = importlib.util.find_spec(name)
+    loaded = loaded or importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    sys.modules[name] = loaded
+    vars(loaded)[_DIGEST] = None  # until it has run to its end
+    try:
+        exec(compile(source, origin, "exec"), vars(loaded))
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(
+            f"{path!r} cannot be imported: {_where(error, origin)}: {type(error).__name__}: {error}"
+        ) from error
+    vars(loaded)[_DIGEST] = _digest(source)
+    parent, _, child = name.rpartition(".")
+    if parent:  # as the import statement does
+        setattr(sys.modules[parent], child, loaded)
+    return loaded
+
+
+def _digest(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()[:12]
+
+
+def _source(path: str) -> tuple[Path, bytes]:
+    """Where a module's file is, and what it holds."""
+    name = module(path)
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", path):
+        raise InputError(f"{path!r} is no import path; expected one like my_module:MyUnit")
+    if name == "__main__":
+        raise InputError(
+            f"{path!r}: what a notebook or script defines is unknown to the processes that train; "
+            "write it to a file (in a notebook with %%writefile my_module.py) and name that"
+        )
+    here = str(Path.cwd())
+    if not {"", here} & set(sys.path):
+        sys.path.append(here)
+    importlib.invalidate_caches()  # the file may have been written a moment ago
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{path!r} cannot be imported: {error}") from error
+    origin = Path(spec.origin or "" if spec else "")
+    # A module that has been imported is known by where its file was.
+    if origin.suffix != ".py" or not origin.is_file():
+        raise InputError(
+            f"{path!r}: there is no file {name.replace('.', '/')}.py in {here} or on "
+            "Python's path; change into the folder it lies in"
+        )
+    return origin, origin.read_bytes()
+
+
+def _where(error: Exception, origin: Path) -> str:
+    """File and line of the module that an error came from."""
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(origin)
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    return f"{origin}, line {line}" if line else str(origin)
