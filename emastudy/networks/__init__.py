@@ -4,6 +4,15 @@ Imports the floor em; knows nothing of datasets. ``build(head, backbone=..., num
 makes a network, ``EMAU`` is the unit alone.
 """
 
+from emastudy.networks.after_ema import (
+    CrissCrossAttention,
+    EfficientAttention,
+    ExternalAttention,
+    Hamburger,
+    NystromAttention,
+    ObjectContext,
+    SlotAttention,
+)
 from emastudy.networks.backbones import Backbone
 from emastudy.networks.build import (
     SegmentationNetwork,
@@ -26,11 +35,18 @@ __all__ = [
     "EMAU",
     "SHIPPED",
     "Backbone",
+    "CrissCrossAttention",
     "DoubleAttention",
+    "EfficientAttention",
+    "ExternalAttention",
+    "Hamburger",
     "NonLocal",
+    "NystromAttention",
+    "ObjectContext",
     "PointwiseSpatialAttention",
     "PyramidPooling",
     "SegmentationNetwork",
+    "SlotAttention",
     "backbone_defaults",
     "build",
     "evaluation_mode",

@@ -86,7 +86,8 @@ def build(
     Args:
         head: "ema" or "emanet" (EMANet as the paper's Table 1 counts it), "emanet_released" (with
             the released code's extra 3×3 conv, deep stem and multi-grid), "fcn", "non_local",
-            "a2", "deeplabv3", "deeplabv3plus", "psanet" or "pspnet". Or an import path,
+            "a2", "deeplabv3", "deeplabv3plus", "psanet", "pspnet"; from after EMA "hamburger",
+            "external", "efficient", "nystrom", "ocr", "slots", "criss_cross". Or an import path,
             ``my_module:MyUnit``, of a context module of your own: it is called
             ``MyUnit(channels, **options)``, maps (B, C, H, W) to the same shape, and stands where
             EMA's unit does.

@@ -12,6 +12,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from emastudy.networks.after_ema import (
+    CrissCrossAttention,
+    EfficientAttention,
+    ExternalAttention,
+    Hamburger,
+    NystromAttention,
+    OCRHead,
+    SlotAttention,
+)
 from emastudy.networks.context import DoubleAttention, NonLocal
 from emastudy.networks.emau import EMAU
 from emastudy.networks.layers import Decoder, classifier, conv_bn_relu
@@ -25,7 +34,8 @@ class ContextHead(nn.Module):
     With ``detail_channels``, DeepLabV3+'s decoder stands between the context module and the
     classifier, and takes its details from the first feature map.
 
-    The networks compared differ in the context module alone: none (FCN), EMAU, non-local, A².
+    The networks compared differ in the context module alone: none (FCN), EMAU, non-local, A² and
+    those of ``after_ema``.
 
     Args:
         context: Makes the context module, called as ``context(channels, **options)``.
@@ -82,14 +92,21 @@ def no_context(channels: int) -> nn.Module:
 
 HEADS: dict[str, Callable[..., nn.Module]] = {
     "a2": partial(ContextHead, DoubleAttention),
+    "criss_cross": partial(ContextHead, CrissCrossAttention),
     "deeplabv3": DeepLabV3Head,
     "deeplabv3plus": DeepLabV3PlusHead,
+    "efficient": partial(ContextHead, EfficientAttention),
     "ema": partial(ContextHead, EMAU),
     "emanet_released": partial(ContextHead, EMAU, extra_channels=256),
+    "external": partial(ContextHead, ExternalAttention),
     "fcn": partial(ContextHead, no_context),
+    "hamburger": partial(ContextHead, Hamburger),
     "non_local": partial(ContextHead, NonLocal),
+    "nystrom": partial(ContextHead, NystromAttention),
+    "ocr": OCRHead,
     "psanet": PSAHead,
     "pspnet": PSPHead,
+    "slots": partial(ContextHead, SlotAttention),
 }
 #: Further names of heads.
 ALIASES = {"emanet": "ema"}

@@ -91,14 +91,21 @@ def test_defaults_of_heads_and_backbones_are_frozen():
     psa = {"attention_channels": 512, "channels": 256, "flow": "both", "window": 65}
     heads = {
         "a2": {**context, "num_bases": 64},
+        "criss_cross": {**context, "num_recurrences": 2},
         "deeplabv3": aspp,
         "deeplabv3plus": {**aspp, "detail_channels": 48},
+        "efficient": context,
         "ema": {**context, **ema},
         "emanet_released": {**context, **ema, "extra_channels": 256},
+        "external": {**context, "num_memories": 64},
         "fcn": context,
+        "hamburger": {**context, "num_bases": 64, "num_iterations": 6},
         "non_local": {**context, "kernel": "embedded_gaussian"},
+        "nystrom": {**context, "grid": 8, "num_iterations": 6},
+        "ocr": {"channels": 512, "dropout": 0.1},
         "psanet": {**psa, "dropout": 0.1},
         "pspnet": {"channels": 512, "dropout": 0.1},
+        "slots": {**context, "num_slots": 64, "num_iterations": 3},
     }
     resnet = {"deep_stem": False, "multi_grid": False, "stages": 4}
     backbones = {name: resnet for name in BACKBONES if name.startswith("resnet")}

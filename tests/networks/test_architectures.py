@@ -13,14 +13,21 @@ CLASSES = 3
 # Small enough for a laptop; whatever is not named here keeps its default.
 SMALL = {
     "a2": {"channels": 16, "num_bases": 8},
+    "criss_cross": {"channels": 16},
     "deeplabv3": {"channels": 8},
     "deeplabv3plus": {"channels": 8, "detail_channels": 4},
+    "efficient": {"channels": 16},
     "ema": {"channels": 16, "num_bases": 8},
     "emanet_released": {"channels": 16, "num_bases": 8, "extra_channels": 8},
+    "external": {"channels": 16, "num_memories": 8},
     "fcn": {"channels": 16},
+    "hamburger": {"channels": 16, "num_bases": 8},
     "non_local": {"channels": 16},
+    "nystrom": {"channels": 16, "grid": 2},
+    "ocr": {"channels": 16},
     "psanet": {"channels": 8, "attention_channels": 8, "window": 15},
     "pspnet": {"channels": 8},
+    "slots": {"channels": 16, "num_slots": 8},
 }
 # Parameters that require no gradient, and why.
 FROZEN = {

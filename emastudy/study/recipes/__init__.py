@@ -6,6 +6,7 @@ A new recipe is a function in one of the files here under ``@register()``.
 from emastudy.study.recipes.methods import (
     METHODS,
     REGIMES,
+    SUCCESSORS,
     TABLE1_RIVALS,
     label_runs,
     name_methods,
@@ -28,6 +29,7 @@ __all__ = [
     "PAPER_CLASSES",
     "RECIPES",
     "REGIMES",
+    "SUCCESSORS",
     "TABLE1_RIVALS",
     "Recipe",
     "animals",

@@ -55,6 +55,16 @@ METHODS = {
     "ema_half_detached": Method("EMA (half), detached", "ema", "EMANet (256)", "detached", 0.5),
     "ema_half_unrolled": Method("EMA (half), unrolled", "ema", "EMANet (256)", "unrolled", 0.5),
 }
+#: What came after EMA, likewise; the comparisons with the paper do without.
+SUCCESSORS = {
+    "criss_cross": Method("Criss-cross", "criss_cross"),
+    "slots": Method("Slot attention", "slots"),
+    "ocr": Method("OCR", "ocr"),
+    "efficient": Method("Efficient attention", "efficient"),
+    "nystrom": Method("Nyström", "nystrom"),
+    "external": Method("External attention", "external"),
+    "hamburger": Method("Hamburger", "hamburger"),
+}
 #: What EMA is held against in the paper's Table 1.
 TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != "ema")
 
@@ -65,7 +75,8 @@ def label_runs(runs: pd.DataFrame) -> pd.Series:
     Args:
         runs: Records or measurements, see ``runs.load_records``.
     """
-    labels = {(m.head, m.gradient): m.label for m in METHODS.values() if m.width == 1}
+    methods = [m for m in (METHODS | SUCCESSORS).values() if m.width == 1]
+    labels = {(m.head, m.gradient): m.label for m in methods}
     regimes = runs.get("head.gradient", pd.Series("", runs.index)).fillna("")
     kinds = zip(runs["head"], regimes, strict=True)
     return pd.Series(

@@ -4,7 +4,7 @@ import pytest
 from study.made_up import GAPS, compared, record
 
 from emastudy.engine import RunConfig
-from emastudy.study.recipes import METHODS, REGIMES, animals, label_runs, scenes, width
+from emastudy.study.recipes import METHODS, REGIMES, SUCCESSORS, animals, label_runs, scenes, width
 from emastudy.study.runs import to_frame
 from emastudy.study.tables import table1_runs
 
@@ -14,8 +14,8 @@ def labels(*configs):
 
 
 def test_labels_tell_methods_apart():
-    names = [method.label for method in METHODS.values()]
-    assert len(set(names)) == len(names)
+    names = [method.label for method in (METHODS | SUCCESSORS).values()]
+    assert len(set(names)) == len(METHODS) + len(SUCCESSORS)
 
 
 def test_methods_stand_in_the_order_of_the_table():
@@ -30,6 +30,7 @@ def test_a_run_is_called_by_its_head_and_regime():
         f"EMA, {words}" for words in REGIMES.values()
     ]
     assert labels(animals("fcn"), scenes("psanet")) == ["FCN", "PSANet"]
+    assert labels(scenes("hamburger"), scenes("slots")) == ["Hamburger", "Slot attention"]
     assert labels(scenes("fcn")) == ["FCN"]  # a table without a column of gradients
 
 
@@ -44,3 +45,7 @@ def test_half_is_half_of_the_recipes_width(recipe, channels):
     methods = table1_runs(recipe, seeds=1)
     assert width(methods["EMA, unrolled"][0]) == channels
     assert width(methods["EMA (half), unrolled"][0]) == channels // 2
+
+
+def test_a_unit_of_ones_own_is_called_by_its_class(my_module):
+    assert labels(scenes("my_module:EMAU"), scenes("my_module:Mean")) == ["EMAU, detached", "Mean"]
