@@ -64,11 +64,13 @@ class Mean(nn.Module):
         return x + self.weight * self.conv(x.mean((2, 3), keepdim=True))
 
 
-def small(weights=None, width: int = 8):
-    def conv(channels):
-        return nn.Sequential(nn.Conv2d(channels, width, 3, 2, 1), nn.ReLU())
-
-    return Backbone([conv(3), conv(width)], (width, width), native_stride=4)
+class Small(Backbone):
+    def __init__(self, weights=None, width: int = 8):
+        stages = [
+            nn.Sequential(nn.Conv2d(channels, width, 3, 2, 1), nn.ReLU())
+            for channels in (3, width)
+        ]
+        super().__init__(stages, (width, width), native_stride=4)
 
 
 class Few(Scenes):

@@ -29,7 +29,7 @@ def load_dataset(
 
 def data_seen(dataset: datasets.SegmentationDataset) -> dict[str, Any]:
     """The fingerprint that is kept with a run; empty for data that are drawn as the config says."""
-    if not isinstance(dataset, datasets.FileDataset):
+    if isinstance(dataset, datasets.Scenes):
         return {}
     return dataclasses.asdict(dataset.fingerprint())
 

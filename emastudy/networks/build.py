@@ -92,8 +92,8 @@ def build(
             ``MyUnit(channels, **options)``, maps (B, C, H, W) to the same shape, and stands where
             EMA's unit does.
         backbone: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2" or
-            "small_resnet" (for scenes). Or an import path, ``my_module:my_backbone``, of what is
-            called ``my_backbone(weights, **options)`` and makes a ``networks.Backbone``.
+            "small_resnet" (for scenes). Or an import path, ``my_module:MyBackbone``, of a class
+            derived from ``networks.Backbone`` that is called ``MyBackbone(weights, **options)``.
         num_classes: Number of logits.
         output_stride: Image pixels per pixel of the last feature map: 4, 8, 16 or 32. Change it
             later with ``network.set_output_stride``.

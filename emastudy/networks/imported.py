@@ -28,30 +28,30 @@ def import_context(path: str, reserved: Callable[..., object]) -> Callable[..., 
     shape, is finite, and lets gradients through. A parameter without a gradient is logged.
 
     Args:
-        path: Import path of a class or function.
+        path: Import path of a class.
         reserved: Whose options it may not have as well: the head that it is put into.
 
     Raises:
-        InputError: It cannot be imported or called so. The maker raises one where what is made
-            is no such module.
+        InputError: It cannot be imported, is no ``nn.Module`` or cannot be called so. The maker
+            raises one where what is made is not as above.
     """
-    return _tried_context(_load(f"head {path!r}", path), path, reserved)
+    return _tried_context(_load(f"head {path!r}", path, nn.Module), path, reserved)
 
 
 def import_backbone(path: str) -> Callable[..., Backbone]:
     """The maker of a backbone, called as ``maker(weights, **options)``, tried on an image.
 
     Raises:
-        InputError: It cannot be imported or called so. The maker raises one where what is made
-            is no :class:`Backbone` or has other feature maps than it says.
+        InputError: It cannot be imported, is no :class:`Backbone` or cannot be called so. The
+            maker raises one where what is made has other feature maps than it says.
     """
-    return _tried_backbone(_load(f"backbone {path!r}", path), path)
+    return _tried_backbone(_load(f"backbone {path!r}", path, Backbone), path)
 
 
 # Cached, as options.defaults is by the function it is asked about.
 @functools.cache
 def _tried_context(
-    make: Callable[..., Any], path: str, reserved: Callable[..., object]
+    make: Callable[..., nn.Module], path: str, reserved: Callable[..., object]
 ) -> Callable[..., nn.Module]:
     signature = _signature(f"head {path!r}", make, "channels")
     taken = sorted(signature.parameters.keys() & options.defaults(reserved).keys())
@@ -65,34 +65,36 @@ def _tried_context(
         # Whatever is drawn on trial, the unit that is used starts as it would without.
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             _try_context(f"head {path!r}", _call(f"head {path!r}", make, channels, given), channels)
-        return make(channels, **given)  # type: ignore[no-any-return]
+        return make(channels, **given)
 
     vars(maker)["__signature__"] = signature
     return maker
 
 
 @functools.cache
-def _tried_backbone(make: Callable[..., Any], path: str) -> Callable[..., Backbone]:
+def _tried_backbone(make: Callable[..., nn.Module], path: str) -> Callable[..., Backbone]:
     owner = f"backbone {path!r}"
     signature = _signature(owner, make, "weights")
 
     def maker(weights: Any, **given: Any) -> Backbone:
         backbone = _call(owner, make, weights, given)
+        assert isinstance(backbone, Backbone)
         _try_backbone(owner, backbone)
-        return backbone  # type: ignore[no-any-return]
+        return backbone
 
     vars(maker)["__signature__"] = signature
     return maker
 
 
-def _load(owner: str, path: str) -> Callable[..., Any]:
-    make = own.load(path)
-    if not callable(make):
-        raise InputError(f"{owner} is {make!r:.60}, which cannot be called; name a class")
-    return make  # type: ignore[no-any-return]
+def _load(owner: str, path: str, kind: type[nn.Module]) -> type[nn.Module]:
+    """The class that a path leads to; nothing else is called, for a config may be a stranger's."""
+    found = own.load(path)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise InputError(f"{owner} is {found!r:.60}; expected a class derived from {kind.__name__}")
+    return found
 
 
-def _signature(owner: str, make: Callable[..., Any], first: str) -> inspect.Signature:
+def _signature(owner: str, make: Callable[..., nn.Module], first: str) -> inspect.Signature:
     """The signature of a maker without its first parameter."""
     signature = inspect.signature(make)
     parameters = list(signature.parameters.values())
@@ -101,7 +103,9 @@ def _signature(owner: str, make: Callable[..., Any], first: str) -> inspect.Sign
     return signature.replace(parameters=parameters[1:])
 
 
-def _call(owner: str, make: Callable[..., Any], first: Any, given: dict[str, Any]) -> Any:
+def _call(
+    owner: str, make: Callable[..., nn.Module], first: Any, given: dict[str, Any]
+) -> nn.Module:
     try:
         return make(first, **given)
     except EmastudyError:
@@ -111,9 +115,7 @@ def _call(owner: str, make: Callable[..., Any], first: Any, given: dict[str, Any
         raise InputError(f"{owner} cannot be made by ({call}): {_told(error)}") from error
 
 
-def _try_context(owner: str, unit: Any, channels: int) -> None:
-    if not isinstance(unit, nn.Module):
-        raise InputError(f"{owner} makes {unit!r:.60}; expected an nn.Module")
+def _try_context(owner: str, unit: nn.Module, channels: int) -> None:
     x = torch.randn(2, channels, *_MAP, requires_grad=True)
     shape = tuple(x.shape)
     try:
@@ -142,12 +144,7 @@ def _try_context(owner: str, unit: Any, channels: int) -> None:
         logger.warning("%s: no gradient reaches %s", owner, ", ".join(still))
 
 
-def _try_backbone(owner: str, backbone: Any) -> None:
-    if not isinstance(backbone, Backbone):
-        raise InputError(
-            f"{owner} makes {backbone!r:.60}; expected networks.Backbone(stages, channels, "
-            "native_stride)"
-        )
+def _try_backbone(owner: str, backbone: Backbone) -> None:
     state = {
         name: torch.empty_like(value, device="meta")
         for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]

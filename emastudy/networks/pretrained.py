@@ -5,12 +5,13 @@ well as a folder. One small network comes with the package, see ``SHIPPED``.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 
+from emastudy import own
 from emastudy.errors import DownloadError, InputError, MissingFileError
 from emastudy.files import write_text, written_whole
 from emastudy.networks.build import SegmentationNetwork, build
@@ -40,6 +41,7 @@ def from_pretrained(name: str | Path) -> SegmentationNetwork:
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         weights = safetensors.torch.load_file(folder / _WEIGHTS)
+        _refuse_own_parts(config["architecture"])
         network = build(**config["architecture"])
         network.load_state_dict(weights)  # copies, so half precision becomes float32
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -71,8 +73,10 @@ def save_pretrained(
         half: Write matrices and kernels in float16, half the size; vectors stay in float32.
 
     Raises:
-        InputError: The classes are not one a logit.
+        InputError: The classes are not one a logit; or the network has parts of one's own, whose
+            code a folder does not hold.
     """
+    _refuse_own_parts(network.architecture)
     if len(classes) != network.architecture["num_classes"]:
         raise InputError(
             f"there are {len(classes)} classes, {', '.join(classes)}, and "
@@ -93,6 +97,15 @@ def save_pretrained(
         path.write_bytes(safetensors.torch.save(state, {"format": "pt"}))
     write_text(folder / _CARD, card)
     write_text(folder / _CONFIG, json.dumps(content, indent=1) + "\n")
+
+
+def _refuse_own_parts(architecture: Mapping[str, Any]) -> None:
+    for part in ("head", "backbone"):
+        if own.is_path(str(architecture[part])):
+            raise InputError(
+                f"{part} {architecture[part]!r} is somebody's own code, which a folder does not "
+                "hold; share the code, and load the run's checkpoint with engine.load_network"
+            )
 
 
 def _folder(name: str) -> Path:

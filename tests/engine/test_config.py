@@ -157,7 +157,7 @@ def test_the_sources_are_those_of_what_is_named(my_module):
     assert RunConfig(sources={"my_module": "0123"}) == plain
     own = dataclasses.replace(plain, head="my_module:Mean")
     assert dataclasses.replace(own, head="ema") == plain
-    for part in ({"backbone": "my_module:small"}, {"dataset": "my_module:Few"}):
+    for part in ({"backbone": "my_module:Small"}, {"dataset": "my_module:Few"}):
         assert dataclasses.replace(plain, **part).sources == own.sources
 
 
@@ -184,7 +184,7 @@ def test_a_stored_config_outlives_the_file_of_its_unit(my_module, fate):
     [
         ({"head": "my_module:Max"}, "my_module.py defines no Max"),
         ({"head": "my_module:Mean", "head_options": {"wait": 1}}, "has no option 'wait'; .*weight"),
-        ({"backbone": "my_module:small", "backbone_options": {"w": 1}}, "no option 'w'; it has wi"),
+        ({"backbone": "my_module:Small", "backbone_options": {"w": 1}}, "no option 'w'; it has wi"),
         ({"dataset": "no_module:Few"}, "'no_module:Few': there is no file no_module.py in "),
     ],
 )

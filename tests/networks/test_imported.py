@@ -33,7 +33,7 @@ def test_options_are_read_from_the_signature(my_module):
 
 def test_a_network_is_built_without_data_too(my_module):
     with torch.device("meta"):
-        network = build("my_module:Mean", backbone="my_module:small")
+        network = build("my_module:Mean", backbone="my_module:Small")
     assert all(parameter.is_meta for parameter in network.parameters())
 
 
@@ -95,9 +95,13 @@ def test_a_parameter_without_a_gradient_is_told(my_module, caplog):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("Unit = 3", "is 3, which cannot be called"),
-        ("def Unit(): pass", "takes no channels; it is called as NAME"),
-        ("def Unit(channels): return channels", "makes 16; expected an nn.Module"),
+        ("Unit = 3", "is 3; expected a class derived from Module"),
+        ("def Unit(channels): ...", "is <function Unit .*; expected a class derived from Module"),
+        ("class Unit: ...", "expected a class derived from Module"),
+        (
+            "import torch\nclass Unit(torch.nn.Module):\n def __init__(self): super().__init__()",
+            "takes no channels; it is called as NAME",
+        ),
     ],
 )
 def test_what_is_no_unit_is_refused(my_module, source, message):
@@ -107,12 +111,12 @@ def test_what_is_no_unit_is_refused(my_module, source, message):
 
 
 def test_a_backbone_of_ones_own_dilates_like_ours(my_module):
-    network = build("fcn", backbone="my_module:small", backbone_options={"width": 12})
+    network = build("fcn", backbone="my_module:Small", backbone_options={"width": 12})
     assert network.backbone.channels == (12, 12)
     maps = network.backbone(torch.randn(1, 3, 32, 32))
     assert [tuple(m.shape) for m in maps] == [(1, 12, 16, 16), (1, 12, 8, 8)]
     with pytest.raises(InputError, match="no option 'wide'; it has width"):
-        build("fcn", backbone="my_module:small", backbone_options={"wide": 12})
+        build("fcn", backbone="my_module:Small", backbone_options={"wide": 12})
 
 
 @pytest.mark.parametrize(
@@ -126,7 +130,6 @@ def test_a_backbone_that_is_not_what_it_says_is_refused(my_module, change, messa
     text = my_module.read_text()
     my_module.write_text(text.replace("(width, width), native_stride=4", change))
     with pytest.raises(InputError, match=message):
-        build("fcn", backbone="my_module:small")
-    my_module.write_text("from torch.nn import Conv2d\ndef small(weights): return Conv2d(3, 8, 1)")
-    with pytest.raises(InputError, match="expected networks.Backbone"):
-        build("fcn", backbone="my_module:small")
+        build("fcn", backbone="my_module:Small")
+    with pytest.raises(InputError, match="'my_module:Mean' is .*; expected a class .* Backbone"):
+        build("fcn", backbone="my_module:Mean")

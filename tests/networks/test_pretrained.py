@@ -68,3 +68,17 @@ def test_every_network_that_comes_with_the_package_loads(name):
     assert len(network.classes) == len(network.colors) == network.architecture["num_classes"]
     assert "not be used" in (SHIPPED[name] / "README.md").read_text()
     assert sum(path.stat().st_size for path in SHIPPED[name].iterdir()) < 8e6
+
+
+def test_parts_of_ones_own_are_not_shared(my_module, tmp_path):
+    """Nor is a stranger's folder let import anything."""
+    network = build("my_module:Mean", backbone="small_resnet", num_classes=2, output_stride=4)
+    with pytest.raises(InputError, match="head 'my_module:Mean' is somebody's own code"):
+        save_pretrained(network, tmp_path / "shared", classes=("a", "b"))
+    folder = tmp_path / "strangers"
+    ours = build("fcn", backbone="small_resnet", num_classes=2, output_stride=4, channels=8)
+    save_pretrained(ours, folder, classes=("a", "b"))
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"small_resnet"', '"my_module:Small"'))
+    with pytest.raises(InputError, match="backbone 'my_module:Small' is somebody's own code"):
+        from_pretrained(folder)

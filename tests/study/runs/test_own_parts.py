@@ -31,7 +31,7 @@ def configs(tiny, my_module):
             dataset="my_module:Few",
             head="my_module:Mean",
             head_options={"channels": 8, "weight": 0.5},
-            backbone="my_module:small",
+            backbone="my_module:Small",
         ),
     ]
 
