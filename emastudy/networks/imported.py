@@ -86,7 +86,7 @@ def _tried_backbone(make: Callable[..., nn.Module], path: str) -> Callable[..., 
     return maker
 
 
-def _load(owner: str, path: str, kind: type[nn.Module]) -> type[nn.Module]:
+def _load(owner: str, path: str, kind: type[nn.Module]) -> Callable[..., nn.Module]:
     """The class that a path leads to; nothing else is called, for a config may be a stranger's."""
     found = own.load(path)
     if not (isinstance(found, type) and issubclass(found, kind)):

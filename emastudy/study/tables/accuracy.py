@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from emastudy import own
 from emastudy.engine import RunConfig, cost
 from emastudy.engine.build import build_network
 from emastudy.errors import InputError
 from emastudy.study import published
-from emastudy.study.recipes import METHODS, TABLE1_RIVALS, Recipe, width
+from emastudy.study.recipes import METHODS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
 from emastudy.study.statistics import paired_differences, summarize
 
 
@@ -23,16 +24,19 @@ def table1_runs(
         recipe: Of ``recipes.RECIPES``.
         seeds: Number of seeds.
         scale: Share of the recipe's iterations.
-        only: Labels of methods, separated by semicolons; "" = all.
+        only: Labels of methods, separated by semicolons; "" = all of ``recipes.METHODS``. Those of
+            ``recipes.SUCCESSORS`` and import paths, ``my_module:MyUnit``, may be among them.
 
     Returns:
-        Label of a method of ``recipes.METHODS`` → one config a seed.
+        Label of a method → one config a seed.
 
     Raises:
         InputError: ``only`` names a method that there is not.
     """
-    methods = {method.label: method for method in METHODS.values()}
-    chosen = [name.strip() for name in only.split(";")] if only else list(methods)
+    chosen = [name.strip() for name in only.split(";")] if only else []
+    mine = {name: Method(name, name) for name in chosen if own.is_path(name)}
+    methods = {method.label: method for method in (METHODS | SUCCESSORS | mine).values()}
+    chosen = chosen or [method.label for method in METHODS.values()]
     for name in chosen:
         if name not in methods:
             raise InputError(f"there is no method {name!r}; there are {'; '.join(methods)}")

@@ -43,6 +43,15 @@ def test_gaps_are_paired_and_positive_where_ema_is_better(runs):
     }
 
 
+def test_successors_and_units_of_ones_own_join_by_name(methods, my_module):
+    chosen = accuracy.table1_runs(scenes, seeds=3, only="FCN; Hamburger; my_module:Mean")
+    assert chosen["FCN"] == methods["FCN"]
+    assert [group[2].head for group in chosen.values()] == ["fcn", "hamburger", "my_module:Mean"]
+    assert chosen["Hamburger"][1] == scenes("hamburger", seed=1, channels=64)
+    costs = accuracy.head_costs(chosen, num_classes=8)["mmacs"]
+    assert costs["FCN"] < costs["my_module:Mean"] < costs["Hamburger"]
+
+
 def test_methods_can_be_chosen_by_name(methods):
     chosen = accuracy.table1_runs(scenes, seeds=3, only="EMA, detached; FCN")
     assert chosen == {name: methods[name] for name in ("FCN", "EMA, detached")}
