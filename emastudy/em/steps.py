@@ -99,7 +99,7 @@ def responsibilities(
 
     Source: Eqs 11 and 12.
     """
-    return torch.softmax(_logits(x, bases, concentration, normalization), dim=-1)
+    return _softmax(_logits(x, bases, concentration, normalization))
 
 
 def update_bases(
@@ -258,7 +258,7 @@ def expectation_maximization(
         logits = _logits(x, bases, concentration, normalization)
         if trace:
             values.append(torch.logsumexp(logits, dim=-1).sum(dim=-1))
-        z = torch.softmax(logits, dim=-1)
+        z = _softmax(logits)
         bases = update_bases(x, z, normalization=normalization)
     if trace:
         values.append(objective(x, bases, concentration=concentration, normalization=normalization))
@@ -290,6 +290,15 @@ def _logits(
     if normalization == "gaussian":
         logits = logits - 0.5 * concentration * _wide(bases).square().sum(dim=-1).unsqueeze(-2)
     return logits
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Over the bases."""
+    # Along a last dimension of few bases torch's softmax is many times slower than along another.
+    # One head keeps its numbers, to the last bit.
+    if logits.ndim <= 3 or is_tracing() or logits.shape[-1] >= 16:
+        return torch.softmax(logits, dim=-1)
+    return torch.softmax(logits.mT.contiguous(), dim=-2).mT
 
 
 def _weighted_sums(x: Tensor | Projected, z: Tensor) -> Tensor:
