@@ -8,6 +8,7 @@ find the same file. A file that was changed since it was imported is executed an
 import hashlib
 import importlib
 import importlib.util
+import logging
 import re
 import sys
 import traceback
@@ -16,6 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from emastudy.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 _DIGEST = "__emastudy_digest__"
 
@@ -72,6 +75,7 @@ def _execute(
     loaded = loaded or importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[name] = loaded
     vars(loaded)[_DIGEST] = None  # until it has run to its end
+    before = set(sys.modules)
     try:
         exec(compile(source, origin, "exec"), vars(loaded))
     except Exception as error:
@@ -80,6 +84,16 @@ def _execute(
             f"{path!r} cannot be imported: {_where(error, origin)}: {type(error).__name__}: {error}"
         ) from error
     vars(loaded)[_DIGEST] = _digest(source)
+    files = [getattr(sys.modules[other], "__file__", None) for other in {*sys.modules} - before]
+    if beside := sorted(
+        Path(file).name for file in files if file and origin.parent in Path(file).parents
+    ):
+        logger.warning(
+            "%s imports %s, a change of which makes no other run: keep what may change in %s",
+            origin.name,
+            ", ".join(beside),
+            origin.name,
+        )
     parent, _, child = name.rpartition(".")
     if parent:  # as the import statement does
         setattr(sys.modules[parent], child, loaded)

@@ -35,7 +35,8 @@ def test_an_unchanged_file_is_executed_once(my_module):
     assert own.load("my_module:value") is own.load("my_module:value")
 
 
-def test_a_module_may_lie_in_a_package(my_module, tmp_path, monkeypatch):
+def test_a_module_may_lie_in_a_package(my_module, tmp_path, caplog):
+    """And import from it, which is told: a change there makes no other run."""
     package = tmp_path / "my_package"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -43,6 +44,7 @@ def test_a_module_may_lie_in_a_package(my_module, tmp_path, monkeypatch):
     (package / "units.py").write_text("from .base import value\n")
     try:
         assert own.load("my_package.units:value") == 4
+        assert "units.py imports base.py, a change of which makes no other run" in caplog.text
         import my_package.units
 
         assert my_package.units.value == 4

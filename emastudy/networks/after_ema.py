@@ -192,7 +192,7 @@ class NystromAttention(_Attention):
         \mathrm{s}(\cdot) = \mathrm{softmax}(\cdot / \sqrt{d})
 
     Q, K and V are 1×1 convs to d = C/2 channels, Q̃ and K̃ the landmarks. Where every pixel is a
-    landmark this is full attention. The pseudo-inverse is iterated, see :func:`pseudo_inverse`.
+    landmark this is full attention. The pseudo-inverse is iterated, see ``pseudo_inverse``.
 
     Args:
         channels: C, even.
@@ -394,7 +394,7 @@ class ObjectContext(nn.Module):
 
 
 class OCRHead(nn.Module):
-    """3×3 conv → coarse logits → :class:`ObjectContext` → classifier, on the last feature map.
+    """3×3 conv → coarse logits → ``ObjectContext`` → classifier, on the last feature map.
 
     Args:
         in_channels: Channels of the backbone's feature maps; the last is used.
