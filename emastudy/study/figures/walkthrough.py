@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -27,9 +28,7 @@ def overview(walk: Walkthrough, most: int = 5) -> Figure:
     (photograph,), (segmented,) = grid[0].subgridspec(2, 1).subplots(squeeze=False)
     photograph.imshow(walk.image)
     photograph.set_title("a photograph", fontsize=9)
-    pixels = (255 * walk.image).astype(np.uint8)
-    labelled = drawing.overlay(pixels, walk.mask, walk.colors)
-    segmented.imshow(np.where(walk.mask[..., None] > 0, labelled, pixels))
+    segmented.imshow(_segmented(walk))
     segmented.set_title(f"segmented: {_classes(walk)}", fontsize=9)
     cells = grid[1].subgridspec(steps, groups).subplots(squeeze=False)
     for step, row in enumerate(cells):
@@ -60,10 +59,9 @@ def one_iteration(walk: Walkthrough, group: int = 0) -> Figure:
     share.set_title("E step: its share $z_{nk}$", fontsize=9)
     weights = walk.maps[0, group][..., None] / walk.maps[0, group].max()
     mean.imshow(weights * walk.small_image + (1 - weights))
-    side = walk.maps.shape[-1]
-    patch = Rectangle((0, 0), side / 5, side / 5, color=walk.mean_colors[0, group], ec="white")
-    mean.add_patch(patch)
-    mean.set_title(r"M step: weighted mean, the new $\mu_k$", fontsize=9)
+    side, color = walk.maps.shape[-1] / 5, walk.mean_colors[0, group]
+    mean.add_patch(Rectangle((0, 0), side, side, fc=color, ec="white"))
+    mean.set_title("M step: mean of what it has", fontsize=9)
     for ax in axes:
         _bare(ax)
     return figure
@@ -137,6 +135,15 @@ def _share(ax: Axes, walk: Walkthrough, step: int, group: int) -> None:
     """The share of every pixel that a group takes, over the greyed photograph."""
     drawing.heat(ax, walk.image, walk.maps[step, group])
     ax.axis("on")
+
+
+def _segmented(walk: Walkthrough) -> np.ndarray:
+    """The photograph with a colour laid over each class, and the background faded."""
+    picture = 0.3 * walk.image + 0.7
+    for number, index in enumerate(sorted(set(np.unique(walk.mask)) - {0})):
+        here = walk.mask == index
+        picture[here] = 0.6 * walk.image[here] + 0.4 * np.array(to_rgb(f"C{number}"))
+    return picture
 
 
 def _bare(ax: Axes) -> None:
