@@ -183,7 +183,7 @@ class Page:
         )
 
     def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
-        """What every EMA network is above some rivals, on each data set that claims are judged on.
+        """What EMA is above some rivals in each regime, on each data set that claims are judged on.
 
         Args:
             rivals: Labels of methods of ``recipes.METHODS``.
@@ -191,7 +191,8 @@ class Page:
         Returns:
             See ``tables.accuracy.gaps``, with "data", what a reader calls the data set.
         """
-        methods = [m.label for m in METHODS.values() if m.head == "ema" or m.label in rivals]
+        whole = [method for method in METHODS.values() if method.width == 1]
+        methods = [m.label for m in whole if m.head == "ema" or m.label in rivals]
         tables = []
         for name, data in DATASETS.items():
             there = self.committed(name)
