@@ -14,11 +14,12 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 # -W -n: a link, figure, citation or equation that points nowhere fails the build.
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
-.PHONY: help study book test lint bench clean
+.PHONY: help study book test test-gpu lint bench clean
 help:
 	@echo "make study   set up, run every notebook live (PROFILE=$(PROFILE)), build the book"
 	@echo "make book    build the book from what is recorded (PROFILE=scenes in a fresh clone)"
 	@echo "make test    set up, lint, types, all tests"
+	@echo "make test-gpu  the tests that want a GPU, with what they measure"
 	@echo "make lint    formatting, lint, types, import order of the floors"
 	@echo "make bench   time the EMA unit, a training step, what checkpoints cost, a sweep"
 	@echo "make clean   remove what was built (runs and records stay)"
@@ -36,6 +37,10 @@ book: .venv/study
 test: .venv/dev lint
 	$(BIN)/python -m pytest -m "not unchecked"
 	SHAPE_CHECKS=0 $(BIN)/python -m pytest -m unchecked
+
+# Without shape checks: torch.compile cannot see through them.
+test-gpu: .venv/dev
+	SHAPE_CHECKS=0 $(BIN)/python -m pytest -m gpu -s
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .

@@ -35,28 +35,44 @@ CASES = ((4, 33, True), (4, 65, True), (1, 97, True), (1, 129, False))
 REPEATS = 7
 
 
+def transcribed(x: Tensor, mu: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
+    """μ (B, C, K) and Z (B, N, K) from X (B, C, N), in the steps of the released code."""
+    for _ in range(num_iterations):
+        z = torch.bmm(x.transpose(1, 2), mu).softmax(dim=2)
+        mu = torch.bmm(x, z / (1e-6 + z.sum(dim=1, keepdim=True)))
+        mu = mu / (1e-6 + mu.norm(dim=1, keepdim=True))
+    return mu, z
+
+
+def transcribed_mmseg(x: Tensor, mu: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
+    """The same in the steps of mmsegmentation's EMA head."""
+    for _ in range(num_iterations):
+        z = torch.einsum("bcn,bck->bnk", x, mu).softmax(dim=2)
+        mu = F.normalize(torch.einsum("bcn,bnk->bck", x, F.normalize(z, p=1, dim=1)), dim=1)
+    return mu, z
+
+
 class Transcription(EMAU):
     """The unit with its equations written down as they stand in the paper."""
+
+    iterate = staticmethod(transcribed)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         with torch.no_grad():
             x = self.conv1(features).flatten(2)
             assert self.bases is not None
-            mu, z = transcribed(x, self.bases.T.expand(len(x), -1, -1), self.num_iterations)
-            estimate = torch.bmm(mu, z.transpose(1, 2)).view_as(features)
+            mu, z = self.iterate(x, self.bases.T.expand(len(x), -1, -1), self.num_iterations)
+            estimate = torch.bmm(mu, z.transpose(1, 2).to(mu.dtype)).view_as(features)
         if self.training:
             self._maintain(mu.transpose(1, 2), features)
         return F.relu(features + self.norm(self.conv2(F.relu(estimate))))
 
 
-def transcribed(x: Tensor, mu: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
-    """μ (B, C, K) and Z (B, N, K) from X (B, C, N)."""
-    for _ in range(num_iterations):
-        z = torch.bmm(x.transpose(1, 2), mu).softmax(dim=2)
-        mu = torch.bmm(x, z / (1e-6 + z.sum(dim=1, keepdim=True)))
-        mu = mu / (1e-6 + mu.norm(dim=1, keepdim=True))
-    return mu, z
+class TranscriptionMMSeg(Transcription):
+    """The same as mmsegmentation writes it down."""
+
+    iterate = staticmethod(transcribed_mmseg)
 
 
 def main() -> None:

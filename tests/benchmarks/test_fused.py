@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emastudy import em
+from emastudy import EMAU, em
 
 # (B, N, C, K), and whether all images start from the same bases. The second fills neither tiles nor
 # powers of two.
@@ -98,3 +98,22 @@ def test_other_types_are_refused_by_name(fused):
     x, bases, _ = problem(*CASES[0])
     with pytest.raises(TypeError, match=r"torch\.float16; expected float32 or bfloat16"):
         fused.attend(x.half(), bases, 3)
+
+
+@pytest.mark.parametrize("gradient", ["detached", "unrolled"])
+def test_the_unit_around_the_kernel_is_the_unit(fused, gradient):
+    from benchmarks.gpu.kernels import FusedEMAU
+
+    torch.manual_seed(0)
+    unit = EMAU(16, 4, gradient=gradient).to(DEVICE)
+    ours = FusedEMAU(16, 4, gradient=gradient).to(DEVICE)
+    ours.load_state_dict(unit.state_dict())
+    features = torch.randn(2, 16, 5, 7, device=DEVICE)
+    expected, found = unit(features), ours(features)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.bases, unit.bases, rtol=1e-5, atol=1e-5)
+    for output in (expected, found):
+        output.square().sum().backward()
+    gradients = {name: p.grad for name, p in unit.named_parameters()}
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-4)

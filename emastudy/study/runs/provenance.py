@@ -59,7 +59,10 @@ def with_numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _commit(package: Path) -> str:
-    """Commit that a checkout's package is at, "+" behind it if files differ; "" elsewhere."""
+    """Commit that a checkout's package is at, "+" behind it if files differ.
+
+    Elsewhere it is what the variable EMASTUDY_COMMIT says, for copies without ``.git``, or "".
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
@@ -72,7 +75,7 @@ def _commit(package: Path) -> str:
         # Only tracked files of the package count: a record being written does not.
         return git("rev-parse", "HEAD")[:12] + ("+" if git("status", "-s", "-uno", ".") else "")
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return os.environ.get("EMASTUDY_COMMIT", "")
 
 
 def _processor() -> str:
