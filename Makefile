@@ -1,4 +1,4 @@
-# The five things people do: study, test, book, bench, clean (and lint on its own).
+# The five things people do: study, test, book, bench, clean (lint and test-gpu on their own).
 # Each does its own set-up; a machine needs Python >= 3.11, make and git.
 
 PYTHON ?= python3
@@ -19,7 +19,7 @@ help:
 	@echo "make study   set up, run every notebook live (PROFILE=$(PROFILE)), build the book"
 	@echo "make book    build the book from what is recorded (PROFILE=scenes in a fresh clone)"
 	@echo "make test    set up, lint, types, all tests"
-	@echo "make test-gpu  the tests that want a GPU, with what they measure"
+	@echo "make test-gpu   the tests that want a GPU"
 	@echo "make lint    formatting, lint, types, import order of the floors"
 	@echo "make bench   time the EMA unit, a training step, what checkpoints cost, a sweep"
 	@echo "make clean   remove what was built (runs and records stay)"
@@ -40,7 +40,7 @@ test: .venv/dev lint
 
 # Without shape checks: torch.compile cannot see through them.
 test-gpu: .venv/dev
-	SHAPE_CHECKS=0 $(BIN)/python -m pytest -m gpu -s
+	SHAPE_CHECKS=0 $(BIN)/python -m pytest -s tests/engine/test_gpu.py tests/benchmarks/test_fused.py
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .

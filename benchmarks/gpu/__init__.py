@@ -1,6 +1,6 @@
 """EMANet on one GPU, in order of worth: ``python -m benchmarks.gpu --minutes 60``.
 
-1. ``tests``: ``tests/engine/test_gpu.py``, and how each test of it ended.
+1. ``tests``: ``make test-gpu``, and how each of its tests ended.
 2. ``kernels``: EM alone and the whole unit, forward and backward, beside plain transcriptions of
    the released code's and mmsegmentation's, the fused kernel of ``benchmarks.fused`` and non-local
    attention; and what the card itself can do.

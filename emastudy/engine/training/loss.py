@@ -23,7 +23,7 @@ def segmentation_loss(logits: Tensor, mask: Tensor, valid: Tensor | None = None)
             that are not ignored in the whole batch.
     """
     if logits.shape[-2:] == mask.shape[-2:]:
-        total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
+        total = _total(logits, mask)
     else:
         # Image by image, so that the large maps stay in the processor's caches, and with bilinear
         # interpolation as the two small matrix products that it is: three times as fast.
@@ -34,10 +34,16 @@ def segmentation_loss(logits: Tensor, mask: Tensor, valid: Tensor | None = None)
         total = logits.new_zeros(())
         for small, labels in zip(logits.contiguous(), mask, strict=True):
             large = (rows @ small @ columns.mT)[None]
-            total = total + F.cross_entropy(
-                large, labels[None], ignore_index=IGNORE, reduction="sum"
-            )
+            total = total + _total(large, labels[None])
     return total / ((mask != IGNORE).sum() if valid is None else valid).clamp_min(1)
+
+
+def _total(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy summed over the pixels that are not ignored."""
+    if torch.are_deterministic_algorithms_enabled():
+        # On GPUs torch adds up in no fixed order, and refuses to where one is asked for.
+        return F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="none").sum()
+    return F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
 
 
 def _enlargement(n: int, m: int, like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from emastudy.study.recipes import PAPER_CLASSES, RECIPES, label_runs
 from emastudy.study.report.ledger import ledger_overview, ledger_table
 from emastudy.study.runs import Record, load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
-from emastudy.study.tables import estimate
+from emastudy.study.tables import estimate, sustained
 
 
 def write_includes(records: Path, folder: Path) -> None:
@@ -33,7 +33,7 @@ def write_includes(records: Path, folder: Path) -> None:
         "overview": ledger_overview(findings, pages),
         "ledger": ledger_table(findings, pages),
         "findings": findings_section((experiments.parent / "README.md").read_text()),
-        "estimates": estimates_table(),
+        "estimates": f"One GPU is taken to sustain {sustained().words}.\n\n{estimates_table()}",
     }
     for name, text in texts.items():
         write_text(folder / f"{name}.md", text + "\n")

@@ -11,11 +11,11 @@ from emastudy.study.report.sentences import best_other, margin
 from emastudy.study.statistics import as_text, fit_exponent, paired_differences, summarize
 from emastudy.study.tables import (
     PUBLISHED,
-    SUSTAINED_MACS,
     accuracy,
     bases,
     counting,
     photographs,
+    sustained,
     variants,
 )
 
@@ -311,10 +311,9 @@ def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
     if missing:
         times = ", ".join(f"{name} about {hours[name]:,.0f} h" for name in missing)
         lines.append(
-            f"- **Not run here:** {', '.join(missing)}. The data sets are absent; on one GPU that "
-            f"sustains {SUSTAINED_MACS / 1e12:.0f}·10¹² multiply-adds a second (an assumption) "
-            f"they take: {times}. Commands, time and memory are below, and so is the same chain of "
-            "runs on scenes, executed."
+            f"- **Not run here:** {', '.join(missing)}. The data sets are absent; they take "
+            f"{times}, on one GPU that sustains {sustained().words}. Commands, time and memory are "
+            "below, and so is the same chain of runs on scenes, executed."
         )
     return "\n".join(lines)
 

@@ -12,13 +12,12 @@ from emastudy.study.tables import (
     variants,
 )
 from emastudy.study.tables.accuracy import gaps, table1_runs
-from emastudy.study.tables.budget import SUSTAINED_MACS, estimate, plan
+from emastudy.study.tables.budget import estimate, plan, sustained
 from emastudy.study.tables.costs import measure_contexts, table1
 from emastudy.study.tables.test_sets import PUBLISHED, paper_scores, published_miou, rehearsal
 
 __all__ = [
     "PUBLISHED",
-    "SUSTAINED_MACS",
     "ablations",
     "accuracy",
     "audits",
@@ -34,6 +33,7 @@ __all__ = [
     "published_miou",
     "rehearsal",
     "robustness",
+    "sustained",
     "table1",
     "table1_runs",
     "variants",

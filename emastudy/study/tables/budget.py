@@ -3,24 +3,75 @@
 import functools
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
 
 from emastudy.engine import RunConfig, cost
 from emastudy.engine.build import build_network
-from emastudy.errors import InputError
+from emastudy.errors import InputError, MissingFileError
 from emastudy.study.recipes import PAPER_CLASSES, RECIPES
+from emastudy.study.runs import experiments_folder
 from emastudy.study.tables.test_sets import PAPER_RUNS
 
-#: Multiply-adds that a data-centre GPU is assumed to sustain in bfloat16, per second.
-SUSTAINED_MACS = 25e12
+# Multiply-adds that a data-centre GPU is assumed to sustain in bfloat16, per second.
+_ASSUMED_MACS = 25e12
+# What stands for the paper's networks, best first: names of results in throughput.json.
+_MEASURED = ("resnet101, batch 16", "resnet101, batch 12", "resnet50, batch 16")
 # A backward pass does the forward pass's products twice: for the inputs and for the weights.
 _PASSES = 3
 # Float32 weights, their gradients and SGD's momentum.
 _COPIES = 3
 # What of a config shapes its network.
 _SHAPES = ("head", "head_options", "backbone", "backbone_options", "output_stride", "crop_size")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one GPU does.
+
+    Attributes:
+        macs_per_second: Multiply-adds that it sustains in training.
+        words: The same for readers, with where it is from.
+    """
+
+    macs_per_second: float
+    words: str
+
+
+def sustained(results: Path | None = None) -> Speed:
+    """What a GPU sustains in training EMANet: measured where it has been, or else assumed.
+
+    Args:
+        results: File that ``python -m benchmarks.gpu`` has written; by default the checkout's,
+            ``benchmarks/results/throughput.json``. It need not exist.
+
+    Raises:
+        InputError: The file holds something else.
+    """
+    try:
+        results = results or experiments_folder().parent / "benchmarks/results/throughput.json"
+        content = json.loads(results.read_text(encoding="utf-8"))
+        for name in _MEASURED:
+            if (found := content["results"].get(name)) and "default" in found["ways"]:
+                macs = float(found["ways"]["default"]["macs_per_second"])
+                card = content["made"][found["made"]]["machine"]["accelerator"]
+                what = f"training EMANet, {name}, on one {card}"
+                return Speed(macs, f"{_rate(macs)}, measured by {what}")
+    except (FileNotFoundError, MissingFileError):
+        pass
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{results} does not hold what python -m benchmarks.gpu writes ({error!r}); "
+            "move it away"
+        ) from error
+    words = f"{_rate(_ASSUMED_MACS)}, which is an assumption: none has been measured yet"
+    return Speed(_ASSUMED_MACS, words)
+
+
+def _rate(macs: float) -> str:
+    return f"{macs / 1e12:.3g}·10¹² multiply-adds a second in bfloat16"
 
 
 @dataclass(frozen=True)
@@ -44,7 +95,7 @@ def estimate(
     *,
     num_classes: int = 21,
     gpus: int = 1,
-    macs_per_second: float = SUSTAINED_MACS,
+    macs_per_second: float | None = None,
 ) -> Estimate:
     """Estimate what training a run costs, without data and without running it.
 
@@ -52,11 +103,13 @@ def estimate(
         config: The run.
         num_classes: Number of logits.
         gpus: GPUs that share a batch, assumed to lose nothing by it.
-        macs_per_second: Multiply-adds that one of them sustains.
+        macs_per_second: Multiply-adds that one of them sustains; None = see :func:`sustained`.
 
     Raises:
         InputError: More GPUs than images in a batch, or not a positive number.
     """
+    if macs_per_second is None:
+        macs_per_second = sustained().macs_per_second
     if not 1 <= gpus <= config.batch_size or macs_per_second <= 0:
         raise InputError(
             f"gpus is {gpus}, macs_per_second {macs_per_second}; expected 1 to batch_size = "

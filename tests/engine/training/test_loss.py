@@ -1,5 +1,6 @@
 """The loss over labelled pixels."""
 
+import pytest
 import torch
 
 from emastudy.engine.training.loss import segmentation_loss
@@ -40,3 +41,27 @@ def test_the_loss_of_small_logits_is_that_of_enlarged_ones():
     torch.testing.assert_close(
         torch.autograd.grad(found, small), torch.autograd.grad(expected, small)
     )
+
+
+@pytest.mark.parametrize("size", [(31, 41), (4, 6)])
+def test_with_deterministic_algorithms_torch_adds_nothing_up_inside_of_cross_entropy(
+    size, monkeypatch
+):
+    """Of nll_loss2d, "sum" and "mean" have no deterministic implementation on GPUs."""
+    logits, mask = torch.randn(2, 5, 4, 6), torch.randint(0, 5, (2, *size))
+    mask[0, :3] = 255
+    expected = segmentation_loss(logits, mask)
+    plain, asked = torch.nn.functional.cross_entropy, set()
+
+    def watched(*arguments, reduction, **options):
+        asked.add(reduction)
+        return plain(*arguments, reduction=reduction, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", watched)
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = segmentation_loss(logits, mask)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(found, expected)
+    assert asked == {"none"}

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from emastudy.study.report import remarks
-from emastudy.study.tables import photographs
+from emastudy.study.tables import photographs, sustained
 
 
 def scored(scores):
@@ -58,7 +58,8 @@ def test_what_was_not_run_says_what_it_would_take():
     hours = pd.Series({"Table 2": 100.0, "Table 3": 9.0, "Table 4": 1234.0})
     text = remarks.published_tables(scores, hours)
     assert "**Not run here:** Table 3, Table 4." in text
-    assert "Table 3 about 9 h, Table 4 about 1,234 h" in text
+    assert "Table 3 about 9 h, Table 4 about 1,234 h, on one GPU that sustains " in text
+    assert sustained().words in text
     assert text.count("\n- ") == 3
 
 

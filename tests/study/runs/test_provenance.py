@@ -29,6 +29,8 @@ def test_the_commit_is_the_packages_own_not_that_of_a_project_it_is_installed_in
     git("commit", "--allow-empty", "-m", "another project")
     (tmp_path / "emastudy" / "__init__.py").touch()
     assert circumstances("float32")["commit"] == ""
+    monkeypatch.setenv("EMASTUDY_COMMIT", "0123456789ab")
+    assert circumstances("float32")["commit"] == "0123456789ab"
     git("add", ".")
     git("commit", "-m", "the package")
     commit = git("rev-parse", "HEAD").stdout[:12]
