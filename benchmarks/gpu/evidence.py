@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from benchmarks.gpu.place import TINY, Place, say
 from emastudy import networks
 from emastudy.engine import RunConfig, Runtime
@@ -73,6 +75,7 @@ def run(place: Place, data_root: str, weights_path: str, records: Path, side_by_
     )
     cards = f"gpus=[{','.join(['0'] * side_by_side)}]"  # the same one several times
     executor = f"local {cards}" if cuda else f"local cores={side_by_side}"
+    torch.cuda.empty_cache()  # what earlier stages have left is the runs'
     tiny = place.sizes is TINY
     found = list(groups(place.sizes.seeds))
     if tiny:

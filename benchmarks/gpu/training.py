@@ -1,6 +1,7 @@
 """Stages "waits" and "throughput": a training step, as ``engine.train`` takes it."""
 
 import dataclasses
+import itertools
 import statistics
 import tempfile
 import time
@@ -94,26 +95,29 @@ def _watching(seen: Counter[str], places: set[str], *, cuda: bool) -> type[Train
 
 
 def throughput(place: Place) -> None:
-    """Steps of EMANet on random images: the engine's, compiled or not, and a plain loop's."""
+    """Steps of EMANet on random images: the engine's beside a plain loop's, then compiled."""
     results = place.results("throughput")
-    for backbone in place.sizes.backbones:
-        for batch in place.sizes.training_batches:
-            name = f"{backbone}, batch {batch}"
-            if name in results:
-                continue
-            if place.over:
-                return
-            results.keep(name, _measure(backbone, batch, place))
-            ways = results[name]["ways"]
-            say(f"{name}: " + "; ".join(
-                f"{way} {row['images_per_second']:.1f} images/s, {row['share_of_limit']:.0%} of "
-                f"the limit in bfloat16, {row['mib']:.0f} MiB" if "mib" in row
-                else f"{way} failed ({row['error']})"
-                for way, row in ways.items()
-            ))  # fmt: skip
+    sizes = place.sizes
+    pairs = [(), ("compiled",)] if sizes.compiled else [()]
+    for more, backbone, batch in itertools.product(pairs, sizes.backbones, sizes.training_batches):
+        name = ", ".join([backbone, f"batch {batch}", *more])
+        if name in results:
+            continue
+        if place.over:
+            return
+        results.keep(name, _measure(backbone, batch, place, compiled=bool(more)))
+        for way, row in results[name]["ways"].items():
+            if "error" in row:
+                say(f"{name}: {way} failed ({row['error']})")
+            else:
+                say(
+                    f"{name}: {way} {row['images_per_second']:.1f} images/s, {row['mib']:.0f} MiB, "
+                    f"{row['share_of_limit']:.0%} of the card's limit in bfloat16"
+                )
 
 
-def _measure(backbone: str, batch: int, place: Place) -> dict[str, Any]:
+def _measure(backbone: str, batch: int, place: Place, *, compiled: bool) -> dict[str, Any]:
+    """What a step takes, the default's beside another's."""
     config = dataclasses.replace(
         RECIPES["voc_ablation"](backbone=backbone), batch_size=batch,
         crop_size=place.sizes.crop, pretrained=False, dataset="scenes",
@@ -124,11 +128,12 @@ def _measure(backbone: str, batch: int, place: Place) -> dict[str, Any]:
     limit = matmul_rate("bf16", place)
     batches = [_random_batch(batch, place) for _ in range(4)]
     makers: dict[str, Callable[[], Callable[[Any], None]]] = {
-        "plain": lambda: _plain_step(config, place),
-        "default": lambda: _engine_step(config, place, compiled=False),
+        "default": lambda: _engine_step(config, place, compiled=False)
     }
-    if place.sizes.compiled:
+    if compiled:
         makers["compiled"] = lambda: _engine_step(config, place, compiled=True)
+    else:
+        makers["plain"] = lambda: _plain_step(config, place)
     rows: dict[str, dict[str, Any]] = {}
     calls = {}
     for way, make in makers.items():
@@ -139,7 +144,7 @@ def _measure(backbone: str, batch: int, place: Place) -> dict[str, Any]:
                 step(item)
             rows[way] = {"mib": (_memory(place, peak=True) - before) / 2**20}
             calls[way] = _round(step, batches, place)
-        except Exception as error:  # of any library; the others are measured all the same
+        except Exception as error:  # of any library; the other is measured all the same
             rows[way] = {"error": reason(error)}
     for way, seconds in take_turns(calls, max(1, place.sizes.rounds // 2)).items():
         middle = statistics.median(seconds)
