@@ -28,8 +28,9 @@ from layouts import make_voc  # noqa: E402
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Without a GPU Triton's kernels run in its interpreter, which has to be said before its import.
-if not torch.cuda.is_available():
+# Without a GPU Triton's kernels run in its interpreter, which has to be said before its import; but
+# not where torch.compile is tested, which uses Triton, too.
+if SHAPE_CHECKS and not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 settings.register_profile("emastudy", deadline=None, max_examples=30, print_blob=True)

@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options.stages.split(",")
     if unknown := [stage for stage in chosen if stage not in stages]:
         parser.error(f"there is no stage {unknown[0]!r}; there are {', '.join(stages)}")
+    if "evidence" in chosen:  # before hours of other work
+        evidence.check(options.data_root, options.weights_path)
     for stage in chosen:
         if place.over:
             say(f"The time is up before {stage}; the same call goes on there.")

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.place import TINY, Place, say
-from emastudy import networks
 from emastudy.engine import RunConfig, Runtime
 from emastudy.errors import InputError
 from emastudy.study.recipes import METHODS, RECIPES
@@ -23,7 +22,7 @@ GROUPS = (
     (("deeplabv3", "a2"), 6.0),
     (("fcn", "ema_detached", "ema_unrolled", "non_local"), 20.0),
 )
-HEADS = 4
+HEADS = {"heads": 4, "num_bases": 16}  # as many bases in all as EMA has
 #: What a run that is told to stop needs for its checkpoint.
 _TO_STOP = 45.0
 
@@ -31,19 +30,29 @@ _TO_STOP = 45.0
 def groups(seeds: int) -> Iterator[list[RunConfig]]:
     """The runs, group by group; in each seed by seed, so that a cut leaves whole comparisons."""
     for names, scale in GROUPS:
-        found = [_config(name, seed, scale) for seed in range(seeds) for name in names]
-        yield [config for config in found if config is not None]
+        yield [_config(name, seed, scale) for seed in range(seeds) for name in names]
 
 
-def _config(name: str, seed: int, scale: float) -> RunConfig | None:
-    """The run of a method; none where EMA has no heads."""
+def _config(name: str, seed: int, scale: float) -> RunConfig:
     animals = RECIPES["animals"]
     if name == "heads":
-        if "heads" not in networks.head_defaults("ema"):
-            return None
-        return animals("ema", seed=seed, scale=scale, heads=HEADS)
+        return animals("ema", seed=seed, scale=scale, **HEADS)
     method = METHODS[name]
     return animals(method.head, seed=seed, scale=scale, **method.head_options(256))
+
+
+def check(data_root: str, weights_path: str) -> None:
+    """Raise InputError where photographs or weights are not there, or the commit is unknown."""
+    for option, value in (("--data-root", data_root), ("--weights-path", weights_path)):
+        if not value or not Path(value).exists():
+            raise InputError(
+                f"evidence reads {option}, which is {value!r} and not there; name it, or leave "
+                "evidence out: --stages tests,kernels,waits,throughput"
+            )
+    if not circumstances("")["commit"]:
+        raise InputError(
+            "a record says which commit made it, and this copy has no .git: set EMASTUDY_COMMIT"
+        )
 
 
 def run(place: Place, data_root: str, weights_path: str, records: Path, side_by_side: int) -> None:
@@ -55,17 +64,7 @@ def run(place: Place, data_root: str, weights_path: str, records: Path, side_by_
         weights_path: ImageNet weights of MobileNetV2.
         records: Folder of the records.
         side_by_side: Runs that share the GPU, and the cores that load data for it.
-
-    Raises:
-        InputError: No photographs or weights are named, or the commit is unknown.
     """
-    for option, value in (("--data-root", data_root), ("--weights-path", weights_path)):
-        if not value or not Path(value).exists():
-            raise InputError(f"evidence wants {option}, and {value!r} does not exist")
-    if not circumstances("")["commit"]:
-        raise InputError(
-            "a record says which commit made it, and this copy has no .git: set EMASTUDY_COMMIT"
-        )
     cuda = place.device.type == "cuda"
     runtime = Runtime(
         data_root=str(Path(data_root).absolute()),

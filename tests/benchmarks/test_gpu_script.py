@@ -2,12 +2,16 @@
 
 import importlib
 import json
+import os
 
 import pytest
 import torch
 from torchvision.models import mobilenet_v2
 
 pytest.importorskip("triton", reason="triton comes with torch on Linux alone")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") != "1", reason="runs the kernels in Triton's interpreter"
+)
 
 
 @pytest.fixture
@@ -54,6 +58,18 @@ def test_every_stage_leaves_its_results_and_is_not_done_again(script, capsys):
     assert "×3×3" not in capsys.readouterr().out.rpartition("== kernels")[2]
 
 
+def test_the_evidence_is_what_was_asked_for_in_order_of_worth(monkeypatch, root):
+    monkeypatch.syspath_prepend(str(root))
+    first, then, long = importlib.import_module("benchmarks.gpu.evidence").groups(5)
+    assert [len(group) for group in (first, then, long)] == [25, 10, 20]
+    assert [config.head for config in first[:5]] == ["fcn", "ema", "ema", "non_local", "ema"]
+    assert {config.seed for config in first[:5]} == {0}
+    assert first[4].head_options == {"channels": 256, "heads": 4, "num_bases": 16}
+    assert {config.iterations for config in first + then} == {3000}
+    assert {config.iterations for config in long} == {10000}
+    assert len({config.id for config in first + then + long}) == 55
+
+
 def test_nothing_begins_when_the_time_is_up_and_a_damaged_file_is_named(script, tmp_path, capsys):
     assert script("--minutes", "0") == {}
     assert "The time is up before tests" in capsys.readouterr().out
@@ -61,6 +77,8 @@ def test_nothing_begins_when_the_time_is_up_and_a_damaged_file_is_named(script, 
     (tmp_path / "out" / "waits.json").write_text("{")
     with pytest.raises(ValueError, match=r"waits\.json holds no results"):
         script("--stages", "waits")
+    with pytest.raises(ValueError, match="evidence reads --data-root, which is 'nowhere'"):
+        script("--data-root", "nowhere")
     with pytest.raises(SystemExit):
         script("--stages", "speed")
     assert "there is no stage 'speed'" in capsys.readouterr().err
