@@ -20,7 +20,7 @@ help:
 	@echo "make book    build the book from what is recorded (PROFILE=scenes in a fresh clone)"
 	@echo "make test    set up, lint, types, all tests"
 	@echo "make test-gpu   the tests that want a GPU"
-	@echo "make lint    formatting, lint, types, import order of the floors"
+	@echo "make lint    formatting, lint, types, import order, findings against records"
 	@echo "make bench   time the EMA unit, a training step, what checkpoints cost, a sweep"
 	@echo "make clean   remove what was built (runs and records stay)"
 
@@ -47,6 +47,7 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/emastudy findings --check
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.units

@@ -33,6 +33,7 @@ from emastudy.engine.runtime import Machine, ScoringRuntime
 from emastudy.engine.scoring import metrics
 from emastudy.engine.scoring.submission import VOCSubmission
 from emastudy.errors import EmastudyError, InputError, bug_report
+from emastudy.files import write_text
 from emastudy.study import STATES, parse_executor, records_folder, run_one, runs_folder, survey
 from emastudy.study.recipes import RECIPES
 from emastudy.study.runs import TOLERANCE, State, audit, experiments_folder, recorded_folder
@@ -317,6 +318,39 @@ def _claims(
     recorded_folder()  # outside a checkout it says where records are looked for
     evidence = claims.load_evidence(profiles=[profile]) if profile else claims.load_evidence()
     _say(report.ledger_text(claims.judge(evidence, ids), verbose=verbose))
+
+
+@app.command(name="findings")
+def _findings(
+    page: tyro.conf.Positional[int] = 0, write: bool = False, check: bool = False
+) -> None:
+    """Print what was found, from the committed records; or put it into README and the book.
+
+    For example: emastudy findings 31
+
+    Args:
+        page: Number of a notebook; 0 = all.
+        write: Write the findings into README.md and the files that the book includes.
+        check: Exit with status 1 if these differ from what the records say.
+    """
+    from emastudy.study.report import findings  # slow
+    from emastudy.study.report.includes import results_as_shown
+
+    root = experiments_folder().parent
+    if not (write or check):
+        _say(findings.findings_text(findings.committed(page)))
+        return
+    for path, text in results_as_shown(root).items():
+        there = path.is_file()
+        if there and path.read_text(encoding="utf-8") == text:
+            continue
+        if write:
+            write_text(path, text)
+            _say(f"written: {path}")
+        elif there:
+            raise InputError(
+                f"{path} differs from what the records say; run: emastudy findings --write"
+            )
 
 
 @app.command(name="study")

@@ -142,6 +142,7 @@ OPTIONS = {
     "records": {"state", "verbose", "runs-dir"},
     "audit": TRAINING | {"sample", "seed", "executor"},
     "claims": {"profile", "verbose"},
+    "findings": {"write", "check"},
     "study": {"profile", "data-root", "weights-path", "executor", "set", "output", "jobs"},
     "data": {"root", "download", "dataset-options"},
 }  # fmt: skip
@@ -233,7 +234,7 @@ def test_in_a_checkout_a_profile_that_is_not_there_is_named(monkeypatch, capsys,
     assert "no profile 'quik'" in failure(monkeypatch, capsys, "study", "--profile", "quik")
 
 
-@pytest.mark.parametrize("command", [("claims",), ("audit", "scenes"), ("study",)])
+@pytest.mark.parametrize("command", [("claims",), ("findings",), ("audit", "scenes"), ("study",)])
 def test_outside_a_checkout_the_command_says_where_it_looked(
     monkeypatch, capsys, tmp_path, command
 ):

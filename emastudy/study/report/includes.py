@@ -1,4 +1,4 @@
-"""Tables that README and the book's pages include, made from records."""
+"""Results that README and the book's pages include, made from records."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,52 +12,92 @@ from emastudy.errors import InputError
 from emastudy.files import write_text
 from emastudy.study.claims import judge, load_evidence
 from emastudy.study.recipes import PAPER_CLASSES, RECIPES, label_runs
+from emastudy.study.report import findings
 from emastudy.study.report.ledger import ledger_overview, ledger_table
-from emastudy.study.runs import Record, load_records
+from emastudy.study.runs import Record, load_records, records_folder
 from emastudy.study.statistics import as_text, paired_differences, summarize
 from emastudy.study.tables import estimate, sustained
 
 
 def write_includes(records: Path, folder: Path) -> None:
-    """Write what pages include: the ledger, at a glance and in full, from the committed records,
-    README's findings, and estimates of cost.
+    """Write what pages include: the ledger, at a glance and in full, and the findings, from the
+    committed records; and estimates of cost.
 
     Args:
-        records: ``experiments/records``, beside whose parent lie README.md and ``book``.
+        records: ``experiments/records``, beside whose parent lies ``book``.
         folder: Where the page looks for it, ``book/generated``.
     """
     experiments = records.parent
-    findings = judge(load_evidence(experiments))
+    verdicts = judge(load_evidence(experiments))
     pages = book_pages(experiments.parent / "book" / "_toc.yml")
     texts = {
+<<<<<<< HEAD
         "overview": ledger_overview(findings, pages),
         "ledger": ledger_table(findings, pages),
         "findings": findings_section((experiments.parent / "README.md").read_text()),
         "estimates": f"One GPU is taken to sustain {sustained().words}.\n\n{estimates_table()}",
+=======
+        "overview": ledger_overview(verdicts, pages),
+        "ledger": ledger_table(verdicts, pages),
+        "estimates": estimates_table(),
+        **findings_includes(),
+>>>>>>> 9277ae6 (Findings are data: sentences filled from the records, their words held to corrected tests; emastudy findings)
     }
     for name, text in texts.items():
         write_text(folder / f"{name}.md", text + "\n")
+
+
+def findings_includes() -> dict[str, str]:
+    """What the book includes of the findings: name of the file → text."""
+    filled = findings.committed()
+    main = findings.main_findings(filled, "notebooks/{page}.ipynb")
+    return {"main_findings": main, "findings": findings.all_findings(filled)}
+
+
+def readme_with_results(readme: str) -> str:
+    """README's text with the results that it states made anew from the committed records.
+
+    They stand between a line ``<!-- NAME -->`` and a line ``<!-- /NAME -->``.
+
+    Args:
+        readme: Text of README.md.
+
+    Raises:
+        InputError: It lacks the lines.
+    """
+    link = "experiments/{page}.ipynb"
+    results = {
+        "first result": headline(records_folder("animals")),
+        "findings": findings.main_findings(findings.committed(), link),
+    }
+    for name, text in results.items():
+        between = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
+        found = re.search(between, readme, re.DOTALL)
+        if not found:
+            raise InputError(f"README.md lacks the lines <!-- {name} --> and <!-- /{name} -->")
+        start, end = found.span()
+        readme = f"{readme[:start]}\n{text}\n\n{readme[end:]}"
+    return readme
+
+
+def results_as_shown(root: Path) -> dict[Path, str]:
+    """The files that state findings, and what they should hold.
+
+    Args:
+        root: The checkout.
+
+    Returns:
+        README.md and, once they were made, the files that the book includes.
+    """
+    readme, folder = root / "README.md", root / "book" / "generated"
+    included = {folder / f"{name}.md": f"{t}\n" for name, t in findings_includes().items()}
+    return {readme: readme_with_results(readme.read_text(encoding="utf-8")), **included}
 
 
 def book_pages(toc: Path) -> list[str]:
     """The pages that a book's ``_toc.yml`` lists, parts flattened."""
     parts = yaml.safe_load(toc.read_text())["parts"]
     return [chapter["file"] for part in parts for chapter in part["chapters"]]
-
-
-def findings_section(readme: str) -> str:
-    """README's list of findings, with its links to notebooks made links to the book's pages.
-
-    Args:
-        readme: Text of README.md.
-
-    Raises:
-        InputError: It has no such section.
-    """
-    text = re.search(r"^## What did not reproduce.*?\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
-    if not text:
-        raise InputError("README.md has no section 'What did not reproduce, …' before another one")
-    return re.sub(r"\(experiments/(\w+\.ipynb)\)", r"(notebooks/\1)", text[1]).strip()
 
 
 def headline(records: Path) -> str:

@@ -22,20 +22,22 @@ def test_the_headline_is_best_first_and_paired(tiny, tmp_path):
     assert lines[3].startswith("| FCN | 51.00 |")
 
 
-def test_the_readme_shows_the_table_of_the_committed_records(root):
-    table = includes.headline(root / "experiments" / "records" / "animals")
-    assert table in (root / "README.md").read_text(), f"paste into README.md:\n{table}"
-
-
-def test_the_findings_of_the_readme_link_to_pages_of_the_book(root):
-    text = includes.findings_section((root / "README.md").read_text())
+def test_readme_and_book_say_what_the_records_say(root, monkeypatch):
+    monkeypatch.chdir(root)
+    shown = includes.results_as_shown(root)
+    readme = root / "README.md"
+    assert readme.read_text() == shown[readme], "run: emastudy findings --write"
+    seven = re.search(r"<!-- findings -->(.*)<!-- /findings -->", shown[readme], re.DOTALL)[1]
+    linked = re.findall(r"\]\(([^)]+)\)", seven)
+    assert len(linked) == 7
+    assert all((root / link).is_file() for link in linked)
     pages = set(includes.book_pages(root / "book" / "_toc.yml"))
-    linked = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(linked) > 10
-    assert {link.removesuffix(".ipynb") for link in linked} <= pages
-    assert "## " not in text
-    with pytest.raises(ValueError, match="no section"):
-        includes.findings_section("# A README\n")
+    for text in includes.findings_includes().values():
+        linked = re.findall(r"\]\(([^)]+)\)", text)
+        assert linked
+        assert {link.removesuffix(".ipynb") for link in linked} <= pages
+    with pytest.raises(ValueError, match="lacks the lines <!-- first result -->"):
+        includes.readme_with_results("# A README\n")
 
 
 def test_estimates_are_the_same_on_every_page():

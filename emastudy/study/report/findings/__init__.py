@@ -1,0 +1,36 @@
+"""Findings: sentences whose numbers and words the records fill in and hold to.
+
+``experiments/findings.yaml`` has one entry a finding: an id, a sentence of at most 40 words with
+placeholders, the queries that fill them, the notebook that shows it, the claim that it is about,
+and whether it is primary. Primary findings say what the ledger says, corrected by Holm's method
+over the verdicts on one data set under one regime. All others were chosen after looking: their
+tests on one page are one family and carry Benjamini and Hochberg's q-values.
+"""
+
+from emastudy.study.report.findings.fill import Filled, fill
+from emastudy.study.report.findings.load import Finding, load_findings
+from emastudy.study.report.findings.queries import Best, Comparison, Number
+from emastudy.study.report.findings.render import (
+    all_findings,
+    committed,
+    findings_text,
+    found_here,
+    main_findings,
+)
+from emastudy.study.report.findings.verdicts import Verdicts
+
+__all__ = [
+    "Best",
+    "Comparison",
+    "Filled",
+    "Finding",
+    "Number",
+    "Verdicts",
+    "all_findings",
+    "committed",
+    "fill",
+    "findings_text",
+    "found_here",
+    "load_findings",
+    "main_findings",
+]

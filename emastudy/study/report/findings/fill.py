@@ -1,0 +1,146 @@
+"""Filling findings from the records, correcting their tests, and holding their words to them."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from emastudy.errors import InputError
+from emastudy.study.claims import judge, load_evidence
+from emastudy.study.report.findings.forms import FORMS, small
+from emastudy.study.report.findings.load import PLACEHOLDER, Finding, Query
+from emastudy.study.report.findings.queries import Comparison, Number, Source
+from emastudy.study.report.findings.verdicts import Verdicts
+from emastudy.study.statistics import benjamini_hochberg
+
+# What is typed as a result needs tests that decide, or that show equivalence. "No better" is none.
+_DECIDED = re.compile(r"(?<!not )(?<!no )\b(decided(ly)?|beats?|better|worse|wins?|loses?)\b")
+_EQUIVALENT = re.compile(r"\b(equivalent|level with|not needed|hardly depends?|as good as)\b")
+_INCONCLUSIVE = re.compile(r"\binconclusive\b")
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A finding with the numbers that the records give it."""
+
+    finding: Finding
+    numbers: Mapping[str, Sequence[Number]]
+
+    @property
+    def tests(self) -> list[Number]:
+        """Those of its numbers that were tested."""
+        return [one for numbers in self.numbers.values() for one in numbers if one.test]
+
+    @property
+    def sentence(self) -> str:
+        """The sentence, filled in.
+
+        Raises:
+            InputError: A number does not fit its form any more.
+        """
+
+        def show(match: re.Match[str]) -> str:
+            name, form = match[1], match[2] or "number"
+            query = self.finding.numbers[name]
+            try:
+                return FORMS[form](self.numbers[name], query.decimals)
+            except InputError as error:
+                raise self.finding.error(f"{match[0]}: {error}") from error
+
+        return PLACEHOLDER.sub(show, " ".join(self.finding.text.split()))
+
+    @property
+    def note(self) -> str:
+        """What stands behind it: the claim, the seeds, the corrected p-values."""
+        found = [one for numbers in self.numbers.values() for one in numbers]
+        notes = [self.finding.claim] if self.finding.claim else []
+        if seeds := [one.seeds for one in found if one.seeds]:
+            notes.append(f"{_span(str(min(seeds)), str(max(seeds)))} seeds")
+        if tests := [one.corrected for one in self.tests]:
+            span = _span(small(min(tests)), small(max(tests)))
+            notes.append(f"{'p' if self.finding.primary else 'q'} {span}")
+        return ", ".join(notes)
+
+    def check_words(self) -> None:
+        """Hold the typed words of the sentence to its tests.
+
+        Raises:
+            InputError: It says "decided", "beats" or "better" where a corrected test decides
+                nothing, "inconclusive" where one does, or "equivalent" where none shows it.
+        """
+        text, tests = PLACEHOLDER.sub("", self.finding.text), self.tests
+        said, bears = _DECIDED.search(text), [t.holds and t.test == "difference" for t in tests]
+        if not said:
+            said = _EQUIVALENT.search(text)
+            bears = [one.holds and one.test == "equivalence" for one in tests]
+        if not said:
+            said, bears = _INCONCLUSIVE.search(text), [not one.holds for one in tests]
+        if said and not (tests and all(bears)):
+            found = ", ".join(f"{one.word} ({small(one.corrected)})" for one in tests) or "none"
+            raise self.finding.error(
+                f"it says {said[0]!r}, which its corrected tests do not bear. They are: {found}. "
+                "Say less, or let {name.word} say it"
+            )
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
+
+
+def fill(findings: Iterable[Finding], experiments: Path) -> list[Filled]:
+    """Findings with the numbers of the committed records, their tests corrected, their words held.
+
+    Args:
+        findings: All of the pages that they are of: a page's tests are corrected together.
+        experiments: Folder of ``profiles/`` and ``records/``.
+
+    Raises:
+        InputError: A query matches no run, a number does not fit, a word says too much.
+    """
+    findings = list(findings)
+    queries = [query for finding in findings for query in finding.numbers.values()]
+    evidence = load_evidence(experiments, dict.fromkeys(query.data for query in queries))
+    sources = {one.name: Source(one) for one in evidence}
+    claims = dict.fromkeys(query.ledger for query in queries if isinstance(query, Verdicts))
+    verdicts = judge(evidence, claims) if claims else []
+
+    def ask(query: Query) -> list[Number]:
+        if isinstance(query, Verdicts):
+            return list(query.ask(verdicts))
+        return list(query.ask(sources[query.data]))
+
+    filled, wrong = [], []
+    for finding in findings:
+        try:
+            numbers = {name: ask(query) for name, query in finding.numbers.items()}
+            filled.append(Filled(finding, numbers))
+        except InputError as error:
+            wrong.append(str(finding.error(str(error))))
+    filled = _corrected(filled)
+    for one in filled if not wrong else ():
+        try:
+            one.check_words()
+            one.sentence  # noqa: B018 - numbers that do not fit their form show here
+        except InputError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputError("\n".join(wrong))
+    return filled
+
+
+def _corrected(filled: Sequence[Filled]) -> list[Filled]:
+    """With q-values of all tests that are not the ledger's."""
+    families: dict[object, list[tuple[int, str, int]]] = {}
+    for place, one in enumerate(filled):
+        for name, query in one.finding.numbers.items():
+            if isinstance(query, Comparison) and query.tested:
+                family = (place, name) if query.apart else one.finding.page
+                members = [(place, name, index) for index in range(len(one.numbers[name]))]
+                families.setdefault(family, []).extend(members)
+    numbers = [{name: list(found) for name, found in one.numbers.items()} for one in filled]
+    for members in families.values():
+        q = benjamini_hochberg(numbers[place][name][index].p for place, name, index in members)
+        for (place, name, index), value in zip(members, q, strict=True):
+            number = numbers[place][name][index]
+            numbers[place][name][index] = replace(number, corrected=float(value))
+    return [replace(one, numbers=found) for one, found in zip(filled, numbers, strict=True)]

@@ -1,0 +1,280 @@
+"""What findings ask of the records: numbers over seeds, with their tests."""
+
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+
+from emastudy.errors import InputError
+from emastudy.study.claims import Evidence
+from emastudy.study.claims.verdict import LEVEL
+from emastudy.study.recipes import REGIMES, Recipe
+from emastudy.study.statistics import MARGIN, equivalence, mean_interval, mean_test
+
+Test = Literal["difference", "equivalence", ""]
+Side = Mapping[str, Any]
+
+# What a side says beside options of its head.
+_APART = ("head", "learning_rate", "value")
+# A score as it stands in a record.
+_PLAIN = {"num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False}
+# Axes as readers call them; gradient regimes need none.
+_AXES = {"num_iterations": "T", "num_bases": "K", "concentration": "λ"}
+_PICKS: dict[str, Callable[[Any], Any]] = {
+    "": float,
+    "first": lambda values: values[0],
+    "last": lambda values: values[-1],
+    "median": np.median,
+    "mean": np.mean,
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number that a query found.
+
+    Attributes:
+        value: Mean over seeds, or a count.
+        low: Lower end of its 95 % interval; NaN = it has none.
+        high: Upper end.
+        seeds: How many entered.
+        case: Which of the query's cases it is, in words; "" = there is one alone.
+        signed: Whether it is a difference, to be shown with its sign.
+        unit: Of a count, e.g. "of 5 seeds".
+        test: That there is no difference, that it is beyond ±0.5 ("equivalence"), or none.
+        p: Of the test, by itself.
+        corrected: The same for the number of tests: by Holm's method, or a q-value.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    seeds: int = 0
+    case: str = ""
+    signed: bool = False
+    unit: str = ""
+    test: Test = ""
+    p: float = math.nan
+    corrected: float = math.nan
+
+    @property
+    def holds(self) -> bool:
+        """Whether the test decides, after the correction."""
+        return self.corrected < LEVEL
+
+    @property
+    def word(self) -> str:
+        """What may be said of it: three words that stand apart."""
+        if not self.holds:
+            return "inconclusive"
+        return f"equivalent within ±{MARGIN:g}" if self.test == "equivalence" else "decided"
+
+
+class Source:
+    """What findings ask: a profile's records and measurements, by the ids of their runs.
+
+    Args:
+        evidence: Of the profile.
+    """
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.name, self.recipe = evidence.name, evidence.recipe
+        self.scale, self.needed = evidence.scale, evidence.needed
+        self._evidence = evidence
+        self._rows: dict[str, tuple[list[int], dict[str, list[Side]]]] = {}
+
+    def rows(self, measure: str) -> tuple[list[int], dict[str, list[Side]]]:
+        """The seeds that there are, and the rows of a measurement by run; "" = the records."""
+        if measure not in self._rows:
+            table = self._evidence.table(measure) if measure else self._evidence.records
+            by_run: dict[str, list[Side]] = {}
+            for run, row in zip(table.index, table.to_dict("records"), strict=True):
+                by_run.setdefault(run, []).append({str(k): v for k, v in row.items()})
+            seeds = sorted({int(row["seed"]) for rows in by_run.values() for row in rows})
+            self._rows[measure] = seeds, by_run
+        return self._rows[measure]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Asks for the mean over seeds of something, or of its difference between runs, paired by seed.
+
+    A side names runs: "head" (default "ema"), options of the head, "learning_rate" (as a multiple
+    of the recipe's) and, where the sides differ in it, "value".
+
+    Attributes:
+        data: Profile whose records are asked.
+        of: The runs.
+        less: Those that are subtracted; none = the number itself, without a test.
+        each: Axis → its values: a number for every combination. An axis is something that a side
+            may say, or "at." and one of ``at``; it holds for sides that do not say it themselves,
+            options of the head for EMA alone.
+        measure: Of ``measures.MEASURES``; "" = the record.
+        value: Column; "NAME.first", ".last", ".median", ".mean" or ".3" pick from a list.
+        at: How scores were made, see ``measures.scores``; "=AXIS" is the case's own value.
+        images: On how many images scores were made; 0 = the most that they were.
+        test: That there is no difference, or equivalence within ±0.5.
+        seeds: The fewest that there must be; 0 = as many as a verdict on the data needs.
+        apart: Whether its tests are corrected among themselves, since they are very many.
+        decimals: That are shown.
+    """
+
+    data: str
+    of: Side = field(default_factory=dict)
+    less: Side | None = None
+    each: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    measure: str = ""
+    value: str = "miou"
+    at: Mapping[str, Any] = field(default_factory=dict)
+    images: int = 0
+    test: Literal["difference", "equivalence"] = "difference"
+    seeds: int = 0
+    apart: bool = False
+    decimals: int = 2
+    in_ledger: ClassVar[bool] = False
+
+    @property
+    def tested(self) -> bool:
+        """Whether its numbers are differences, which are tested."""
+        return self.less is not None
+
+    def ask(self, source: Source) -> Iterator[Number]:
+        """A number for each case, uncorrected.
+
+        Args:
+            source: Of the data.
+
+        Raises:
+            InputError: No runs, or too few, are what is asked for.
+        """
+        for case in _cases(self.each):
+            found = self.values(source, self.of, case)
+            if self.less is not None:
+                found = (found - self.values(source, self.less, case)).dropna()
+                if not found.any():  # the same thing twice
+                    continue
+            _check_seeds(len(found), self.seeds or source.needed)
+            number = Number(*mean_interval(found), len(found), _words(case), self.tested)
+            if self.tested:
+                p = mean_test(found) if self.test == "difference" else equivalence(found).p
+                number = replace(number, test=self.test, p=p)
+            yield number
+
+    def values(self, source: Source, side: Side, case: Mapping[str, Any]) -> pd.Series:
+        """One number a seed."""
+        head = side.get("head", case.get("head", "ema"))
+        taken = {k: v for k, v in case.items() if head == "ema" or k in _APART or "." in k}
+        said = {**taken, **side}
+        options = tuple((k, v) for k, v in said.items() if k not in _APART and "." not in k)
+        run = source.recipe, head, source.scale, float(said.get("learning_rate", 1)), options
+        seeds, by_run = source.rows(self.measure)
+        found = {seed: by_run.get(_id(*run, seed), []) for seed in seeds}
+        if self.measure == "scores":
+            found = {seed: self._made_so(several, said, case) for seed, several in found.items()}
+        column, _, pick = str(side.get("value", self.value)).partition(".")
+        values: dict[int, Any] = {s: rows[-1].get(column) for s, rows in found.items() if rows}
+        if not values:
+            stated = ", ".join(f"{name}={value}" for name, value in said.items())
+            raise InputError(
+                f"no {self.measure or 'record'} of {source.name} is of a run with "
+                f"{stated or 'the usual options'}"
+            )
+        if None in values.values():
+            raise InputError(f"a {self.measure or 'record'} has no value {column!r}")
+        how = _PICKS.get(pick) or operator.itemgetter(int(pick))
+        return pd.Series({seed: how(value) for seed, value in values.items()}, dtype=float)
+
+    def _made_so(self, rows: list[Side], said: Side, case: Mapping[str, Any]) -> list[Side]:
+        """Those scores that were made as is asked."""
+        given = {k.removeprefix("at."): v for k, v in said.items() if "." in k}
+        at = {**_PLAIN, "split": "=eval_split", **self.at, **given}
+
+        def fits(row: Side) -> bool:
+            return all(
+                row[f"at.{name}"]
+                == ({**row, **case}[v[1:]] if isinstance(v, str) and v.startswith("=") else v)
+                for name, v in at.items()
+            )
+
+        made = [row for row in rows if fits(row)]
+        images = self.images or max((row["images"] for row in made), default=0)
+        return [row for row in made if row["images"] == images]
+
+
+def _cases(each: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*each.values()):
+        yield dict(zip(each, values, strict=True))
+
+
+def _words(case: Mapping[str, Any]) -> str:
+    """A case as readers know it."""
+    return ", ".join(
+        REGIMES[value] if axis == "gradient" else f"{_AXES.get(axis, axis)} = {_plain(value)}"
+        for axis, value in case.items()
+    )
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _check_seeds(there: int, needed: int) -> None:
+    if there < needed:
+        raise InputError(f"{there} seeds are there of {needed} that it needs")
+
+
+# Asked again for every case.
+@functools.cache
+def _id(recipe: Recipe, head: str, scale: float, rate: float, options: Any, seed: int) -> str:
+    config = recipe(head, seed=seed, scale=scale, **dict(options))
+    return replace(config, learning_rate=rate * config.learning_rate).id
+
+
+@dataclass(frozen=True)
+class Best:
+    """Asks with which value of an option runs that are alike else, seed included, score best.
+
+    Attributes:
+        data: Profile whose records are asked.
+        best: The option → its values.
+        each: See :class:`Comparison`; the runs of all cases count together.
+        seeds: See :class:`Comparison`.
+    """
+
+    data: str
+    best: Mapping[str, Sequence[Any]]
+    each: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    seeds: int = 0
+    decimals: ClassVar[int] = 0
+    in_ledger: ClassVar[bool] = False
+    tested: ClassVar[bool] = False
+
+    def ask(self, source: Source) -> Iterator[Number]:
+        """In how many of the runs each value is the best, where it is.
+
+        Args:
+            source: Of the data.
+
+        Raises:
+            InputError: No runs, or too few, are what is asked for.
+        """
+        ((option, values),) = self.best.items()
+        ask, tables = Comparison(self.data).values, []
+        for case in _cases(self.each):
+            scores = {value: ask(source, {}, {**case, option: value}) for value in values}
+            tables.append(pd.DataFrame(scores).dropna())
+            _check_seeds(len(tables[-1]), self.seeds or source.needed)
+        winners = pd.concat(tables).idxmax(axis=1)
+        for value, count in winners.value_counts().sort_index().items():
+            yield Number(
+                float(count),
+                seeds=min(map(len, tables)),
+                case=_words({option: value}),
+                unit=f"of {len(winners)} runs",
+            )

@@ -1,0 +1,107 @@
+"""Findings where they are read: on the page that shows them, in README, in the book."""
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from emastudy.errors import InputError
+from emastudy.study.report.findings.fill import Filled, fill
+from emastudy.study.report.findings.load import load_findings
+from emastudy.study.runs import records_folder
+
+#: What the words in findings mean.
+MEANING = (
+    "*Decided*: the test of the difference, paired by seed, stands at 5 % after the correction for "
+    "the number of tests. *Equivalent*: so does the test (TOST) that it is within ±0.5 mIoU. "
+    "*Inconclusive*: neither. Brackets hold 95 % intervals, each by itself. With a claim's number "
+    "stands p by Holm's method over the ledger's verdicts on one data set under one gradient "
+    "regime; q is Benjamini and Hochberg's over all other tests of a page."
+)
+
+
+def committed(page: int = 0) -> tuple[Filled, ...]:
+    """The findings of this checkout, from its committed records.
+
+    Args:
+        page: Number of a notebook; 0 = all.
+
+    Raises:
+        InputError: See ``load_findings`` and ``fill``; or the page has none.
+    """
+    filled = _filled(records_folder().parent, page)
+    if not filled:
+        raise InputError(f"experiments/findings.yaml has no finding of page {page}")
+    return filled
+
+
+@functools.cache
+def _filled(experiments: Path, page: int) -> tuple[Filled, ...]:
+    findings = load_findings(experiments / "findings.yaml")
+    return tuple(fill((one for one in findings if page in (0, one.page)), experiments))
+
+
+def found_here(page: str) -> str:
+    """What was found on a page, from the committed records, as Markdown for its top.
+
+    Args:
+        page: Stem of its notebook.
+
+    Raises:
+        InputError: See :func:`committed`.
+    """
+    filled = committed(int(page[:2]))
+    tests = sum(len(one.tests) for one in filled if not one.finding.primary)
+    family = f" There are {tests} such tests here." if tests else ""
+    meaning = f"\n\n{MEANING}{family}" if any(one.tests for one in filled) else ""
+    return "\n".join(map(_item, filled)) + meaning
+
+
+def findings_text(filled: Iterable[Filled]) -> str:
+    """Findings as text, one a paragraph."""
+    return "\n\n".join(
+        f"{one.finding.page} {one.finding.id}\n   {one.sentence}"
+        + f"\n   ({one.note})" * bool(one.note)
+        for one in filled
+    )
+
+
+def main_findings(filled: Sequence[Filled], link: str) -> str:
+    """Those that README has, as a Markdown list with links to their pages.
+
+    Args:
+        filled: All.
+        link: Of a page, with "{page}" for the stem of its notebook.
+    """
+    stems = notebooks()
+    chosen = sorted((one for one in filled if one.finding.readme), key=lambda f: f.finding.readme)
+    return "\n".join(
+        f"- {one.sentence} ([{one.finding.page}]({link.format(page=stems[one.finding.page])}))"
+        for one in chosen
+    )
+
+
+def all_findings(filled: Sequence[Filled]) -> str:
+    """All of them in Markdown, page by page."""
+    stems, parts = notebooks(), [MEANING]
+    for page, mine in groupby(
+        sorted(filled, key=lambda f: f.finding.page), lambda f: f.finding.page
+    ):
+        title = _title(records_folder().parent / f"{stems[page]}.ipynb")
+        parts += [f"**[{title}](notebooks/{stems[page]}.ipynb)**", "\n".join(map(_item, mine))]
+    return "\n\n".join(parts)
+
+
+def notebooks() -> dict[int, str]:
+    """The notebooks of this checkout: number → stem."""
+    return {int(path.name[:2]): path.stem for path in records_folder().parent.glob("??_*.ipynb")}
+
+
+def _item(one: Filled) -> str:
+    return f"- {one.sentence}" + (f" *({one.note})*" if one.note else "")
+
+
+def _title(notebook: Path) -> str:
+    first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]
+    return "".join(first).splitlines()[0].removeprefix("# ")

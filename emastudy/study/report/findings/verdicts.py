@@ -1,0 +1,93 @@
+"""What findings ask of the ledger: verdicts, with the number that each hangs on."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from emastudy.errors import InputError
+from emastudy.study.claims import CLAIMS, Finding, Part
+from emastudy.study.recipes import REGIMES
+from emastudy.study.report.findings.queries import Number
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Asks for the ledger's verdicts on a claim, one a gradient regime.
+
+    Attributes:
+        data: Data set.
+        ledger: Id of the claim.
+        gradients: Regimes; none = all those that were run.
+        variant: See ``claims.Finding``.
+        part: Beginning of the words of the part whose number is shown; "" = the decisive one.
+        turned: Whether the sign is turned round, for sentences that say the opposite of the claim.
+        decimals: That are shown.
+    """
+
+    data: str
+    ledger: str
+    gradients: Sequence[str] = ()
+    variant: str = ""
+    part: str = ""
+    turned: bool = False
+    decimals: int = 2
+    in_ledger: ClassVar[bool] = True
+    tested: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.ledger not in CLAIMS:
+            raise InputError(f"there is no claim {self.ledger!r}; there are {', '.join(CLAIMS)}")
+
+    def ask(self, verdicts: Sequence[Finding]) -> Iterator[Number]:
+        """A number for each regime, with the p-value by Holm's method.
+
+        Args:
+            verdicts: See ``claims.judge``.
+
+        Raises:
+            InputError: There is no such part, or it was not run.
+        """
+        place = self.ledger, self.data, self.variant
+        about = [f for f in verdicts if (f.claim, f.dataset, f.variant) == place]
+        run = {f.gradient: f for f in about if f.verdict != "not run"}
+        absent = [name for name in self.gradients if name not in run]
+        if absent or not run:
+            where = f"{self.data} under {', '.join(absent) or 'any gradient'}"
+            raise InputError(f"{self.ledger} was not run on {where}, {self.variant or 'as usual'}")
+        chosen = [run[name] for name in self.gradients or run]
+        sign = -1 if self.turned else 1
+        for one in chosen:
+            part = self._part(one)
+            low, high = sorted(sign * end for end in part.interval)
+            yield Number(
+                sign * part.effect,
+                low,
+                high,
+                seeds=part.seeds,
+                case=REGIMES.get(one.gradient, one.gradient) if len(chosen) > 1 else "",
+                signed=part.signed,
+                unit="" if part.signed else part.unit,
+                test="" if math.isnan(part.p) or not part.decides else "difference",
+                p=part.p,
+                corrected=_adjusted(one, part),
+            )
+
+    def _part(self, finding: Finding) -> Part:
+        if not self.part:
+            return finding.decisive
+        for part in finding.parts:
+            if part.what.startswith(self.part):
+                return part
+        there = "; ".join(part.what for part in finding.parts)
+        raise InputError(f"{self.ledger} has no part that begins {self.part!r}; there are {there}")
+
+
+def _adjusted(finding: Finding, part: Part) -> float:
+    """A part's p-value by Holm's method among verdicts, and for the parts of its own."""
+    if part.verdict != finding.uncorrected or finding.uncorrected == "inconclusive":
+        return 1.0
+    if (finding.uncorrected == "supported") != finding.any_of:
+        return finding.adjusted  # all parts are needed, and it is that of the least certain one
+    tested = sum(one.decides and not math.isnan(one.p) for one in finding.parts)
+    return min(1.0, tested * part.p) * (finding.adjusted / finding.p if finding.p else 1.0)
