@@ -21,6 +21,8 @@ from emastudy.errors import InputError
 
 #: A difference of mIoU that makes none in practice, either way.
 MARGIN = 0.5
+#: Of tests, after the correction for their number.
+LEVEL = 0.05
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -216,7 +218,7 @@ def paired_differences(
         Index = group (after ``within``, in the order of the frame); columns "difference", "low",
         "high" (95 % t-interval), "p" (of the paired t-test), "q" (the same by
         :func:`benjamini_hochberg` over the rows of the table), "seeds" (those that both have) and
-        "decided": whether the interval excludes zero, by itself.
+        "decided": whether q is below 5 %.
 
     Raises:
         InputError: Two runs of one group share a seed: something else differs between them.
@@ -230,7 +232,7 @@ def paired_differences(
         }
         if tables:
             both = pd.concat(tables, names=[*within, by])
-            return both.assign(q=benjamini_hochberg(both["p"]))
+            return corrected(both)
         nothing = pd.MultiIndex.from_arrays([[]] * (len(within) + 1), names=[*within, by])
         return pd.DataFrame(index=nothing, columns=columns)
     _one_run_each(frame, by, "seed")
@@ -241,10 +243,36 @@ def paired_differences(
             continue
         differences = (wide[group] - wide[baseline]).dropna()
         mean, low, high = mean_interval(differences)
-        decided, p = bool(low > 0 or high < 0), mean_test(differences)
-        rows[group] = (mean, low, high, p, p, len(differences), decided)
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.assign(q=benjamini_hochberg(table["p"]))
+        p = mean_test(differences)
+        rows[group] = (mean, low, high, p, p, len(differences), False)
+    return corrected(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+
+
+def corrected(differences: pd.DataFrame) -> pd.DataFrame:
+    """Differences that are read together, with their q-values, and what these decide.
+
+    Args:
+        differences: See :func:`paired_differences`; the columns "q" and "decided" are made anew.
+    """
+    q = benjamini_hochberg(differences["p"])
+    return differences.assign(q=q, decided=q < LEVEL)
+
+
+def p_text(p: float) -> str:
+    """A p- or q-value as text: never as zero, and nothing where there was no test."""
+    if np.isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def rounded(differences: pd.DataFrame) -> pd.DataFrame:
+    """A table for readers: two decimals, and p- and q-values by :func:`p_text`.
+
+    Args:
+        differences: See :func:`paired_differences`.
+    """
+    texts = {name: differences[name].map(p_text) for name in ("p", "q") if name in differences}
+    return differences.round(2).assign(**texts)
 
 
 def standing(difference: pd.Series, margin: float = MARGIN) -> str:
@@ -255,8 +283,8 @@ def standing(difference: pd.Series, margin: float = MARGIN) -> str:
         margin: See :func:`equivalence`; 0 = no difference is too small to matter.
 
     Returns:
-        "decided": the 95 % interval excludes zero; "equivalent within 0.5": it does not, and the
-        two one-sided tests place the difference within the margin; else "inconclusive".
+        "decided": q is below 5 %; "equivalent within 0.5": it is not, and the two one-sided tests
+        place the difference within the margin; else "inconclusive".
     """
     if difference["decided"]:
         return "decided"

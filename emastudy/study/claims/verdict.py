@@ -16,12 +16,10 @@ import pandas as pd
 
 from emastudy.study.claims.evidence import DATASETS, Evidence
 from emastudy.study.recipes import REGIMES
-from emastudy.study.statistics import equivalence, mean_interval, mean_test
+from emastudy.study.statistics import LEVEL, equivalence, mean_interval, mean_test
 
 Verdict = Literal["supported", "contradicted", "inconclusive", "not run"]
 
-#: Of all tests and, after Holm's correction, of all verdicts on one data set under one regime.
-LEVEL = 0.05
 _NAN = float("nan")
 
 

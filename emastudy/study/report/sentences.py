@@ -74,7 +74,8 @@ def table1_answer(runs: pd.DataFrame, data: str) -> str:
     means = summarize(runs, "method", "miou")["mean"]
     best = means[runs.loc[runs["head"] == "ema", "method"].unique()].idxmax()
     table = gaps(runs).query("method == @best and rival in @rivals")
-    above, below = int((table["low"] > 0).sum()), int((table["high"] < 0).sum())
+    ahead = table["difference"] > 0
+    above, below = (int((table["decided"] & side).sum()) for side in (ahead, ~ahead))
     verdict = "not decided for every one of them"
     if above == len(rivals):
         verdict = "yes"
@@ -104,9 +105,9 @@ def duel(runs: pd.DataFrame, method: str, baseline: str, data: str) -> str:
     """
     row = paired_differences(runs, "method", "miou", baseline=baseline).T[method]
     means = summarize(runs, "method", "miou")["mean"]
-    decided = "which decides it" if row["decided"] else f"which holds zero: {standing(row)}"
+    decided = standing(row)
     if row["seeds"] < 2:
-        decided = "and one seed has no interval"
+        decided = "one seed has no interval"
     return (
         f"**Answer.** On {data} {method} scores {means[method]:.2f} mIoU and {baseline} "
         f"{means[baseline]:.2f}: a difference of {as_text(row)} (95 % interval, paired over "

@@ -12,7 +12,7 @@ from emastudy.engine.build import build_network
 from emastudy.errors import InputError
 from emastudy.study import published
 from emastudy.study.recipes import METHODS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
-from emastudy.study.statistics import paired_differences, summarize
+from emastudy.study.statistics import corrected, paired_differences, summarize
 
 
 def table1_runs(
@@ -59,7 +59,7 @@ def gaps(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a pair: "rival", "method", "difference" (EMA less the rival, mIoU), "low", "high"
-        (95 % t-interval), "seeds", "decided" (the interval excludes zero).
+        (95 % t-interval), "p", "q" (over all pairs), "seeds", "decided" (q is below 5 %).
     """
     is_ema = runs["head"] == "ema"
     ours = list(runs.loc[is_ema, "method"].unique())
@@ -71,8 +71,8 @@ def gaps(runs: pd.DataFrame) -> pd.DataFrame:
         .assign(rival=rival)
         for rival in runs.loc[~is_ema, "method"].unique()
     ]
-    columns = ["rival", "method", "difference", "low", "high", "seeds", "decided"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    columns = ["rival", "method", "difference", "low", "high", "p", "q", "seeds", "decided"]
+    return corrected(pd.concat(tables, ignore_index=True))[columns]
 
 
 def published_gaps() -> pd.DataFrame:

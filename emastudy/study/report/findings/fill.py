@@ -7,11 +7,11 @@ from pathlib import Path
 
 from emastudy.errors import InputError
 from emastudy.study.claims import judge, load_evidence
-from emastudy.study.report.findings.forms import FORMS, small
+from emastudy.study.report.findings.forms import FORMS
 from emastudy.study.report.findings.load import PLACEHOLDER, Finding, Query
 from emastudy.study.report.findings.queries import Comparison, Number, Source
 from emastudy.study.report.findings.verdicts import Verdicts
-from emastudy.study.statistics import benjamini_hochberg
+from emastudy.study.statistics import benjamini_hochberg, p_text
 
 # What is typed as a result needs tests that decide, or that show equivalence. "No better" is none.
 _DECIDED = re.compile(r"(?<!not )(?<!no )\b(decided(ly)?|beats?|better|worse|wins?|loses?)\b")
@@ -57,7 +57,7 @@ class Filled:
         if seeds := [one.seeds for one in found if one.seeds]:
             notes.append(f"{_span(str(min(seeds)), str(max(seeds)))} seeds")
         if tests := [one.corrected for one in self.tests]:
-            span = _span(small(min(tests)), small(max(tests)))
+            span = _span(p_text(min(tests)), p_text(max(tests)))
             notes.append(f"{'p' if self.finding.primary else 'q'} {span}")
         return ", ".join(notes)
 
@@ -76,7 +76,7 @@ class Filled:
         if not said:
             said, bears = _INCONCLUSIVE.search(text), [not one.holds for one in tests]
         if said and not (tests and all(bears)):
-            found = ", ".join(f"{one.word} ({small(one.corrected)})" for one in tests) or "none"
+            found = ", ".join(f"{one.word} ({p_text(one.corrected)})" for one in tests) or "none"
             raise self.finding.error(
                 f"it says {said[0]!r}, which its corrected tests do not bear. They are: {found}. "
                 "Say less, or let {name.word} say it"

@@ -8,11 +8,6 @@ from emastudy.errors import InputError
 from emastudy.study.report.findings.queries import Number
 
 
-def small(p: float) -> str:
-    """A p- or q-value as text, which is never zero."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
 def enumerate_words(words: Sequence[str]) -> str:
     """Words as a list in a sentence: "a, b and c"."""
     *first, last = words

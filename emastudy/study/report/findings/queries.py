@@ -13,9 +13,8 @@ import pandas as pd
 
 from emastudy.errors import InputError
 from emastudy.study.claims import Evidence
-from emastudy.study.claims.verdict import LEVEL
 from emastudy.study.recipes import REGIMES, Recipe
-from emastudy.study.statistics import MARGIN, equivalence, mean_interval, mean_test
+from emastudy.study.statistics import LEVEL, MARGIN, equivalence, mean_interval, mean_test
 
 Test = Literal["difference", "equivalence", ""]
 Side = Mapping[str, Any]
