@@ -81,9 +81,9 @@ def test_one_seed_decides_nothing(runs):
 def test_a_duel_says_what_it_decides(runs):
     text = report.duel(runs, "EMA, detached", "PSANet", "made-up data")
     assert "scores 64.00 mIoU and PSANet 62.00: a difference of +2.00 [+2.00, +2.00]" in text
-    assert "which decides it" in text
+    assert "paired over 3 seeds, decided)" in text
     text = report.duel(runs, "DeepLabV3+", "EMA, detached", "made-up data")
-    assert "which holds zero: equivalent within 0.5" in text
+    assert "paired over 3 seeds, equivalent within 0.5)" in text
     text = report.duel(runs[runs["seed"] == 0], "FCN", "PSANet", "made-up data")
     assert "one seed has no interval" in text
 
