@@ -336,11 +336,11 @@ def _findings(
     from emastudy.study.report import findings  # slow
     from emastudy.study.report.includes import results_as_shown
 
-    root = experiments_folder().parent
+    experiments = experiments_folder()
     if not (write or check):
-        _say(findings.findings_text(findings.committed(page)))
+        _say(findings.findings_text(findings.committed(experiments, page)))
         return
-    for path, text in results_as_shown(root).items():
+    for path, text in results_as_shown(experiments.parent).items():
         there = path.is_file()
         if there and path.read_text(encoding="utf-8") == text:
             continue

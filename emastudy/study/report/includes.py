@@ -14,7 +14,7 @@ from emastudy.study.claims import judge, load_evidence
 from emastudy.study.recipes import PAPER_CLASSES, RECIPES, label_runs
 from emastudy.study.report import findings
 from emastudy.study.report.ledger import ledger_overview, ledger_table
-from emastudy.study.runs import Record, load_records, records_folder
+from emastudy.study.runs import Record, load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
 from emastudy.study.tables import estimate, sustained
 
@@ -31,44 +31,45 @@ def write_includes(records: Path, folder: Path) -> None:
     verdicts = judge(load_evidence(experiments))
     pages = book_pages(experiments.parent / "book" / "_toc.yml")
     texts = {
-<<<<<<< HEAD
-        "overview": ledger_overview(findings, pages),
-        "ledger": ledger_table(findings, pages),
-        "findings": findings_section((experiments.parent / "README.md").read_text()),
-        "estimates": f"One GPU is taken to sustain {sustained().words}.\n\n{estimates_table()}",
-=======
         "overview": ledger_overview(verdicts, pages),
         "ledger": ledger_table(verdicts, pages),
         "estimates": estimates_table(),
+<<<<<<< HEAD
         **findings_includes(),
 >>>>>>> 9277ae6 (Findings are data: sentences filled from the records, their words held to corrected tests; emastudy findings)
+=======
+        **findings_includes(experiments),
     }
     for name, text in texts.items():
         write_text(folder / f"{name}.md", text + "\n")
 
 
-def findings_includes() -> dict[str, str]:
-    """What the book includes of the findings: name of the file → text."""
-    filled = findings.committed()
-    main = findings.main_findings(filled, "notebooks/{page}.ipynb")
-    return {"main_findings": main, "findings": findings.all_findings(filled)}
+def findings_includes(experiments: Path) -> dict[str, str]:
+    """What the book includes of the findings: name of the file → text.
+
+    Args:
+        experiments: Folder of ``findings.yaml`` and ``records/``.
+    """
+    main = findings.main_findings(experiments, "notebooks/{page}.ipynb")
+    return {"main_findings": main, "findings": findings.all_findings(experiments)}
 
 
-def readme_with_results(readme: str) -> str:
+def readme_with_results(readme: str, experiments: Path) -> str:
     """README's text with the results that it states made anew from the committed records.
 
     They stand between a line ``<!-- NAME -->`` and a line ``<!-- /NAME -->``.
 
     Args:
         readme: Text of README.md.
+        experiments: Folder of ``findings.yaml`` and ``records/``.
 
     Raises:
         InputError: It lacks the lines.
     """
     link = "experiments/{page}.ipynb"
     results = {
-        "first result": headline(records_folder("animals")),
-        "findings": findings.main_findings(findings.committed(), link),
+        "first result": headline(experiments / "records" / "animals"),
+        "findings": findings.main_findings(experiments, link),
     }
     for name, text in results.items():
         between = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
@@ -90,8 +91,12 @@ def results_as_shown(root: Path) -> dict[Path, str]:
         README.md and, once they were made, the files that the book includes.
     """
     readme, folder = root / "README.md", root / "book" / "generated"
-    included = {folder / f"{name}.md": f"{t}\n" for name, t in findings_includes().items()}
-    return {readme: readme_with_results(readme.read_text(encoding="utf-8")), **included}
+    experiments = root / "experiments"
+    texts = findings_includes(experiments).items()
+    return {
+        readme: readme_with_results(readme.read_text(encoding="utf-8"), experiments),
+        **{folder / f"{name}.md": f"{text}\n" for name, text in texts},
+    }
 
 
 def book_pages(toc: Path) -> list[str]:

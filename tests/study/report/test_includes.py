@@ -22,8 +22,7 @@ def test_the_headline_is_best_first_and_paired(tiny, tmp_path):
     assert lines[3].startswith("| FCN | 51.00 |")
 
 
-def test_readme_and_book_say_what_the_records_say(root, monkeypatch):
-    monkeypatch.chdir(root)
+def test_readme_and_book_say_what_the_records_say(root):
     shown = includes.results_as_shown(root)
     readme = root / "README.md"
     assert readme.read_text() == shown[readme], "run: emastudy findings --write"
@@ -32,12 +31,12 @@ def test_readme_and_book_say_what_the_records_say(root, monkeypatch):
     assert len(linked) == 7
     assert all((root / link).is_file() for link in linked)
     pages = set(includes.book_pages(root / "book" / "_toc.yml"))
-    for text in includes.findings_includes().values():
+    for text in includes.findings_includes(root / "experiments").values():
         linked = re.findall(r"\]\(([^)]+)\)", text)
         assert linked
         assert {link.removesuffix(".ipynb") for link in linked} <= pages
     with pytest.raises(ValueError, match="lacks the lines <!-- first result -->"):
-        includes.readme_with_results("# A README\n")
+        includes.readme_with_results("# A README\n", root / "experiments")
 
 
 def test_estimates_are_the_same_on_every_page():

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -21,25 +21,22 @@ MEANING = (
 )
 
 
-def committed(page: int = 0) -> tuple[Filled, ...]:
-    """The findings of this checkout, from its committed records.
+@functools.cache
+def committed(experiments: Path, page: int = 0) -> tuple[Filled, ...]:
+    """The findings of a checkout, from its committed records.
 
     Args:
+        experiments: Folder of ``findings.yaml``, ``profiles/`` and ``records/``.
         page: Number of a notebook; 0 = all.
 
     Raises:
         InputError: See ``load_findings`` and ``fill``; or the page has none.
     """
-    filled = _filled(records_folder().parent, page)
-    if not filled:
-        raise InputError(f"experiments/findings.yaml has no finding of page {page}")
-    return filled
-
-
-@functools.cache
-def _filled(experiments: Path, page: int) -> tuple[Filled, ...]:
     findings = load_findings(experiments / "findings.yaml")
-    return tuple(fill((one for one in findings if page in (0, one.page)), experiments))
+    chosen = [one for one in findings if page in (0, one.page)]
+    if not chosen:
+        raise InputError(f"experiments/findings.yaml has no finding of page {page}")
+    return tuple(fill(chosen, experiments))
 
 
 def found_here(page: str) -> str:
@@ -51,7 +48,7 @@ def found_here(page: str) -> str:
     Raises:
         InputError: See :func:`committed`.
     """
-    filled = committed(int(page[:2]))
+    filled = committed(records_folder().parent, int(page[:2]))
     tests = sum(len(one.tests) for one in filled if not one.finding.primary)
     family = f" There are {tests} such tests here." if tests else ""
     meaning = f"\n\n{MEANING}{family}" if any(one.tests for one in filled) else ""
@@ -67,14 +64,14 @@ def findings_text(filled: Iterable[Filled]) -> str:
     )
 
 
-def main_findings(filled: Sequence[Filled], link: str) -> str:
-    """Those that README has, as a Markdown list with links to their pages.
+def main_findings(experiments: Path, link: str) -> str:
+    """The findings that README has, as a Markdown list with links to their pages.
 
     Args:
-        filled: All.
+        experiments: See :func:`committed`.
         link: Of a page, with "{page}" for the stem of its notebook.
     """
-    stems = notebooks()
+    stems, filled = _notebooks(experiments), committed(experiments)
     chosen = sorted((one for one in filled if one.finding.readme), key=lambda f: f.finding.readme)
     return "\n".join(
         f"- {one.sentence} ([{one.finding.page}]({link.format(page=stems[one.finding.page])}))"
@@ -82,20 +79,25 @@ def main_findings(filled: Sequence[Filled], link: str) -> str:
     )
 
 
-def all_findings(filled: Sequence[Filled]) -> str:
-    """All of them in Markdown, page by page."""
-    stems, parts = notebooks(), [MEANING]
+def all_findings(experiments: Path) -> str:
+    """All findings in Markdown, page by page.
+
+    Args:
+        experiments: See :func:`committed`.
+    """
+    stems, parts = _notebooks(experiments), [MEANING]
+    filled = committed(experiments)
     for page, mine in groupby(
         sorted(filled, key=lambda f: f.finding.page), lambda f: f.finding.page
     ):
-        title = _title(records_folder().parent / f"{stems[page]}.ipynb")
+        title = _title(experiments / f"{stems[page]}.ipynb")
         parts += [f"**[{title}](notebooks/{stems[page]}.ipynb)**", "\n".join(map(_item, mine))]
     return "\n\n".join(parts)
 
 
-def notebooks() -> dict[int, str]:
-    """The notebooks of this checkout: number → stem."""
-    return {int(path.name[:2]): path.stem for path in records_folder().parent.glob("??_*.ipynb")}
+def _notebooks(experiments: Path) -> dict[int, str]:
+    """Number → stem."""
+    return {int(path.name[:2]): path.stem for path in experiments.glob("??_*.ipynb")}
 
 
 def _item(one: Filled) -> str:
