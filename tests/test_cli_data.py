@@ -21,7 +21,8 @@ def data(monkeypatch, capsys, *arguments):
         cli.main()
     except SystemExit as error:
         end = error.code
-    return capsys.readouterr().out, end
+    printed = capsys.readouterr()
+    return printed.out, printed.err if end == 2 else end
 
 
 def test_without_a_name_it_lists_the_datasets(monkeypatch, capsys):

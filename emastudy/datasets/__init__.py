@@ -14,7 +14,7 @@ from emastudy.datasets.fingerprint import Fingerprint, differences, require_same
 from emastudy.datasets.folder import Folder
 from emastudy.datasets.images import read_image
 from emastudy.datasets.labels import learnable
-from emastudy.datasets.lists import Pair
+from emastudy.datasets.lists import Pair, image_files
 from emastudy.datasets.load import DATASETS, find, load
 from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
@@ -52,6 +52,7 @@ __all__ = [
     "download",
     "evaluation_transform",
     "find",
+    "image_files",
     "learnable",
     "load",
     "pad_to_grid",

@@ -130,6 +130,18 @@ def pair_files(
     ]
 
 
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder and those inside it, sorted; hidden ones do not count.
+
+    One of the rarer kinds counts where no file of the first kinds has its name: a camera writes a
+    JPEG beside its raw data.
+    """
+    known = SUFFIXES + RARE_SUFFIXES
+    files = sorted(path for path in _visible_files(folder) if path.suffix.lower() in known)
+    usual = {path.with_suffix("") for path in files if path.suffix.lower() in SUFFIXES}
+    return [p for p in files if p.suffix.lower() in SUFFIXES or p.with_suffix("") not in usual]
+
+
 def missing_files(paths: Sequence[Path]) -> list[Path]:
     """Those that do not exist; one listing per folder instead of one look per file."""
     present = {
@@ -151,21 +163,14 @@ def require_folder(root: Path, what: str) -> None:
 
 
 def _files_by_name(folder: Path, split: str) -> dict[str, Path]:
-    """The image files in a folder and those inside it; hidden ones do not count."""
+    """A folder's :func:`image_files` by their names."""
     if not folder.is_dir():
         raise MissingFileError(f"split {split!r}: there is no folder {folder}")
-    pictures = [
-        (_composed(path.relative_to(folder).with_suffix("").as_posix()), path)
-        for path in sorted(_visible_files(folder))
-        if path.suffix.lower() in SUFFIXES + RARE_SUFFIXES
-    ]
     files: dict[str, Path] = {}
-    for name, path in pictures:
-        if path.suffix.lower() in SUFFIXES:
-            if name in files:
-                raise InputError(f"{files[name]} and {path} have the same name: keep one")
-            files[name] = path
-    for name, path in pictures:
+    for path in image_files(folder):
+        name = _composed(path.relative_to(folder).with_suffix("").as_posix())
+        if name in files and path.suffix.lower() in SUFFIXES:
+            raise InputError(f"{files[name]} and {path} have the same name: keep one")
         files.setdefault(name, path)
     return files
 

@@ -4,7 +4,16 @@
 """
 
 from emastudy.engine.scoring.evaluate import Scores, evaluate, score
-from emastudy.engine.scoring.pictures import predict_files
+from emastudy.engine.scoring.pictures import PredictedFile, predict_files
 from emastudy.engine.scoring.predict import MULTI_SCALE, Views, predict
 
-__all__ = ["MULTI_SCALE", "Scores", "Views", "evaluate", "predict", "predict_files", "score"]
+__all__ = [
+    "MULTI_SCALE",
+    "PredictedFile",
+    "Scores",
+    "Views",
+    "evaluate",
+    "predict",
+    "predict_files",
+    "score",
+]

@@ -1,20 +1,29 @@
-"""Predictions as pictures."""
+"""Predictions as files: pictures, and probabilities where they are asked for."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer
+import torch
+from jaxtyping import Float, Integer
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from emastudy import datasets
 from emastudy.engine.checkpoints import load_network
 from emastudy.engine.runtime import Machine
-from emastudy.engine.scoring.predict import predict
-from emastudy.errors import InputError, require
+from emastudy.engine.scoring.photographs import Photograph, find_photographs
+from emastudy.engine.scoring.predict import Views, predict, predict_probabilities
+from emastudy.errors import EmastudyError, InputError, MissingFileError
 from emastudy.files import check_writable, written_whole
+
+# Written into every picture, by which a later run knows that it may overwrite it.
+_SOFTWARE = "emastudy predict"
 
 
 def class_picture(
@@ -50,45 +59,158 @@ def write_prediction(
     mask = class_picture(classes.numpy(), colors)
     photograph = Image.fromarray(image.permute(1, 2, 0).numpy())
     overlay = Image.blend(photograph, mask.convert("RGB"), 0.5)
+    origin = PngInfo()
+    origin.add_text("Software", _SOFTWARE)
     for kind, picture in (("mask", mask), ("overlay", overlay)):
         with written_whole(folder / f"{name}_{kind}.png") as path:
-            picture.save(path)
+            picture.save(path, pnginfo=origin)
+
+
+def write_probabilities(
+    folder: Path, name: str, probabilities: Float[Tensor, "c h w"], classes: Sequence[str]
+) -> None:
+    """Write NAME_probabilities.npz: ``probabilities`` (C, H, W), float16, and ``classes`` (C,).
+
+    One file that NumPy reads without unpickling and that says which class is which; a picture has
+    room for one class, or for three. Float16 halves the size and errs by less than 0.0003, so that
+    classes which the mask tells apart may be equal here.
+
+    Args:
+        folder: Where to write.
+        name: Beginning of the file's name.
+        probabilities: (C, H, W).
+        classes: Names of the C classes.
+    """
+    with written_whole(folder / f"{name}_probabilities.npz") as path:
+        np.savez_compressed(
+            path, probabilities=probabilities.numpy().astype(np.float16), classes=list(classes)
+        )
+
+
+@dataclass(frozen=True)
+class PredictedFile:
+    """What has become of one image file.
+
+    Attributes:
+        path: The file.
+        shares: Shares of its pixels by class, largest first; empty where it failed.
+        error: Why it failed, or None.
+    """
+
+    path: Path
+    shares: dict[str, float] = field(default_factory=dict)
+    error: EmastudyError | None = None
 
 
 def predict_files(
-    paths: Sequence[Path], checkpoint: str | Path, folder: Path, machine: Machine
-) -> Iterator[tuple[Path, dict[str, float]]]:
+    images: Sequence[str | Path],
+    checkpoint: str | Path,
+    folder: Path,
+    machine: Machine,
+    *,
+    window: int = 0,
+    save_probabilities: bool = False,
+) -> Iterator[PredictedFile]:
     """Segment image files and write what is predicted, see :func:`write_prediction`.
 
+    Masks and overlays have the size of the photograph as a viewer shows it, upright. An image that
+    cannot be read, or for which the memory does not suffice, stops no other one.
+
     Args:
-        paths: Image files.
+        images: Files, folders and patterns, see ``photographs.find_photographs``.
         checkpoint: As for ``load_network``.
-        folder: Where to write.
+        folder: Where to write; images of a folder keep their folders inside it.
         machine: What computes.
+        window: As in :class:`~emastudy.engine.scoring.predict.Views`, for images too large to be
+            seen whole.
+        save_probabilities: Also :func:`write_probabilities`.
 
     Yields:
-        Each path, and the shares of the image's pixels by class, largest first.
+        Each file's outcome, with a bar on the terminal.
 
     Raises:
-        InputError: No path is given, or two files have the same name but for folder and ending.
+        InputError: No image is given, or a prediction would overwrite one; nothing has been
+            computed.
+        MissingFileError: None of the files exists.
+        CheckpointError: As ``load_network``.
         WriteError: The folder cannot be written.
     """
-    require(len(paths) > 0, "images", [str(path) for path in paths], "at least one file")
-    (name, count), *_ = Counter(path.stem for path in paths).most_common(1)
-    if count > 1:
-        raise InputError(
-            f"{count} images are called {name}: their predictions would overwrite each other; "
-            "predict them one at a time, into folders of their own"
-        )
+    views = Views(window=window)
+    photographs = find_photographs(images, folder)
+    _keep_what_is_there(photographs, folder)
     network, manifest = load_network(checkpoint)
     check_writable(folder)
     manifest.config.check_sources(manifest.config.dataset)
     kind = datasets.find(manifest.config.dataset)
     colors = manifest.colors or kind.palette(manifest.classes)
     network.to(machine.start())
-    for path in paths:
-        image = datasets.read_image(path)
-        classes = predict(network, image, kind, dtype=machine.autocast_dtype(manifest.config))
-        write_prediction(folder, path.stem, image, classes, colors)
+    dtype = machine.autocast_dtype(manifest.config)
+
+    def segment(photograph: Photograph) -> dict[str, float]:
+        image = datasets.read_image(photograph.path)
+        if save_probabilities:
+            p = predict_probabilities(network, image, kind, views=views, dtype=dtype)
+            classes = p.argmax(dim=0)
+            write_probabilities(folder, photograph.name, p, manifest.classes)
+        else:
+            classes = predict(network, image, kind, views=views, dtype=dtype)
+        write_prediction(folder, photograph.name, image, classes, colors)
         counts = Counter(classes.flatten().tolist()).most_common()
-        yield path, {manifest.classes[c]: pixels / classes.numel() for c, pixels in counts}
+        return {manifest.classes[c]: pixels / classes.numel() for c, pixels in counts}
+
+    for photograph in tqdm(photographs, desc="predict", unit="image", disable=None):
+        try:
+            with _translated(photograph.path, folder, window or 2 * manifest.config.crop_size):
+                outcome = PredictedFile(photograph.path, segment(photograph))
+        except (InputError, MissingFileError) as error:
+            outcome = PredictedFile(photograph.path, error=error)
+        yield outcome
+
+
+def _keep_what_is_there(photographs: Sequence[Photograph], folder: Path) -> None:
+    """Refuse to write a prediction over a photograph, or over anything but a prediction."""
+    given = {photograph.path.resolve() for photograph in photographs}
+    for photograph in photographs:
+        for kind in ("mask", "overlay"):
+            target = folder / f"{photograph.name}_{kind}.png"
+            if target.resolve() in given:
+                what = "is to be segmented too: give no predictions, or choose"
+            elif _is_foreign(target):
+                what = "emastudy predict has not written: choose"
+            else:
+                continue
+            raise InputError(
+                f"the prediction for {photograph.path} would overwrite {target}, which {what} "
+                "another output folder"
+            )
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether there is a file that :func:`write_prediction` has not written."""
+    if not path.exists():
+        return False
+    try:
+        with Image.open(path) as picture:
+            return bool(picture.info.get("Software") != _SOFTWARE)
+    except OSError:
+        return True
+
+
+@contextmanager
+def _translated(path: Path, folder: Path, window: int) -> Iterator[None]:
+    """Say what to do where memory does not suffice for an image, or its files cannot be written."""
+    try:
+        yield
+    except EmastudyError:
+        raise
+    except OSError as error:
+        check_writable(folder)  # a full disk concerns all
+        raise InputError(f"{path}: its prediction cannot be written ({error})") from error
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is one of these
+        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not lacking and "can't allocate memory" not in str(error):
+            raise
+        raise InputError(
+            f"{path} does not fit into memory; have it segmented piece by piece, with a window "
+            f"(--window) of {max(33, window // 2)} pixels or less"
+        ) from error

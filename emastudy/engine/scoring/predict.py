@@ -54,11 +54,32 @@ def classify(
     views: Views = Views(),
     dtype: torch.dtype | None = None,
 ) -> Int[Tensor, "b h w"]:
-    """Class of every pixel of normalised images, averaged over several views of them.
+    """Class of every pixel of normalised images: the one of the largest mean probability.
 
-    The class is that of the largest mean probability, p = (1/V) Σ_v softmax(logits_v), over the
-    scales and, with ``flip``, the mirror image at every scale. A view is resized bilinearly with
-    antialiasing, as in training, and its probabilities are resized back alike.
+    Args:
+        network: Network in evaluation mode.
+        image: (B, 3, H, W).
+        views: What is averaged over, see :func:`probabilities`.
+        dtype: Type that matrix products are computed in under autocast; None = float32.
+    """
+    alone = tuple(views.scales) == (1.0,) and not views.flip
+    if alone and not 0 < views.window < max(image.shape[-2:]):
+        return forward(network, image, dtype).argmax(dim=1)  # no softmax is needed
+    return _summed(network, image, views, dtype).argmax(dim=1)
+
+
+@torch.inference_mode()
+def probabilities(
+    network: nn.Module,
+    image: Float[Tensor, "b 3 h w"],
+    views: Views = Views(),
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """Probabilities of the classes at every pixel, averaged over several views of an image.
+
+    p = (1/V) Σ_v softmax(logits_v), over the scales and, with ``flip``, the mirror image at every
+    scale. A view is resized bilinearly with antialiasing, as in training, and its probabilities are
+    resized back alike.
 
     Args:
         network: Network in evaluation mode.
@@ -66,22 +87,27 @@ def classify(
         views: What is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.
     """
+    number = len(views.scales) * (2 if views.flip else 1)
+    return _summed(network, image, views, dtype).div_(number)
+
+
+def _summed(
+    network: nn.Module, image: Float[Tensor, "b 3 h w"], views: Views, dtype: torch.dtype | None
+) -> Float[Tensor, "b c h w"]:
+    """Probabilities summed over the views."""
     size = (image.shape[-2], image.shape[-1])
-    alone = tuple(views.scales) == (1.0,) and not views.flip
-    if alone and not 0 < views.window < max(size):
-        return forward(network, image, dtype).argmax(dim=1)  # no softmax is needed
     total: Tensor | None = None
     for scale in views.scales:
         scaled = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
         view = _resized(image, scaled)
         for mirrored in (False, True) if views.flip else (False,):
             seen = view.flip(-1) if mirrored else view
-            probabilities = _probabilities(network, seen, views.window, dtype)
-            probabilities = probabilities.flip(-1) if mirrored else probabilities
-            probabilities = _resized(probabilities, size)
-            total = probabilities if total is None else total.add_(probabilities)
+            found = _probabilities(network, seen, views.window, dtype)
+            found = found.flip(-1) if mirrored else found
+            found = _resized(found, size)
+            total = found if total is None else total.add_(found)
     assert total is not None  # there is a scale
-    return total.argmax(dim=1)
+    return total
 
 
 def _resized(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c H W"]:
@@ -108,7 +134,7 @@ def _probabilities(
             total[place] += part
             times[place] += 1
     assert total is not None  # there is a window
-    return total / times
+    return total.div_(times)  # in place: it may fill the memory
 
 
 def _starts(side: int, window: int) -> Iterator[int]:
@@ -146,8 +172,28 @@ def predict(
         views: What is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.
     """
+    with evaluation_mode(network):
+        return classify(network, _normalised(network, image, dataset), views, dtype)[0].cpu()
+
+
+def predict_probabilities(
+    network: nn.Module,
+    image: Integer[Tensor, "3 h w"],
+    dataset: type[SegmentationDataset] | SegmentationDataset,
+    *,
+    views: Views = Views(),
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, "c h w"]:
+    """Probability of every class at every pixel of one image; arguments as for :func:`predict`."""
+    with evaluation_mode(network):
+        return probabilities(network, _normalised(network, image, dataset), views, dtype)[0].cpu()
+
+
+def _normalised(
+    network: nn.Module,
+    image: Integer[Tensor, "3 h w"],
+    dataset: type[SegmentationDataset] | SegmentationDataset,
+) -> Float[Tensor, "1 3 h w"]:
     device = next(network.parameters()).device
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (dataset.mean, dataset.std))
-    normalised = (image.to(device).float() / 255 - mean) / std
-    with evaluation_mode(network):
-        return classify(network, normalised[None], views, dtype)[0].cpu()
+    return ((image.to(device).float() / 255 - mean) / std)[None]

@@ -34,10 +34,6 @@ def write_includes(records: Path, folder: Path) -> None:
         "overview": ledger_overview(verdicts, pages),
         "ledger": ledger_table(verdicts, pages),
         "estimates": estimates_table(),
-<<<<<<< HEAD
-        **findings_includes(),
->>>>>>> 9277ae6 (Findings are data: sentences filled from the records, their words held to corrected tests; emastudy findings)
-=======
         **findings_includes(experiments),
     }
     for name, text in texts.items():

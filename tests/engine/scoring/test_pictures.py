@@ -1,16 +1,18 @@
 """Predictions as pictures."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from engine.tiny import TINY, runtime
-from PIL import Image
+from layouts import photograph, save_mask
+from PIL import ExifTags, Image
 
-from emastudy.engine import predict_files, train
+from emastudy import datasets, networks
+from emastudy.engine import load_network, predict_files, train
 from emastudy.engine.runtime import Machine
+from emastudy.engine.scoring import pictures
 from emastudy.engine.scoring.pictures import class_picture, write_prediction
+from emastudy.engine.scoring.predict import predict_probabilities
 from emastudy.errors import InputError
 
 COLORS = [(0, 0, 0), (255, 0, 100), (10, 20, 30)]
@@ -35,28 +37,131 @@ def test_mask_and_overlay_are_written(tmp_path):
     assert np.abs(seen - mean).max() <= 1
 
 
-def test_files_are_predicted_and_their_classes_counted(tmp_path):
-    train(TINY, runtime(tmp_path))
-    photograph = tmp_path / "x.png"
-    Image.fromarray(np.random.default_rng(0).integers(256, size=(40, 50, 3), dtype=np.uint8)).save(
-        photograph
-    )
-    run, machine = runtime(tmp_path).run_dir(TINY), Machine(device="cpu", threads=1)
-    ((path, shares),) = predict_files([photograph], run, tmp_path / "out", machine)
-    assert path == photograph
-    assert sum(shares.values()) == pytest.approx(1)
-    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder of a trained network."""
+    place = runtime(tmp_path_factory.mktemp("runs"))
+    train(TINY, place)
+    return place.run_dir(TINY)
+
+
+def segment(images, run, folder, **options):
+    return list(predict_files(images, run, folder, Machine(device="cpu", threads=1), **options))
+
+
+def test_files_are_predicted_and_their_classes_counted(run, tmp_path):
+    photograph(tmp_path / "x.png", 40, 50)
+    (seen,) = segment([tmp_path / "x.png"], run, tmp_path / "out")
+    assert (seen.path, seen.error) == (tmp_path / "x.png", None)
+    assert sum(seen.shares.values()) == pytest.approx(1)
+    assert list(seen.shares.values()) == sorted(seen.shares.values(), reverse=True)
     with Image.open(tmp_path / "out" / "x_mask.png") as mask:
         assert mask.size == (50, 40)
 
 
+def test_what_cannot_be_read_is_named_and_the_others_are_done(run, tmp_path):
+    for name in ("a.png", "d.png"):
+        photograph(tmp_path / name, 40, 50)
+    (tmp_path / "b.png").touch()
+    seen = segment([tmp_path / f"{name}.png" for name in "abcd"], run, tmp_path / "out")
+    assert [outcome.error is None for outcome in seen] == [True, False, False, True]
+    assert "b.png cannot be read as an image: it is empty" in str(seen[1].error)
+    assert "there is no " in str(seen[2].error)
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_a_lying_photograph_is_predicted_upright(run, tmp_path):
+    photograph(tmp_path / "x.png", 40, 50)
+    with Image.open(tmp_path / "x.png") as picture:
+        exif = picture.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png", exif=exif)
+    segment([tmp_path / "x.png", tmp_path / "lying.png"], run, tmp_path / "out")
+    for kind in ("mask", "overlay"):
+        upright, lying = (
+            np.array(Image.open(tmp_path / "out" / f"{name}_{kind}.png")) for name in ("x", "lying")
+        )
+        assert np.array_equal(upright, lying)
+
+
+def test_large_images_are_seen_through_windows(run, tmp_path, monkeypatch):
+    photograph(tmp_path / "x.png", 40, 90)
+    sizes = []
+    forward = networks.SegmentationNetwork.forward
+    monkeypatch.setattr(
+        networks.SegmentationNetwork,
+        "forward",
+        lambda self, image: sizes.append(tuple(image.shape[-2:])) or forward(self, image),
+    )
+    segment([tmp_path / "x.png"], run, tmp_path / "out", window=33)
+    assert set(sizes) == {(33, 33)}
+    with Image.open(tmp_path / "out" / "x_mask.png") as mask:
+        assert mask.size == (90, 40)
+
+
+def test_probabilities_are_kept_where_asked(run, tmp_path):
+    photograph(tmp_path / "x.png", 40, 50)
+    segment([tmp_path / "x.png"], run, tmp_path / "plain")
+    segment([tmp_path / "x.png"], run, tmp_path / "out", save_probabilities=True)
+    with np.load(tmp_path / "out" / "x_probabilities.npz") as stored:
+        assert stored["classes"].tolist() == list(datasets.Scenes("val", num_images=1).classes)
+        p = stored["probabilities"]
+    assert (p.shape, p.dtype) == ((8, 40, 50), np.float16)
+    assert np.abs(p.astype(float).sum(axis=0) - 1).max() < 1e-3
+    network, manifest = load_network(run)
+    image = datasets.read_image(tmp_path / "x.png")
+    expected = predict_probabilities(network, image, datasets.Scenes)
+    assert np.abs(p - expected.numpy()).max() < 3e-4
+    masks = [np.array(Image.open(tmp_path / folder / "x_mask.png")) for folder in ("plain", "out")]
+    assert np.array_equal(*masks)
+
+
+def test_nothing_is_overwritten_but_predictions(run, tmp_path):
+    """A folder may hold masks that somebody has drawn beside the photographs."""
+    photograph(tmp_path / "x.png", 40, 50)
+    save_mask(tmp_path / "x_mask.png", np.zeros((40, 50)))
+    drawn = (tmp_path / "x_mask.png").read_bytes()
+    with pytest.raises(InputError, match=r"overwrite .*x_mask.png, which emastudy predict has not"):
+        segment([tmp_path / "x.png"], run, tmp_path)
+    assert (tmp_path / "x_mask.png").read_bytes() == drawn
+    (tmp_path / "x_mask.png").unlink()
+    for _ in range(2):
+        segment([tmp_path / "x.png"], run, tmp_path)
+    with pytest.raises(InputError, match=r"overwrite .*x_mask.png, which is to be segmented too"):
+        segment([tmp_path], run, tmp_path)
+
+
 @pytest.mark.parametrize(
-    ("paths", "message"),
+    "error",
     [
-        ([], "images is .*; expected at least one"),
-        (["a/1.png", "b/1.jpg"], "2 images are called 1"),
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_names_are_checked_before_anything_is_computed(paths, message, tmp_path):
-    with pytest.raises(InputError, match=message):
-        next(predict_files([Path(p) for p in paths], "/nowhere", tmp_path, Machine()))
+def test_where_memory_does_not_suffice_a_window_is_advised(run, tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    photograph(tmp_path / "x.png", 40, 50)
+    monkeypatch.setattr(pictures, "predict", fail)
+    (seen,) = segment([tmp_path / "x.png"], run, tmp_path / "out")
+    assert "x.png does not fit into memory; have it segmented piece by piece" in str(seen.error)
+    assert "--window" in str(seen.error)
+
+
+def test_a_prediction_that_cannot_be_written_stops_no_other_one(run, tmp_path):
+    for name in ("a/1", "b/1"):
+        photograph(tmp_path / "in" / f"{name}.png", 40, 50)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").touch()  # in the way of a folder
+    seen = segment([tmp_path / "in"], run, tmp_path / "out")
+    assert "a/1.png: its prediction cannot be written" in str(seen[0].error)
+    assert seen[1].error is None
+
+
+def test_nothing_is_loaded_for_nothing(tmp_path):
+    with pytest.raises(InputError, match="images is .*; expected at least one"):
+        segment([], "/nowhere", tmp_path)
+    with pytest.raises(InputError, match="window is -1"):
+        segment([tmp_path / "x.png"], "/nowhere", tmp_path, window=-1)

@@ -1,0 +1,81 @@
+"""``emastudy train``: one run."""
+
+import dataclasses
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from emastudy import options
+from emastudy.commands.common import Pairs, say
+from emastudy.engine import RunConfig, Runtime
+from emastudy.engine.config import Option
+from emastudy.engine.scoring import metrics
+from emastudy.study import records_folder, run_one, runs_folder
+from emastudy.study.recipes import RECIPES
+
+
+@dataclass(frozen=True)
+class Fields(RunConfig):
+    """A config without its tables of options, which are given as NAME=VALUE pairs instead."""
+
+    dataset_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    head_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    backbone_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
+    sources: tyro.conf.Suppress[dict[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A recipe and what is changed of it."""
+
+    config: Fields
+    #: Where the run happens.
+    runtime: Runtime = Runtime(runs_dir="")  # noqa: RUF009 - frozen
+    #: Further options of the head, e.g. num_bases=32 gradient=one_step.
+    head_options: Pairs = ()
+    #: Further options of the backbone, e.g. deep_stem=true.
+    backbone_options: Pairs = ()
+    #: Further options of the dataset, e.g. noise=0.2.
+    dataset_options: Pairs = ()
+    #: Folder for the record; default experiments/records/command of this checkout.
+    records: str = ""
+    #: The recipe's name.
+    recipe: tyro.conf.Suppress[str] = ""
+
+    def changed(self) -> RunConfig:
+        """The config that was ordered, with the options that the recipe has for its head."""
+        usual = RECIPES[self.recipe](self.config.head)
+        tables = {
+            name: {**getattr(usual, name), **options.parse(getattr(self, name))}
+            for name in ("head_options", "backbone_options", "dataset_options")
+        }
+        return RunConfig(**{**vars(self.config), **tables})
+
+
+def _recipes() -> Any:
+    """A type for the command line: one subcommand for every recipe, with its values as defaults."""
+    # Options of the head come last, when it is known which head it is.
+    configs = {name: Fields(**{**vars(r()), "head_options": {}}) for name, r in RECIPES.items()}
+    return tyro.extras.subcommand_type_from_defaults(
+        {name: Order(config, recipe=name) for name, config in configs.items()},
+        {name: inspect.getdoc(recipe) or "" for name, recipe in RECIPES.items()},
+    )
+
+
+def command(order: Annotated[Order, tyro.conf.arg(constructor=_recipes())]) -> None:
+    """Train one run, score it and keep its record. Interrupted, it resumes where it stopped.
+
+    For example: emastudy train scenes --seed 1 --head-options num_iterations=5 gradient=unrolled
+
+    Args:
+        order: The recipe to start from; every option replaces one of its fields.
+    """
+    config, runtime = order.changed(), order.runtime
+    runtime = dataclasses.replace(runtime, runs_dir=runtime.runs_dir or str(runs_folder()))
+    folder = Path(order.records or records_folder("command"))
+    record = run_one(config, folder, runtime)
+    say(metrics.table(record.iou, record.metrics))
+    say(f"record      {folder / config.id}.json\ncheckpoint  {runtime.run_dir(config)}")
