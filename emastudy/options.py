@@ -3,8 +3,10 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import yaml
 
@@ -35,6 +37,44 @@ def check(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
         )
 
 
+# Type → test of a value, and what is expected, in words.
+_TYPES: dict[object, tuple[Callable[[object], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    int: (lambda v: isinstance(v, Integral) and not isinstance(v, bool), "a whole number"),
+    float: (lambda v: isinstance(v, Real) and not isinstance(v, bool), "a number"),
+    str: (lambda value: isinstance(value, str), "a name"),
+    str | Path: (lambda value: isinstance(value, str | Path), "a path"),
+    Sequence[str] | None: (
+        lambda value: value is None or _is_list_of_names(value),
+        "a list of names such as [cat, dog] (quote those that are numbers or yes, no, on, off)",
+    ),
+}
+
+
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+def check_types(owner: str, given: Mapping[str, object], function: Callable[..., object]) -> None:
+    """Refuse options of another type than a function or class declares.
+
+    Options that it does not have, and types that are not known here, pass.
+
+    Args:
+        owner: Whose options they are, for the message.
+        given: Options and their values.
+        function: The function or class.
+
+    Raises:
+        InputError: An option of another type; the message names it, its value and the type.
+    """
+    types = _types(function)
+    for name, value in given.items():
+        fits, expected = _TYPES.get(types.get(name), (None, ""))
+        if fits and not fits(value):
+            raise InputError(f"{owner}: {name} is {value!r}; expected {expected}")
+
+
 def sparse(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The options that differ from their defaults: stating a default says nothing."""
     return {name: value for name, value in given.items() if value != known[name]}
@@ -63,3 +103,12 @@ def parse(pairs: Iterable[str]) -> dict[str, Any]:
 def _defaults(function: Callable[..., object]) -> Mapping[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+@functools.cache
+def _types(function: Callable[..., object]) -> Mapping[str, object]:
+    made = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    try:
+        return get_type_hints(made)
+    except NameError:  # a type that somebody imports for type checkers alone
+        return {}

@@ -1,5 +1,7 @@
 """Options given by name."""
 
+from typing import Literal
+
 import pytest
 
 from emastudy import options
@@ -23,6 +25,31 @@ def test_unknown_options_are_named_with_those_that_exist():
         options.check("function", ["b", "size", "c"], options.defaults(function))
     with pytest.raises(InputError, match="it has none$"):
         options.check("function", ["b"], {})
+
+
+def typed(count: int = 3, rate: float = 0.1, deep: bool = False, kind: Literal["a"] = "a"):
+    """Something with options of declared types."""
+
+
+@pytest.mark.parametrize(
+    "given", [{"count": 4, "rate": 1, "deep": True, "kind": "b"}, {"rate": 1e-1, "other": 3}]
+)
+def test_values_of_the_declared_type_pass(given):
+    options.check_types("function", given, typed)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"count": 4.0}, "function: count is 4.0; expected a whole number"),
+        ({"count": True}, "count is True; expected a whole number"),
+        ({"rate": "0.1x"}, "rate is '0.1x'; expected a number"),
+        ({"deep": 1}, "deep is 1; expected true or false"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_the_type(given, message):
+    with pytest.raises(InputError, match=message):
+        options.check_types("function", given, typed)
 
 
 def test_a_stated_default_says_nothing():

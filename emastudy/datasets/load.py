@@ -1,10 +1,9 @@
 """Datasets by name."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from emastudy import own
 from emastudy.datasets.base import SegmentationDataset
@@ -15,6 +14,7 @@ from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.voc import VOC2012
 from emastudy.errors import InputError
+from emastudy.options import check_types
 
 #: Name → class. A class whose constructor has a ``root`` reads files; the others draw.
 DATASETS: dict[str, type[SegmentationDataset]] = {
@@ -86,24 +86,6 @@ def find(name: str) -> type[SegmentationDataset]:
     return kind
 
 
-# Type of a constructor's argument → test of a value, and what is expected, in words.
-_TYPES: dict[object, tuple[Callable[[object], bool], str]] = {
-    bool: (lambda value: isinstance(value, bool), "true or false"),
-    int: (lambda v: isinstance(v, Integral) and not isinstance(v, bool), "a whole number"),
-    float: (lambda v: isinstance(v, Real) and not isinstance(v, bool), "a number"),
-    str: (lambda value: isinstance(value, str), "a name"),
-    str | Path: (lambda value: isinstance(value, str | Path), "a path"),
-    Sequence[str] | None: (
-        lambda value: value is None or _is_list_of_names(value),
-        "a list of names such as [cat, dog] (quote those that are numbers or yes, no, on, off)",
-    ),
-}
-
-
-def _is_list_of_names(value: object) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
-
-
 def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, object]) -> None:
     """Check names and types of a dataset's options against its constructor.
 
@@ -117,9 +99,4 @@ def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, o
         raise InputError(
             f"dataset {kind.name!r}: {error}; there are {', '.join(signature.parameters)}"
         ) from None
-    types = get_type_hints(kind.__init__)
-    for option, value in arguments.items():
-        # A dataset of one's own may have options of other types, or without one.
-        fits, expected = _TYPES.get(types.get(option), (lambda _: True, ""))
-        if not fits(value):
-            raise InputError(f"dataset {kind.name!r}: {option} is {value!r}; expected {expected}")
+    check_types(f"dataset {kind.name!r}", arguments, kind)

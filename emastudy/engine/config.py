@@ -132,7 +132,7 @@ class RunConfig:
             name, given = getattr(self, part), getattr(self, f"{part}_options")
             if self.has_source(name):
                 defaults = defaults_of(name)
-                options.check(f"{part} {name!r}", given, defaults)
+                networks.check_options(part, name, given, defaults)
                 object.__setattr__(self, f"{part}_options", options.sparse(given, defaults))
 
     def _check_ranges(self) -> None:

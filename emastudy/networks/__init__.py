@@ -18,6 +18,7 @@ from emastudy.networks.build import (
     SegmentationNetwork,
     backbone_defaults,
     build,
+    check_options,
     evaluation_mode,
     head_defaults,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "SlotAttention",
     "backbone_defaults",
     "build",
+    "check_options",
     "evaluation_mode",
     "export_official_state_dict",
     "from_pretrained",

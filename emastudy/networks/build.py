@@ -109,9 +109,9 @@ def build(
     """
     head = ALIASES.get(head, head)
     maker = _lookup("head", head, HEADS)
-    options.check(f"head {head!r}", head_options, head_defaults(head))
+    check_options("head", head, head_options, head_defaults(head))
     trunk_options = backbone_defaults(backbone, head)
-    options.check(f"backbone {backbone!r}", backbone_options or {}, trunk_options)
+    check_options("backbone", backbone, backbone_options or {}, trunk_options)
     make_trunk = _lookup("backbone", backbone, BACKBONES)
     trunk = make_trunk(weights, **{**trunk_options, **(backbone_options or {})})
     network = SegmentationNetwork(trunk, maker(trunk.channels, num_classes, **head_options))
@@ -162,6 +162,26 @@ def _set_output_stride(network: nn.Module, output_stride: int) -> None:
     network.set_output_stride(output_stride)
 
 
+def check_options(
+    kind: str, name: str, given: Mapping[str, object], known: Mapping[str, object]
+) -> None:
+    """Check names and types of the options of a head or backbone.
+
+    Args:
+        kind: "head" or "backbone".
+        name: Its name, or import path.
+        given: The options.
+        known: Those that it has, see :func:`head_defaults` and :func:`backbone_defaults`.
+
+    Raises:
+        InputError: An option that it does not have, or takes as another type.
+    """
+    owner = f"{kind} {name!r}"
+    options.check(owner, given, known)
+    for part in _parts(_lookup(kind, name, HEADS if kind == "head" else BACKBONES)):
+        options.check_types(owner, given, part)
+
+
 def head_defaults(head: str) -> dict[str, Any]:
     """Options of a head, its context module's included, with their default values.
 
@@ -199,10 +219,15 @@ def _lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
 
 
 def _defaults(maker: Any) -> dict[str, Any]:
-    parts, found = [maker], {}
-    if isinstance(maker, partial):
-        parts, found = [maker.func, *filter(callable, maker.args)], dict(maker.keywords)
-    for part in parts:
+    found = dict(maker.keywords) if isinstance(maker, partial) else {}
+    for part in _parts(maker):
         found |= {k: v for k, v in options.defaults(part).items() if k not in found}
     found.pop("process_group", None)  # made while processes run: no config can name one
     return found
+
+
+def _parts(maker: Any) -> list[Any]:
+    """The functions and classes whose options a maker takes."""
+    if isinstance(maker, partial):
+        return [maker.func, *filter(callable, maker.args)]
+    return [maker]

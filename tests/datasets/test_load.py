@@ -7,7 +7,7 @@ import pytest
 from layouts import make_coco_stuff_164k, make_context, make_folder, make_voc
 
 from emastudy.datasets import DATASETS, check, load
-from emastudy.datasets.load import _TYPES
+from emastudy.options import _TYPES
 
 
 @pytest.mark.parametrize("name", DATASETS)

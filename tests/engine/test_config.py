@@ -128,6 +128,23 @@ def test_unknown_names_are_errors(fields, message):
 
 
 @pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"head_options": {"num_iterations": 4.0}}, "head 'ema': num_iterations is 4.0; expected"),
+        ({"head_options": {"channels": True}}, "channels is True; expected a whole number"),
+        (
+            {"backbone": "resnet18", "backbone_options": {"deep_stem": "yes"}},
+            "backbone 'resnet18': deep_stem is 'yes'; expected true or false",
+        ),
+    ],
+)
+def test_options_of_another_type_are_errors(fields, message):
+    """Later they would be a bug's traceback, or another run's id for the same run."""
+    with pytest.raises(InputError, match=message):
+        RunConfig(**fields)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"pretrained": False}, "frozen_backbone is True with pretrained=False"),
