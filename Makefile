@@ -9,6 +9,8 @@ DATA_ROOT ?=
 WEIGHTS ?=
 
 BIN := .venv/bin
+# The packages of .venv and no others, whatever a module system or another tool has set.
+unexport PYTHONPATH PYTHONHOME
 NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 	$(if $(DATA_ROOT),--data-root "$(DATA_ROOT)") $(if $(WEIGHTS),--weights-path "$(WEIGHTS)")
 # -W -n: a link, figure, citation or equation that points nowhere fails the build.
@@ -60,8 +62,17 @@ clean:
 	rm -rf experiments/records/smoke experiments/records/quick
 
 # pip is told the exact versions of the committed results; pyproject.toml says what is needed.
+# A .venv that is broken (its Python has gone) is made anew, one without pip is given it.
 .venv/study .venv/dev: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "emastudy needs Python >= 3.11; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c '$(NEW_ENOUGH)' "make PYTHON=python3.11 $(MAKECMDGOALS)"
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv || $(NO_VENV)
+	@$(BIN)/python -c '$(NEW_ENOUGH)' "rm -r .venv; make PYTHON=python3.11 $(MAKECMDGOALS)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip || $(NO_VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(notdir $@)]"
 	@touch $@
+
+# Read by old Pythons too.
+NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11) and "emastudy needs Python >= 3.11; " \
+	+ sys.executable + " is " + sys.version.split()[0] + ". Try: " + sys.argv[1])
+NO_VENV = { echo "no environment with pip can be made in .venv: install Python's ensurepip" \
+	"(on Debian and Ubuntu the package python3-venv), rm -r .venv, and run make again"; exit 1; }

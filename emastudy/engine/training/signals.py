@@ -71,7 +71,7 @@ def translate_errors(config: RunConfig, runtime: Runtime) -> Iterator[None]:
     Raises:
         MissingFileError: A file of the dataset has gone.
         LoadingError: A process that loads data died.
-        InputError: The GPU's memory is full.
+        InputError: The GPU's memory is full, or batch norm got a single value per channel.
         CheckpointError: The disk is full or read-only.
     """
     run_dir = runtime.run_dir(config)
@@ -93,6 +93,16 @@ def translate_errors(config: RunConfig, runtime: Runtime) -> Iterator[None]:
         raise InputError(
             f"images_per_step is {runtime.images_per_step} (0 = all at once), too many for the "
             f"GPU's memory; compute fewer of the {config.batch_size} at once. {resume}"
+        ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"batch_size is {config.batch_size}, images_per_step {runtime.images_per_step} (0 = "
+            f"all at once) and crop_size {config.crop_size}: batch norm sees one pixel of one "
+            "image, of which it can take no statistics. Compute two images or more at once, so "
+            "that none is left over, or set freeze_bn=True (--freeze-bn); heads that pool "
+            "whole images need this at any crop_size"
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

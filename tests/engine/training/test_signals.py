@@ -115,3 +115,19 @@ def test_a_gpu_that_is_too_small_is_explained(tmp_path, monkeypatch):
     at_loss(monkeypatch, 5, full)
     with pytest.raises(InputError, match=r"images_per_step is 0 .* fewer of the 2 at once"):
         train(TINY, runtime(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        ({"head": "deeplabv3", "batch_size": 1}, {}),
+        ({"head": "pspnet", "batch_size": 3}, {"images_per_step": 2}),
+    ],
+)
+def test_a_single_value_under_batch_norm_is_explained(change, options, tmp_path):
+    """A pooled map of one image; the third image of three is computed alone."""
+    config = dataclasses.replace(TINY, head_options={"channels": 16}, **change)
+    with pytest.raises(InputError, match=r"batch_size is \d, images_per_step \d .*freeze_bn=True"):
+        train(config, runtime(tmp_path, **options))
+    frozen = dataclasses.replace(config, freeze_bn=True, iterations=2)
+    assert train(frozen, runtime(tmp_path, **options)).curves["loss"]
