@@ -44,6 +44,7 @@ from emastudy.engine.training.history import (
 )
 from emastudy.engine.training.loss import segmentation_loss
 from emastudy.engine.training.parallel import BatchShare, backward, for_several_processes
+from emastudy.engine.training.random_states import watch_random_states
 from emastudy.engine.training.signals import Interruption, exit_as_signalled, translate_errors
 from emastudy.engine.training.throughput import Timed
 from emastudy.files import check_writable
@@ -205,7 +206,8 @@ class Trainer:
             logger.warning("%s: %s", config.id, warning)
 
     def _restore(self, folder: Path, manifest: checkpoints.Manifest) -> None:
-        self.accelerator.load_state(str(folder))
+        with watch_random_states(self.accelerator, folder):
+            self.accelerator.load_state(str(folder))
         self.iteration, self.seconds = manifest.iteration, manifest.seconds
         self.history = History(self.config, manifest, self.accelerator.device)
         if self.accelerator.is_main_process:
