@@ -75,7 +75,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader has had enough: emastudy ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+            _refuse(
+                f"a path has letters beyond those of the locale ({sys.getfilesystemencoding()}): "
+                "set PYTHONUTF8=1, or LC_ALL=C.UTF-8, and run again"
+            )
         traceback.print_exc()
         sys.exit(bug_report(shlex.join(["emastudy", *arguments])))
 

@@ -258,6 +258,15 @@ def test_what_was_not_foreseen_is_called_a_bug(monkeypatch, capsys):
     assert "ZeroDivisionError: division by zero" in error
 
 
+def test_a_path_beyond_the_locale_is_explained(monkeypatch, capsys):
+    """TensorBoard, for one, cannot write where Python has had to escape a letter."""
+    error = UnicodeEncodeError("utf-8", "w\udcc3\udcb6rk", 1, 3, "surrogates not allowed")
+    monkeypatch.setattr(records, "survey", broken(error))
+    assert "a path has letters beyond those of the locale" in failure(
+        monkeypatch, capsys, "records"
+    )
+
+
 def test_a_narrow_encoding_loses_letters_alone(monkeypatch):
     printed = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))

@@ -1,5 +1,6 @@
 """The repository as a stranger finds it."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -71,6 +72,19 @@ def test_committed_records_are_whole_and_named_rightly(root):
             assert Measurement.read(path).circumstances["commit"], path
         else:
             assert Record.read(path).commit, path
+
+
+def test_text_is_read_in_utf_8_whatever_the_locale(root):
+    """Without an encoding, an 8-bit locale reads the package's own files wrongly, or not at all."""
+    guessed = [
+        f"{path.name}, line {node.lineno}"
+        for path in (root / "emastudy").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", "") in ("read_text", "write_text")
+        and not {keyword.arg for keyword in node.keywords} & {"encoding"}
+    ]
+    assert guessed == []
 
 
 def test_importing_the_package_loads_torch_and_no_other_heavy_thing():

@@ -131,4 +131,4 @@ def _cpu_has_bfloat16() -> bool:
     if hasattr(torch.cpu, "get_capabilities"):  # from torch 2.11 on
         return any(torch.cpu.get_capabilities().get(kind) for kind in kinds)
     flags = Path("/proc/cpuinfo")  # of Linux; where there is none, float32 is always right
-    return flags.exists() and any(kind in flags.read_text() for kind in kinds)
+    return flags.exists() and any(kind in flags.read_text(encoding="utf-8") for kind in kinds)

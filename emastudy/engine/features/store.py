@@ -68,7 +68,7 @@ class _Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.dtype = _dtype(json.loads((folder / "manifest.json").read_text()))
+        self.dtype = _dtype(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
         self.shapes = _read_index(folder)
         self._starts = [(0, 0)]
         for shape in self.shapes:
@@ -173,5 +173,5 @@ def _line(shape: Sequence[int]) -> str:
 def _read_index(folder: Path) -> list[tuple[int, ...]]:
     """(views, h, w, channels, H, W) of each image; a line that was cut short does not count."""
     path = folder / "index.txt"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]

@@ -86,7 +86,7 @@ class Evidence:
         if not path.is_file() and not named_as_recipe:
             there = ", ".join(sorted({p.stem for p in path.parent.glob("*.yaml")} | set(DATASETS)))
             raise InputError(f"there is no profile {profile!r}; there are {there}")
-        settings = yaml.safe_load(path.read_text()) if path.is_file() else {}
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
         name = settings.get("dataset", profile if named_as_recipe else "scenes")
         folder = folder / profile
         tables = {measure: load_measurements(folder, measure) for measure in MEASURES}

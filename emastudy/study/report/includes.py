@@ -97,7 +97,7 @@ def results_as_shown(root: Path) -> dict[Path, str]:
 
 def book_pages(toc: Path) -> list[str]:
     """The pages that a book's ``_toc.yml`` lists, parts flattened."""
-    parts = yaml.safe_load(toc.read_text())["parts"]
+    parts = yaml.safe_load(toc.read_text(encoding="utf-8"))["parts"]
     return [chapter["file"] for part in parts for chapter in part["chapters"]]
 
 

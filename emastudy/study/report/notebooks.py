@@ -93,7 +93,7 @@ def _settings(path: Path) -> dict[str, Any]:
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise NotebookError(f"there is no profile {path.stem!r}; {path.parent} has {there}")
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise NotebookError(f"{path} is not YAML: {error}") from error
     if not isinstance(settings, dict):
@@ -264,5 +264,5 @@ def _names(names: set[str]) -> str:
 def _stored_digest(target: Path) -> str | None:
     if not target.is_file():
         return None
-    found = re.search(r'"digest": "([0-9a-f]{64})"', target.read_text())
+    found = re.search(r'"digest": "([0-9a-f]{64})"', target.read_text(encoding="utf-8"))
     return found[1] if found else None
