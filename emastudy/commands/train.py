@@ -26,6 +26,9 @@ class Fields(RunConfig):
     backbone_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     sources: tyro.conf.Suppress[dict[str, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Nothing yet: a config is checked when it has its options, see ``Order.changed``."""
+
 
 @dataclass(frozen=True)
 class Order:

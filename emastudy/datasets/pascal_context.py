@@ -138,7 +138,9 @@ def _require_same_labels(path: Path) -> None:
     if not path.is_file():
         return
     lines = [
-        line.partition(":") for line in path.read_text("utf-8-sig").splitlines() if line.strip()
+        line.partition(":")
+        for line in path.read_text(encoding="utf-8-sig").splitlines()
+        if line.strip()
     ]
     there = {number.strip(): name.strip() for number, _, name in lines}
     for number, name in _LABELS.items():

@@ -120,7 +120,9 @@ class Writer:
 
     def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
         folder.mkdir(exist_ok=True)
-        (folder / "manifest.json").write_text(json.dumps(description, indent=1, sort_keys=True))
+        (folder / "manifest.json").write_text(
+            json.dumps(description, indent=1, sort_keys=True), encoding="utf-8"
+        )
         shapes = _read_index(folder)
         self.done, self.dtype = len(shapes), _dtype(description)
         # What was written after the last line of the index does not count.

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 import emastudy
 from emastudy.errors import NotebookError
-from emastudy.files import write_text
+from emastudy.files import check_writable, write_text
 
 # How a notebook is run, not what it shows: changing these does not make a page out of date.
 _HOW = ("executor", "device", "runs_dir")
@@ -72,6 +72,7 @@ def run_notebooks(
 
     Raises:
         NotebookError: Unknown profile, notebook or parameter, or a cell that failed.
+        WriteError: The folder for the executed notebooks cannot be written.
     """
     settings = _settings(experiments / "profiles" / f"{profile}.yaml")
     given = {name: value for name, value in (parameters or {}).items() if value != ""}
@@ -84,6 +85,7 @@ def run_notebooks(
         _Order(path, {name: values[name] for name in values if name in declared}, output)
         for path, declared in chosen.items()
     ]
+    check_writable(output, "choose another with output (--output for the command)")
     return _execute(orders, jobs)
 
 

@@ -114,6 +114,6 @@ def write_playground(path: Path, data: dict[str, Any]) -> None:
 def read_playground(path: Path) -> dict[str, Any]:
     """Read back what :func:`write_playground` wrote."""
     data: dict[str, Any] = json.loads(
-        path.read_text("utf-8").removeprefix(_BEFORE).removesuffix(_AFTER)
+        path.read_text(encoding="utf-8").removeprefix(_BEFORE).removesuffix(_AFTER)
     )
     return data
