@@ -16,7 +16,7 @@ from emastudy.study.report import findings
 from emastudy.study.report.ledger import ledger_overview, ledger_table
 from emastudy.study.runs import Record, load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
-from emastudy.study.tables import estimate, sustained
+from emastudy.study.tables import estimate
 
 
 def write_includes(records: Path, folder: Path) -> None:
