@@ -13,7 +13,7 @@ from emastudy.engine.runtime import Machine
 
 def command(
     images: tyro.conf.Positional[tuple[Path, ...]],
-    checkpoint: str,
+    checkpoint: str = "animals-ema",
     output: Path = Path("predictions"),
     window: int = 0,
     save_probabilities: bool = False,
@@ -21,12 +21,14 @@ def command(
 ) -> None:
     """Segment photographs: NAME_mask.png (palette, class indices) and NAME_overlay.png each.
 
-    For example: emastudy predict holiday/ "scans/*.tif" --checkpoint runs/ID --window 513
+    For example: emastudy predict photo.jpg, or
+    emastudy predict holiday/ "scans/*.tif" --checkpoint runs/ID --window 513
 
     Args:
         images: Image files, folders of them, and patterns. An image that cannot be read stops no
             other one; the exit status is then 1.
-        checkpoint: Folder runs/ID or runs/ID/checkpoint-NNNNNN.
+        checkpoint: Folder runs/ID or runs/ID/checkpoint-NNNNNN, or one that save_pretrained wrote.
+            The default comes with the package and knows cat, cow, dog, horse, sheep and person.
         output: Folder for the pictures.
         window: Side of a window that slides over larger images, pixels; windows overlap by a third
             and are averaged there. 0 = the network sees every image whole.

@@ -16,11 +16,13 @@ from tqdm.auto import tqdm
 
 from emastudy import datasets
 from emastudy.engine.checkpoints import load_network
+from emastudy.engine.config import RunConfig
 from emastudy.engine.runtime import Machine
 from emastudy.engine.scoring.photographs import Photograph, find_photographs
 from emastudy.engine.scoring.predict import Views, predict, predict_probabilities
 from emastudy.errors import EmastudyError, InputError, MissingFileError
 from emastudy.files import check_writable, written_whole
+from emastudy.networks import SHIPPED, SegmentationNetwork, from_pretrained
 
 # Written into every picture, by which a later run knows that it may overwrite it.
 _SOFTWARE = "emastudy predict"
@@ -88,6 +90,47 @@ def write_probabilities(
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A trained network, and what is needed to show what it sees.
+
+    Attributes:
+        network: In evaluation mode.
+        classes: Names of its classes.
+        colors: RGB (0-255) of each.
+        kind: Its dataset's class, for mean and standard deviation of images.
+        config: The run that it is from, or the usual settings where it came as a folder.
+    """
+
+    network: SegmentationNetwork
+    classes: tuple[str, ...]
+    colors: Sequence[tuple[int, int, int]]
+    kind: type[datasets.SegmentationDataset]
+    config: RunConfig
+
+
+def open_trained(name: str | Path) -> Trained:
+    """A trained network by the folder of a run or checkpoint, or as ``from_pretrained`` takes it.
+
+    Args:
+        name: A folder of either kind, or the name of a network that comes with the package.
+
+    Raises:
+        CheckpointError: See ``load_network``.
+        InputError: See ``networks.from_pretrained``; or the run's own dataset was changed.
+    """
+    if str(name) in SHIPPED or (Path(name) / "config.json").is_file():
+        network = from_pretrained(name)
+        kind = datasets.SegmentationDataset  # type: ignore[type-abstract]  # never called
+        colors = network.colors or kind.palette(network.classes)
+        return Trained(network, network.classes, colors, kind, RunConfig())
+    network, manifest = load_network(name)
+    manifest.config.check_sources(manifest.config.dataset)
+    kind = datasets.find(manifest.config.dataset)
+    colors = manifest.colors or kind.palette(manifest.classes)
+    return Trained(network, manifest.classes, colors, kind, manifest.config)
+
+
+@dataclass(frozen=True)
 class PredictedFile:
     """What has become of one image file.
 
@@ -118,7 +161,7 @@ def predict_files(
 
     Args:
         images: Files, folders and patterns, see ``photographs.find_photographs``.
-        checkpoint: As for ``load_network``.
+        checkpoint: See :func:`open_trained`.
         folder: Where to write; images of a folder keep their folders inside it.
         machine: What computes.
         window: As in :class:`~emastudy.engine.scoring.predict.Views`, for images too large to be
@@ -132,35 +175,32 @@ def predict_files(
         InputError: No image is given, or a prediction would overwrite one; nothing has been
             computed.
         MissingFileError: None of the files exists.
-        CheckpointError: As ``load_network``.
+        CheckpointError: See :func:`open_trained`.
         WriteError: The folder cannot be written.
     """
     views = Views(window=window)
     photographs = find_photographs(images, folder)
     _keep_what_is_there(photographs, folder)
-    network, manifest = load_network(checkpoint)
+    trained = open_trained(checkpoint)
     check_writable(folder)
-    manifest.config.check_sources(manifest.config.dataset)
-    kind = datasets.find(manifest.config.dataset)
-    colors = manifest.colors or kind.palette(manifest.classes)
-    network.to(machine.start())
-    dtype = machine.autocast_dtype(manifest.config)
+    network, kind = trained.network.to(machine.start()), trained.kind
+    dtype = machine.autocast_dtype(trained.config)
 
     def segment(photograph: Photograph) -> dict[str, float]:
         image = datasets.read_image(photograph.path)
         if save_probabilities:
             p = predict_probabilities(network, image, kind, views=views, dtype=dtype)
             classes = p.argmax(dim=0)
-            write_probabilities(folder, photograph.name, p, manifest.classes)
+            write_probabilities(folder, photograph.name, p, trained.classes)
         else:
             classes = predict(network, image, kind, views=views, dtype=dtype)
-        write_prediction(folder, photograph.name, image, classes, colors)
+        write_prediction(folder, photograph.name, image, classes, trained.colors)
         counts = Counter(classes.flatten().tolist()).most_common()
-        return {manifest.classes[c]: pixels / classes.numel() for c, pixels in counts}
+        return {trained.classes[c]: pixels / classes.numel() for c, pixels in counts}
 
     for photograph in tqdm(photographs, desc="predict", unit="image", disable=None):
         try:
-            with _translated(photograph.path, folder, window or 2 * manifest.config.crop_size):
+            with _translated(photograph.path, folder, window or 2 * trained.config.crop_size):
                 outcome = PredictedFile(photograph.path, segment(photograph))
         except (InputError, MissingFileError) as error:
             outcome = PredictedFile(photograph.path, error=error)

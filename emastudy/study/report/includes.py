@@ -1,6 +1,5 @@
 """Results that README and the book's pages include, made from records."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,9 @@ from emastudy.study.report.ledger import ledger_overview, ledger_table
 from emastudy.study.runs import Record, load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
 from emastudy.study.tables import estimate
+
+#: Between these lines README states findings.
+README_MARKERS = ("<!-- findings -->", "<!-- /findings -->")
 
 
 def write_includes(records: Path, folder: Path) -> None:
@@ -47,34 +49,28 @@ def findings_includes(experiments: Path) -> dict[str, str]:
         experiments: Folder of ``findings.yaml`` and ``records/``.
     """
     main = findings.main_findings(experiments, "notebooks/{page}.ipynb")
-    return {"main_findings": main, "findings": findings.all_findings(experiments)}
+    return {
+        "main_findings": main,
+        "findings": findings.all_findings(experiments),
+        "first_result": headline(experiments / "records" / "animals"),
+    }
 
 
-def readme_with_results(readme: str, experiments: Path) -> str:
-    """README's text with the results that it states made anew from the committed records.
-
-    They stand between a line ``<!-- NAME -->`` and a line ``<!-- /NAME -->``.
+def readme_with_findings(readme: str, experiments: Path) -> str:
+    """README's text with the findings between its markers made anew from the committed records.
 
     Args:
         readme: Text of README.md.
         experiments: Folder of ``findings.yaml`` and ``records/``.
 
     Raises:
-        InputError: It lacks the lines.
+        InputError: It lacks the markers.
     """
-    link = "experiments/{page}.ipynb"
-    results = {
-        "first result": headline(experiments / "records" / "animals"),
-        "findings": findings.main_findings(experiments, link),
-    }
-    for name, text in results.items():
-        between = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
-        found = re.search(between, readme, re.DOTALL)
-        if not found:
-            raise InputError(f"README.md lacks the lines <!-- {name} --> and <!-- /{name} -->")
-        start, end = found.span()
-        readme = f"{readme[:start]}\n{text}\n\n{readme[end:]}"
-    return readme
+    start, end = (readme.find(marker) for marker in README_MARKERS)
+    if start < 0 or end < start:
+        raise InputError(f"README.md lacks the lines {' and '.join(README_MARKERS)}")
+    text = findings.main_findings(experiments, "experiments/{page}.ipynb")
+    return f"{readme[: start + len(README_MARKERS[0])]}\n\n{text}\n\n{readme[end:]}"
 
 
 def results_as_shown(root: Path) -> dict[Path, str]:
@@ -90,7 +86,7 @@ def results_as_shown(root: Path) -> dict[Path, str]:
     experiments = root / "experiments"
     texts = findings_includes(experiments).items()
     return {
-        readme: readme_with_results(readme.read_text(encoding="utf-8"), experiments),
+        readme: readme_with_findings(readme.read_text(encoding="utf-8"), experiments),
         **{folder / f"{name}.md": f"{text}\n" for name, text in texts},
     }
 

@@ -165,3 +165,17 @@ def test_nothing_is_loaded_for_nothing(tmp_path):
         segment([], "/nowhere", tmp_path)
     with pytest.raises(InputError, match="window is -1"):
         segment([tmp_path / "x.png"], "/nowhere", tmp_path, window=-1)
+
+
+def test_the_network_that_comes_along_knows_a_cat(tmp_path):
+    """scikit-image's photograph of one, whose face fills three quarters of it."""
+    skimage_data = pytest.importorskip("skimage.data")
+    Image.fromarray(skimage_data.chelsea()).resize((320, 213)).save(tmp_path / "cat.png")
+    (seen,) = segment([tmp_path / "cat.png"], "animals-ema", tmp_path / "out")
+    assert set(seen.shares) <= set(networks.from_pretrained("animals-ema").classes)
+    assert 0.6 < seen.shares["cat"] < 0.95
+    saved = tmp_path / "saved"
+    network = networks.from_pretrained("animals-ema")
+    networks.save_pretrained(network, saved, classes=network.classes)
+    (again,) = segment([tmp_path / "cat.png"], saved, tmp_path / "out")  # colours of its own
+    assert again.shares == seen.shares

@@ -31,12 +31,14 @@ def test_readme_and_book_say_what_the_records_say(root):
     assert len(linked) == 7
     assert all((root / link).is_file() for link in linked)
     pages = set(includes.book_pages(root / "book" / "_toc.yml"))
-    for text in includes.findings_includes(root / "experiments").values():
+    texts = includes.findings_includes(root / "experiments")
+    for name in ("main_findings", "findings"):
+        text = texts[name]
         linked = re.findall(r"\]\(([^)]+)\)", text)
         assert linked
         assert {link.removesuffix(".ipynb") for link in linked} <= pages
-    with pytest.raises(ValueError, match="lacks the lines <!-- first result -->"):
-        includes.readme_with_results("# A README\n", root / "experiments")
+    with pytest.raises(ValueError, match="lacks the lines <!-- findings -->"):
+        includes.readme_with_findings("# A README\n", root / "experiments")
 
 
 def test_estimates_are_the_same_on_every_page():
