@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def open_trained(name: str | Path) -> Trained:
     """
     if str(name) in SHIPPED or (Path(name) / "config.json").is_file():
         network = from_pretrained(name)
-        kind = datasets.SegmentationDataset  # type: ignore[type-abstract]  # never called
+        kind: Any = datasets.SegmentationDataset  # abstract, but it is never called
         colors = network.colors or kind.palette(network.classes)
         return Trained(network, network.classes, colors, kind, RunConfig())
     network, manifest = load_network(name)
