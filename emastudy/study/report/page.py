@@ -170,14 +170,19 @@ class Page:
         """The same page on photographs: the committed records of heads on frozen features."""
         return self.committed("animals_frozen")
 
-    def committed(self, dataset: str) -> "Page":
-        """The same page on one of the data sets that claims are judged on, by its records alone."""
+    def committed(self, dataset: str, profile: str = "") -> "Page":
+        """The same page on one of the data sets that claims are judged on, by its records alone.
+
+        Args:
+            dataset: One of ``claims.DATASETS``.
+            profile: Folder of the records; "" = the data set's own.
+        """
         return replace(
             self,
-            profile=dataset,
+            profile=profile or dataset,
             dataset=dataset,
             backbone="",
-            seeds=DATASETS[dataset].seeds,
+            seeds=DATASETS[dataset].recorded,
             scale=1.0,
             executor="none",
         )

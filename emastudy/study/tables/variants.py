@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from emastudy.engine import RunConfig
+from emastudy.networks import head_defaults
 from emastudy.study.statistics import summarize
 from emastudy.study.tables import accuracy
 
@@ -85,3 +86,78 @@ def paces(
         ]
         for method, configs in chosen.items()
     }
+
+
+def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
+    """EMA's relatives with several heads, unrolled, beside EMA and what it is held against.
+
+    Args:
+        grid: See ``Page.grid``.
+
+    Returns:
+        Method → one config a seed.
+    """
+    bases = int(str({**head_defaults("ema"), **grid()[0].head_options}["num_bases"]))
+    unrolled: dict[str, dict[str, Any]] = {
+        "EMA, one head": {},
+        "8 heads": {"heads": 8},
+        "8 heads of K/4 bases": {"heads": 8, "num_bases": bases // 4},
+        "8 heads, λ = λ_c/2": {
+            "heads": 8,
+            "concentration_scale": "critical",
+            "concentration": 0.5,
+        },
+        "4 heads with values": {"heads": 4, "value_conv": True},
+    }
+    return {
+        "FCN": grid("fcn"),
+        **{
+            method: grid(gradient=["unrolled"], **{name: [value] for name, value in axes.items()})
+            for method, axes in unrolled.items()
+        },
+        "Non-local": grid("non_local"),
+    }
+
+
+def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
+    """What was tried before the seeds that decide: heads × λ, values, starts, iterations.
+
+    Args:
+        recipe: Makes the configs, ``recipes.scenes`` for instance.
+        seeds: Those that decide nothing.
+    """
+    critical = {"heads": 8, "concentration_scale": "critical"}
+    values = {"heads": 8, "value_conv": True}
+    tried: list[dict[str, Any]] = [
+        {}, {"heads": 4}, {"heads": 8}, {"heads": 16}, {"heads": 8, "num_bases": 4},
+        {"value_conv": True}, {"heads": 4, "value_conv": True}, values,
+        {"heads": 8, "concentration_scale": "learned"},
+        *({**critical, "concentration": factor} for factor in (0.5, 1.5, 4.0)),
+        *({**critical, **values, "concentration": factor} for factor in (1.5, 4.0)),
+        {**values, "concentration_scale": "learned"},
+        {**values, "maintenance": "grid"}, {**values, "num_iterations": 1},
+    ]  # fmt: skip
+    ours = [
+        recipe("ema", seed=s, gradient="unrolled", **options) for options in tried for s in seeds
+    ]
+    return [*ours, *(recipe("non_local", seed=seed) for seed in seeds)]
+
+
+def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """What the exploration found, best first: one row a setting, one column a seed.
+
+    Args:
+        runs: Records of :func:`explored_heads`.
+    """
+    configs = [record.config for record in runs["record"]]
+    usual = min((c.head_options for c in configs if c.head == "ema"), key=len)
+    words = [
+        ", ".join(f"{k}={v}" for k, v in config.head_options.items() if usual.get(k) != v)
+        if config.head == "ema"
+        else config.head
+        for config in configs
+    ]
+    names = [name or "one head, as it is" for name in words]
+    table = runs.assign(setting=names).pivot(index="setting", columns="seed", values="miou")
+    mean = table.mean(axis=1)
+    return table.assign(mean=mean).sort_values("mean", ascending=False)
