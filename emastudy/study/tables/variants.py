@@ -8,6 +8,7 @@ import pandas as pd
 
 from emastudy.engine import RunConfig
 from emastudy.networks import head_defaults
+from emastudy.study.recipes import width
 from emastudy.study.statistics import summarize
 from emastudy.study.tables import accuracy
 
@@ -19,6 +20,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "K = 8": {"num_bases": 8},
     "K = 32": {"num_bases": 32},
     "T = 1": {"num_iterations": 1},
+}
+#: Details of the protocol that re-implementations differ in: in words, and as fields of a config.
+PROTOCOL: dict[str, dict[str, Any]] = {
+    "half the batch": {"batch_size": 0.5},
+    "a quarter of the batch": {"batch_size": 0.25},
+    "batch norm's statistics move by 3e-4": {"bn_momentum": 3e-4},
+    "crops at scales from 0.5 to 2": {"scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)},
+    "no change of scale": {"scales": (1.0,)},
+    "the released head's further 3×3 convolution": {"extra_channels": 0.5},
+    "half the learning rate": {"learning_rate": 0.5},
+    "twice the learning rate": {"learning_rate": 2.0},
+    "no weight decay": {"weight_decay": 0.0},
 }
 #: The methods that are also trained at other learning rates.
 PACED = ("FCN", "Non-local", "EMA, detached", "EMA, unrolled")
@@ -161,3 +174,34 @@ def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
     table = runs.assign(setting=names).pivot(index="setting", columns="seed", values="miou")
     mean = table.mean(axis=1)
     return table.assign(mean=mean).sort_values("mean", ascending=False)
+
+
+def protocol(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
+    """The released unit (detached) as the recipe has it, and with one detail changed at a time.
+
+    Args:
+        grid: See ``Page.grid``.
+
+    Returns:
+        Detail → one config a seed; "as it is" is the first. What the recipe has already is left
+        out.
+    """
+    usual = grid()
+    found = {"as it is": usual}
+    for words, change in PROTOCOL.items():
+        changed = [_changed(config, **change) for config in usual]
+        if changed[0].id != usual[0].id:
+            found[words] = changed
+    return found
+
+
+def _changed(config: RunConfig, **change: Any) -> RunConfig:
+    """A config with one field changed; rates, sizes and widths are given as factors."""
+    ((name, value),) = change.items()
+    if name == "extra_channels":
+        options = {**config.head_options, name: round(value * width(config))}
+        return replace(config, head_options=options)
+    if name in ("batch_size", "learning_rate"):
+        scaled = value * getattr(config, name)
+        value = round(scaled) if name == "batch_size" else scaled
+    return replace(config, **{name: value})
