@@ -9,6 +9,7 @@ from emastudy.study.figures import (
     drawing,
     robustness,
     scenes,
+    walkthrough,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "drawing",
     "robustness",
     "scenes",
+    "walkthrough",
 ]

@@ -216,3 +216,17 @@ def leads_by_data(leads: pd.DataFrame) -> Figure:
     for ax in axes[0, :-1]:
         ax.get_legend().remove()
     return figure
+
+
+def changes(differences: pd.DataFrame, xlabel: str) -> Figure:
+    """One line a change: its difference with the 95 % interval, zero drawn.
+
+    Args:
+        differences: See ``statistics.paired_differences``.
+        xlabel: What differs, its unit, and from what.
+    """
+    figure, ax = plt.subplots(figsize=(8, 0.8 + 0.36 * len(differences)))
+    summary = differences.rename(columns={"difference": "mean"})
+    charts.intervals(summary, ax=ax, xlabel=xlabel)
+    ax.axvline(0, color="0.3", lw=1)
+    return figure

@@ -1,7 +1,7 @@
 """What people read: the ledger in words, sentences and tables for pages, running the notebooks."""
 
 from emastudy.study.report import remarks
-from emastudy.study.report.findings import found_here
+from emastudy.study.report.findings import found_here, found_in_short
 from emastudy.study.report.includes import circumstances_table, headline, write_includes
 from emastudy.study.report.inputs import photograph, scene_images, scene_network, unit_features
 from emastudy.study.report.ledger import answer, decided_here, ledger_text, of_page
@@ -18,6 +18,7 @@ __all__ = [
     "decided_here",
     "duel",
     "found_here",
+    "found_in_short",
     "headline",
     "how_to_draw",
     "in_short",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from study.made_up import ema, record, runs
 
+from emastudy.engine.walkthrough import Walkthrough
 from emastudy.study import figures
 from emastudy.study.recipes import scenes
 from emastudy.study.runs import to_frame
@@ -252,3 +253,43 @@ def test_scenes_are_drawn_with_their_knobs():
     plt.close("all")
     figures.scenes.pixel_colors(0, images=1)
     assert drawn()[0].lines
+
+
+def test_leads_have_a_panel_a_rival_and_a_row_a_data_set():
+    rows = [
+        (rival, data, method, 1.0, 0.5, 1.5)
+        for rival in ("FCN", "Non-local") for data in ("scenes", "photographs")
+        for method in ("EMA, detached", "EMA, unrolled")
+    ]  # fmt: skip
+    columns = ["rival", "data", "method", "difference", "low", "high"]
+    figures.comparisons.leads_by_data(pd.DataFrame(rows, columns=columns))
+    first, second = drawn()
+    assert labels(first) == ["scenes", "photographs"]
+    assert second.get_xlabel() == "mIoU above Non-local"
+    assert first.get_legend() is None
+    assert second.get_legend() is not None
+
+
+def test_changes_have_a_line_each():
+    table = pd.DataFrame(
+        {"difference": [1.0, -2.0], "low": [0.5, -3.0], "high": [1.5, -1.0]}, index=["a", "b"]
+    )
+    figures.comparisons.changes(table, "mIoU")
+    (ax,) = drawn()
+    assert labels(ax) == ["a", "b"]
+
+
+@pytest.mark.parametrize("draw", ["overview", "one_iteration", "iterations", "low_rank"])
+def test_a_walk_through_a_photograph_is_drawn(draw):
+    generator = np.random.default_rng(0)
+    maps = generator.dirichlet(np.ones(3), size=(2, 5, 6)).transpose(0, 3, 1, 2)
+    walk = Walkthrough(
+        image=generator.random((40, 48, 3)), mask=np.eye(40, 48, dtype=int),
+        classes=("background", "cat"), colors=((0, 0, 0), (9, 9, 9)), similarity=maps, maps=maps,
+        sizes=np.array([3, 1, 1]), features=generator.random((30, 8)),
+        estimate=generator.random((30, 8)),
+    )  # fmt: skip
+    getattr(figures.walkthrough, draw)(walk)
+    titles = [title(ax) for ax in drawn()]
+    assert any("3 bases" in text for text in titles) == (draw == "overview")
+    assert any("cat" in text for text in titles) == (draw == "overview")

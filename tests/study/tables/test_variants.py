@@ -1,6 +1,7 @@
 """The comparison with one thing changed: which runs, and the best of them."""
 
 import pandas as pd
+from study.tiny import make_record
 
 from emastudy.study.recipes import grid, scenes
 from emastudy.study.report import remarks
@@ -42,3 +43,39 @@ def test_paces_are_multiples_of_the_recipes_rate():
     assert list(paced) == ["FCN"]
     assert [config.learning_rate for config in paced["FCN"]] == [0.025, 0.05, 0.1]
     assert methods["FCN"][0] in paced["FCN"]
+
+
+def test_heads_are_compared_at_one_cost_and_less():
+    methods = variants.several_heads(make_grid)
+    assert next(iter(methods)) == "FCN"
+    assert methods["EMA, one head"] == make_grid(gradient=["unrolled"])
+    quarter = methods["8 heads of K/4 bases"][1]
+    assert (quarter.head_options["num_bases"], quarter.seed) == (4, 1)
+    assert len({config.id for group in methods.values() for config in group}) == 14
+
+
+def test_what_was_explored_is_named_by_what_was_changed():
+    configs = variants.explored_heads(scenes, seeds=(20, 21))
+    assert {config.seed for config in configs} == {20, 21}
+    assert len({config.id for config in configs}) == len(configs)
+    records = [make_record(config, miou=float(n)) for n, config in enumerate(configs)]
+    rows = [(r, r.config.seed, r.metrics["miou"]) for r in records]
+    table = variants.explored_table(pd.DataFrame(rows, columns=["record", "seed", "miou"]))
+    assert table.index[0] == "non_local"
+    assert {"one head, as it is", "heads=8", "num_bases=4, heads=8"} <= set(table.index)
+    assert (table["mean"].diff().dropna() <= 0).all()
+
+
+def test_one_detail_of_the_protocol_is_changed_at_a_time():
+    details = variants.protocol(make_grid)
+    (usual, _), quarter = details["as it is"], details["a quarter of the batch"]
+    assert [config.batch_size for config in quarter] == [3, 3]
+    assert details["twice the learning rate"][0].learning_rate == 2 * usual.learning_rate
+    assert (
+        details["the released head's further 3×3 convolution"][0].head_options["extra_channels"]
+        == usual.head_options["channels"] // 2
+    )
+    assert "no change of scale" not in details  # scenes have none as it is
+    for words, (config, _) in details.items():
+        changed = [k for k, v in vars(config).items() if v != vars(usual)[k]]
+        assert len(changed) == (words != "as it is"), words

@@ -15,6 +15,7 @@ from emastudy.study.report.findings.render import (
     committed,
     findings_text,
     found_here,
+    found_in_short,
     main_findings,
 )
 from emastudy.study.report.findings.verdicts import Verdicts
@@ -31,6 +32,7 @@ __all__ = [
     "fill",
     "findings_text",
     "found_here",
+    "found_in_short",
     "load_findings",
     "main_findings",
 ]

@@ -21,6 +21,8 @@ Side = Mapping[str, Any]
 
 # What a side says beside options of its head.
 _APART = ("head", "learning_rate", "value")
+# Fields of a config that a side may say as well.
+_FIELDS = ("batch_size", "bn_momentum")
 # A score as it stands in a record.
 _PLAIN = {"num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False}
 # Axes as readers call them; gradient regimes need none.
@@ -104,8 +106,8 @@ class Source:
 class Comparison:
     """Asks for the mean over seeds of something, or of its difference between runs, paired by seed.
 
-    A side names runs: "head" (default "ema"), options of the head, "learning_rate" (as a multiple
-    of the recipe's) and, where the sides differ in it, "value".
+    A side names runs: "head" (default "ema"), options of the head, "batch_size", "bn_momentum",
+    "learning_rate" (as a multiple of the recipe's) and, where the sides differ in it, "value".
 
     Attributes:
         data: Profile whose records are asked.
@@ -231,8 +233,10 @@ def _check_seeds(there: int, needed: int) -> None:
 # Asked again for every case.
 @functools.cache
 def _id(recipe: Recipe, head: str, scale: float, rate: float, options: Any, seed: int) -> str:
-    config = recipe(head, seed=seed, scale=scale, **dict(options))
-    return replace(config, learning_rate=rate * config.learning_rate).id
+    fields = {name: value for name, value in options if name in _FIELDS}
+    of_head = {name: value for name, value in options if name not in _FIELDS}
+    config = recipe(head, seed=seed, scale=scale, **of_head)
+    return replace(config, learning_rate=rate * config.learning_rate, **fields).id
 
 
 @dataclass(frozen=True)

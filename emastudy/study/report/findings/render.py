@@ -55,6 +55,11 @@ def found_here(page: str) -> str:
     return "\n".join(map(_item, filled)) + meaning
 
 
+def found_in_short() -> str:
+    """The findings that README has, with links as a page of the book has them."""
+    return main_findings(records_folder().parent, "{page}.ipynb")
+
+
 def findings_text(filled: Iterable[Filled]) -> str:
     """Findings as text, one a paragraph."""
     return "\n\n".join(
