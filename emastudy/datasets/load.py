@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from emastudy import options as named
 from emastudy import own
 from emastudy.datasets.base import SegmentationDataset
 from emastudy.datasets.camvid import CamVid
@@ -14,7 +15,6 @@ from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.voc import VOC2012
 from emastudy.errors import InputError
-from emastudy.options import check_types
 
 #: Name → class. A class whose constructor has a ``root`` reads files; the others draw.
 DATASETS: dict[str, type[SegmentationDataset]] = {
@@ -92,11 +92,14 @@ def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, o
     Raises:
         ValueError: An option that the dataset does not have, lacks or takes as another type.
     """
-    signature = inspect.signature(kind)
+    owner, signature = f"dataset {kind.name!r}", inspect.signature(kind)
+    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        given = {*arguments} - {"root", "split"}
+        named.check(owner, given, {*signature.parameters} - {"root", "split"})
     try:
         signature.bind(**arguments)
     except TypeError as error:
         raise InputError(
-            f"dataset {kind.name!r}: {error}; there are {', '.join(signature.parameters)}"
+            f"{owner}: {error}; there are {', '.join(signature.parameters)}"
         ) from None
-    check_types(f"dataset {kind.name!r}", arguments, kind)
+    named.check_types(owner, arguments, kind)

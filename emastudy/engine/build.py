@@ -1,6 +1,7 @@
 """From a config to what it describes: dataset, network, optimiser, accelerator."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,23 @@ from emastudy.errors import InputError
 def load_dataset(
     config: RunConfig, split: str, runtime: ScoringRuntime
 ) -> datasets.SegmentationDataset:
-    """The dataset of one split."""
+    """The dataset of one split.
+
+    Raises:
+        InputError: Of those of ``datasets.load``; or ``eval_images`` names a number, and the
+            dataset has one of its own.
+    """
     config.check_sources(config.dataset)
     options: dict[str, Any] = dict(config.dataset_options)
-    if config.eval_images and split != config.train_split:
-        options["num_images"] = config.eval_images
+    if config.eval_images:
+        if "num_images" not in inspect.signature(datasets.find(config.dataset)).parameters:
+            raise InputError(
+                f"eval_images is {config.eval_images}, and dataset {config.dataset!r} has as many "
+                "images as it has: say eval_images=0 (--eval-images 0 for the command) to score "
+                f"on all of split {config.eval_split!r}"
+            )
+        if split != config.train_split:
+            options["num_images"] = config.eval_images
     return datasets.load(config.dataset, split, root=runtime.data_root or None, **options)
 
 

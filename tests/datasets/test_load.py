@@ -27,7 +27,7 @@ def test_every_option_has_a_type_that_is_checked(name):
         ("folder", "classes", [], "each once"),
         ("folder", "classes", ["sound", "sound"], "each once"),
         ("folder", "complete", "no", "complete is 'no'; expected true or false"),
-        ("folder", "colour", 1, "unexpected keyword argument 'colour'; there are root, split, cl"),
+        ("folder", "colour", 1, "'folder' has no option 'colour'; it has classes, complete"),
         ("voc2012", "classes", "cat", "expected a list of names"),
         ("pascal_context", "background", "false", "background is 'false'; expected true or false"),
         ("pascal_context", "background", 1, "expected true or false"),

@@ -76,8 +76,8 @@ def test_a_disk_that_fills_under_the_log_is_explained(tmp_path, monkeypatch):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_dataset_that_vanishes_in_mid_run(workers, voc_root, tmp_path, monkeypatch):
     config = dataclasses.replace(
-        TINY, dataset="voc2012", dataset_options={}, backbone="mobilenet_v2", output_stride=16,
-        iterations=12,
+        TINY, dataset="voc2012", dataset_options={}, eval_images=0,
+        backbone="mobilenet_v2", output_stride=16, iterations=12,
     )  # fmt: skip
     place = runtime(tmp_path / "runs", data_root=str(voc_root), workers=workers)
     images, away = voc_root / "JPEGImages", voc_root / "away"
