@@ -134,6 +134,17 @@ def test_another_head_takes_of_the_recipes_options_those_that_fit(monkeypatch, c
     assert seen[1].head_options["num_bases"] == 16
 
 
+def test_another_dataset_takes_none_of_the_recipes_options(monkeypatch, capsys):
+    """``animals`` restricts VOC to some classes, which are none of anybody's own."""
+    seen = []
+    monkeypatch.setattr(train, "run_one", lambda config, *_: seen.append(config) or sys.exit())
+    failure(monkeypatch, capsys, "train", "animals", "--dataset", "folder")
+    failure(monkeypatch, capsys, "train", "animals", "--dataset-options", "complete=false")
+    other, same = (config.dataset_options for config in seen)
+    assert other == {}
+    assert same == {**recipes.animals().dataset_options, "complete": False}
+
+
 MACHINE = {"device", "threads"}
 SCORING = MACHINE | {"data-root", "workers"}
 TRAINING = SCORING | {

@@ -49,8 +49,10 @@ class Order:
     recipe: tyro.conf.Suppress[str] = ""
 
     def changed(self) -> RunConfig:
-        """The config that was ordered, with the options that the recipe has for its head."""
+        """The config that was ordered, with the recipe's options for its head and its dataset."""
         usual = RECIPES[self.recipe](self.config.head)
+        if self.config.dataset != usual.dataset:  # VOC's classes, say, are none of other data
+            usual = dataclasses.replace(usual, dataset_options={})
         tables = {
             name: {**getattr(usual, name), **options.parse(getattr(self, name))}
             for name in ("head_options", "backbone_options", "dataset_options")

@@ -218,9 +218,9 @@ def _turned(dataset: FileDataset, gone: set[Path]) -> list[str]:
     if not turned:
         return []
     return [
-        f"split {dataset.split!r}: {len(turned):,} photographs, {turned[0]} the first, are turned "
-        "upright by their EXIF orientation: their masks must show them upright too, which equal "
-        "sizes alone do not prove"
+        f"split {dataset.split!r}: photographs are turned upright by their EXIF orientation "
+        f"({len(turned):,}, {turned[0]} the first): their masks must show them upright too, which "
+        "equal sizes alone do not prove"
     ]
 
 

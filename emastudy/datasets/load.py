@@ -99,7 +99,5 @@ def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, o
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise InputError(
-            f"{owner}: {error}; there are {', '.join(signature.parameters)}"
-        ) from None
+        raise InputError(f"{owner}: {error}; there are {', '.join(signature.parameters)}") from None
     named.check_types(owner, arguments, kind)

@@ -367,4 +367,4 @@ def test_a_mask_drawn_on_the_photograph_as_stored_is_told(tmp_path):
         else:
             assert report.problems == []
         (warning,) = report.warnings
-        assert "split 'train': 1 photographs, a.jpg the first, are turned upright" in warning
+        assert "photographs are turned upright by their EXIF orientation (1, a.jpg the" in warning

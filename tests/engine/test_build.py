@@ -51,3 +51,11 @@ def test_the_released_network_brings_its_backbones_options_along():
 def test_fp16_wants_a_gpu(tmp_path):
     with pytest.raises(InputError, match="'fp16', which wants a GPU; use 'bf16'"):
         train(dataclasses.replace(TINY, precision="fp16"), runtime(tmp_path))
+
+
+def test_a_dataset_of_files_has_the_images_that_it_has(tmp_path):
+    """By name, though what is missing is an option of the dataset's constructor."""
+    config = dataclasses.replace(TINY, dataset="folder", dataset_options={})
+    words = r"eval_images is 3, .*'folder' has as many .* \(--eval-images 0 .* all of split 'val'"
+    with pytest.raises(InputError, match=words):
+        train(config, runtime(tmp_path / "runs", data_root=str(tmp_path)))

@@ -18,7 +18,7 @@ from emastudy.datasets import Fingerprint, require_same
 from emastudy.engine import RunConfig, Runtime, score, train
 from emastudy.engine.build import build_network
 from emastudy.engine.training.signals import translate_errors
-from emastudy.errors import InputError, MissingFileError, RecordError, SweepError
+from emastudy.errors import InputError, RecordError, SweepError
 from emastudy.files import check_writable
 from emastudy.study.runs.locks import lock_run, on_main_process
 from emastudy.study.runs.provenance import circumstances, splits_seen
@@ -119,20 +119,26 @@ def require_same_data(records: Sequence[Record], folder: Path, runtime: Runtime)
     Args:
         records: Of runs on any datasets.
         folder: Where they lie, for the message.
-        runtime: Says where the data are; without ``data_root``, or with data that are gone, there
+        runtime: Says where the data are; without ``data_root``, or with one that is gone, there
             is nothing to compare.
 
     Raises:
         InputError: A run saw other data; the message says in what.
+        MissingFileError: ``data_root`` is there, and lacks files that a split names: what is left
+            are other data too.
     """
     seen: dict[str, dict[str, Any]] = {}
-    for record in (record for record in records if record.data and runtime.data_root):
+    kept = [record for record in records if record.data and runtime.data_root]
+    if kept and not Path(runtime.data_root).is_dir():
+        logger.warning(
+            "there is no data_root %s: what is recorded in %s was not compared with it",
+            runtime.data_root, folder,
+        )  # fmt: skip
+        return
+    for record in kept:
         config = record.config
         key = repr((config.dataset, config.dataset_options, list(record.data)))
-        try:
-            seen[key] = seen.get(key) or splits_seen(config, runtime)
-        except MissingFileError:
-            continue
+        seen[key] = seen.get(key) or splits_seen(config, runtime)
         fix = f"keep records of other data in another folder than {folder}"
         for split, now in seen[key].items():
             require_same(Fingerprint.from_dict(now), record.data.get(split, {}), config.id, fix)

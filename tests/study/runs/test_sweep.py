@@ -15,7 +15,7 @@ from layouts import make_folder
 from study.tiny import damage, make_record
 
 from emastudy.engine.build import build_network
-from emastudy.errors import InputError, WriteError
+from emastudy.errors import InputError, MissingFileError, WriteError
 from emastudy.study import Record, RecordError, SweepError, run, run_one
 from emastudy.study.runs import parse_executor, provenance, sweep
 
@@ -198,7 +198,7 @@ def test_without_submitit_the_message_names_the_extra(script):
         assert "pip install 'emastudy[slurm]'" in process.communicate()[1]
 
 
-def test_a_record_of_other_data_is_refused_by_name(tiny, runtime, tmp_path, trainings):
+def test_a_record_of_other_data_is_refused_by_name(tiny, runtime, tmp_path, trainings, caplog):
     root, records = make_folder(tmp_path / "data"), tmp_path / "records"
     config = dataclasses.replace(
         tiny, dataset="folder", dataset_options={}, eval_images=0, batch_size=2, iterations=1
@@ -215,6 +215,10 @@ def test_a_record_of_other_data_is_refused_by_name(tiny, runtime, tmp_path, trai
     ):
         with pytest.raises(InputError, match=r"saw other data(.|\n)*classes: crack, sound instead"):
             look_up()
+    next((root / "masks" / "train").iterdir()).unlink()
+    with pytest.raises(MissingFileError, match="every image needs a mask"):
+        run_one(config, records, runtime)  # what is left are other data too
     assert len(trainings) == 1
     shutil.rmtree(root)  # gone: nothing to compare, the record stands
     assert run([config], records, runtime, executor="none")["miou"].notna().all()
+    assert f"there is no data_root {root}" in caplog.text
