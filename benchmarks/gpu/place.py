@@ -145,7 +145,7 @@ def reason(error: Exception) -> str:
 
 def _made() -> dict[str, Any]:
     made = circumstances("")
-    machine = {k: v for k, v in made["machine"].items() if k != "precision"}
+    machine = {k: v for k, v in made["machine"].items() if not k.startswith("precision")}
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties()
         machine["memory_gib"] = round(card.total_memory / 2**30, 1)

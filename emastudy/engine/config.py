@@ -101,8 +101,10 @@ class RunConfig:
     loss_over: LossOver = "labelled"
     #: Exponent of the poly schedule, lr · (1 - iteration / iterations) ** power.
     poly_power: float = 0.9
-    #: "auto" uses bfloat16 autocast where the device has it in hardware, else float32; "fp16"
-    #: autocasts to float16 with a scaled loss and wants a GPU.
+    #: "auto" is bfloat16 autocast where that is faster, else float32: a GPU is asked whether it has
+    #: bfloat16 in hardware, a CPU is timed (see ``engine.precision``). A run that must compute the
+    #: same everywhere names it: "bf16", "float32", or "fp16", which autocasts to float16 with a
+    #: scaled loss and wants a GPU.
     precision: Precision = "auto"
     #: Seed of initial weights, data order, augmentation and dropout.
     seed: int = 0

@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 import torch
 
 from emastudy.engine.config import RunConfig
+from emastudy.engine.precision import Choice, fastest_on_cpu, user_cache
 from emastudy.errors import require_at_least
 
 #: What else to do where a run's folder cannot be written, see ``files.check_writable``.
@@ -43,15 +44,19 @@ class Machine:
             torch.set_num_threads(self.threads)
         return torch.device("cuda" if self._has_gpu else "cpu")
 
-    def precision(self, config: RunConfig) -> Literal["bf16", "fp16", "float32"]:
-        """What the run computes in on this machine: "auto" resolved."""
+    def choose_precision(self, config: RunConfig) -> Choice:
+        """What the run computes in on this machine, and why: "auto" resolved."""
         if config.precision != "auto":
-            return config.precision
-        if self._has_gpu:
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            native = _cpu_has_bfloat16()
-        return "bf16" if native else "float32"
+            return Choice(config.precision, "named by the config")
+        if not self._has_gpu:
+            return fastest_on_cpu(self.threads or torch.get_num_threads(), self._caches)
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Choice("bf16", "the GPU has bfloat16 in hardware")
+        return Choice("float32", "the GPU has no bfloat16 in hardware")
+
+    def precision(self, config: RunConfig) -> Literal["bf16", "fp16", "float32"]:
+        """What the run computes in on this machine."""
+        return self.choose_precision(config).precision
 
     def autocast_dtype(self, config: RunConfig) -> torch.dtype | None:
         """The type that matrix products are computed in; None = float32, no autocast."""
@@ -60,6 +65,12 @@ class Machine:
     @property
     def _has_gpu(self) -> bool:
         return self.device == "auto" and torch.cuda.is_available()
+
+    @property
+    def _caches(self) -> tuple[Path, ...]:
+        """Folders for what need not be found out anew; the first that can be written is used."""
+        folder = user_cache()
+        return (folder,) if folder else ()
 
 
 @dataclass(frozen=True)
@@ -124,11 +135,6 @@ class Runtime(ScoringRuntime):
         """Where the run keeps its checkpoints and its TensorBoard log."""
         return Path(self.runs_dir) / config.id
 
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware."""
-    kinds = ("avx512_bf16", "amx_bf16")
-    if hasattr(torch.cpu, "get_capabilities"):  # from torch 2.11 on
-        return any(torch.cpu.get_capabilities().get(kind) for kind in kinds)
-    flags = Path("/proc/cpuinfo")  # of Linux; where there is none, float32 is always right
-    return flags.exists() and any(kind in flags.read_text(encoding="utf-8") for kind in kinds)
+    @property
+    def _caches(self) -> tuple[Path, ...]:
+        return (*super()._caches, Path(self.runs_dir).absolute())

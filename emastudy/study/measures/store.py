@@ -9,7 +9,7 @@ file is missing.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def measure_one(
     network.set_output_stride(config.eval_output_stride)
     with translate_errors(config, runtime):
         rows = MEASURES[name](Subject(network, config, runtime), **options)
-    place = circumstances(runtime.precision(config))
+    place = circumstances(**asdict(runtime.choose_precision(config)))
     return Measurement(config, name, dict(options), rows, place).write(Path(records))
 
 

@@ -90,6 +90,8 @@ class Local:
         jobs = []
         for config in configs:
             gpu = self._free.pop()
+            if gpu is None:  # a processor may have to be timed: here, and all runs compute alike
+                self.runtime.precision(config)
             # Ctrl-C reaches all processes of a terminal. The runs shall not die of it but hear of
             # it from the sweep, so they inherit the signal blocked.
             with _blocked(signal.SIGINT):

@@ -13,23 +13,26 @@ import torch
 import emastudy
 from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime, load_dataset
 from emastudy.engine.build import data_seen
+from emastudy.engine.precision import processor
 
 _PACKAGES = ("accelerate", "numpy", "torch", "torchmetrics", "torchvision")
 
 
-def circumstances(precision: str) -> dict[str, Any]:
+def circumstances(precision: str, reason: str = "") -> dict[str, Any]:
     """The fields of a record that say where and with what it was made.
 
     Args:
-        precision: What the run computed in, see ``Runtime.precision``.
+        precision: What the run computed in.
+        reason: Why, see ``Runtime.choose_precision``.
     """
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "precision": precision,
+            "precision_reason": reason,
             "processes": int(os.environ.get("WORLD_SIZE", "1")),
             "system": f"{platform.system()} {platform.machine()}",
         },
@@ -76,12 +79,3 @@ def _commit(package: Path) -> str:
         return git("rev-parse", "HEAD")[:12] + ("+" if git("status", "-s", "-uno", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("EMASTUDY_COMMIT", "")
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -8,6 +8,7 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -234,7 +235,7 @@ def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:
         curves=training.curves,
         seconds={"train": training.seconds, "evaluate": time.monotonic() - began},
         parameters=sum(p.numel() for p in training.network.parameters()),
-        **circumstances(runtime.precision(config)),
+        **circumstances(**asdict(runtime.choose_precision(config))),
         data=splits_seen(config, runtime),
     )
     on_main_process(lambda: record.write(folder), runtime)
