@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.stats import gmean
 
 from emastudy.study.statistics import fit_exponent, mean_interval, summarize
@@ -290,7 +291,10 @@ def tradeoff(frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family:
             row["cost"], row["mean"], shape, color=colour, ms=7, mec="0.2", mew=0.5, label=label
         )
     ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    if frame["cost"].max() < 10 * frame["cost"].min():  # powers of ten would be one tick or none
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter("{x:,g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 

@@ -1,5 +1,7 @@
 """What the figures draw is what the numbers say."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -93,6 +95,24 @@ def test_a_ranking_has_the_best_on_top_and_recalled_numbers_open(ax):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["recalled, unverified"]
     assert [line.get_color() == "C1" for line in dots] == [False, False, True]
     assert [text.get_text() for text in ax.texts] == ["1.0", "2.0", "3.0"]
+
+
+@pytest.mark.parametrize("costs", [(30.0, 34.0), (31.0, 150.0), (90.0, 880.0), (5.0, 900.0)])
+def test_labels_of_costs_do_not_overlap_on_their_logarithmic_axis(ax, costs):
+    frame = pd.DataFrame({"cost": costs, "mean": [1.0, 2]}, index=["FCN", "EMA"])
+    frame = frame.assign(low=frame["mean"], high=frame["mean"])
+    charts.tradeoff(frame, ax=ax, xlabel="cost", ylabel="mIoU", family="EMA")
+    ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    labels = [
+        label.get_window_extent()
+        for ticks in (ax.xaxis.get_major_ticks(), ax.xaxis.get_minor_ticks())
+        for label in (tick.label1 for tick in ticks if low <= tick.get_loc() <= high)
+        if label.get_text()
+    ]
+    labels.sort(key=lambda box: box.x0)
+    assert len(labels) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(labels))
 
 
 def test_variants_share_a_colour_and_no_two_points_look_alike(ax):
