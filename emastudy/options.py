@@ -80,6 +80,14 @@ def sparse(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
     return {name: value for name, value in given.items() if value != known[name]}
 
 
+def as_floats(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Whole numbers as floats where the default is one, for 2 and 2.0 are the same value."""
+    return {
+        name: float(value) if type(value) is int and type(known.get(name)) is float else value
+        for name, value in given.items()
+    }
+
+
 def parse(pairs: Iterable[str]) -> dict[str, Any]:
     """Options from NAME=VALUE texts; a value is read as YAML, so 3 is a number, true a truth value.
 

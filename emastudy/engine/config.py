@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from emastudy import networks, options, own
+from emastudy import datasets, networks, options, own
 from emastudy.errors import InputError, require, require_at_least
 
 #: Version of the numbers that a config stands for. It is raised, with a line in CHANGELOG.md,
@@ -33,7 +33,7 @@ class RunConfig:
     from their defaults, so a field added later, with a default that means what the code did
     before, leaves every older id as it is. ``head_options`` and ``backbone_options`` likewise keep
     only what differs from the defaults of head and backbone: stating a default makes no other run.
-    A head's second name becomes its first.
+    A head's second name becomes its first, and a whole number a float where that is meant.
 
     Head, backbone and dataset may each be an import path, ``my_module:MyUnit``. ``sources`` then
     keeps a digest of the module's file, so that a changed unit is another run. A config read back
@@ -112,10 +112,21 @@ class RunConfig:
     sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._normalise_numbers()
         self._note_sources()
         self._normalise_options()
         self._check_ranges()
         self._check_combinations()
+
+    def _normalise_numbers(self) -> None:
+        """Whole numbers as floats where floats are meant: 1 and 1.0 are one run."""
+        usual = {f.name: f.default for f in dataclasses.fields(self)}
+        values = options.as_floats(vars(self), usual) | {"scales": tuple(map(float, self.scales))}
+        if self.dataset in datasets.DATASETS:
+            known = options.defaults(datasets.find(self.dataset))
+            values["dataset_options"] = options.as_floats(self.dataset_options, known)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def _note_sources(self) -> None:
         """Digests of what is named by import path: those given, else those of the files now."""
@@ -135,7 +146,8 @@ class RunConfig:
             if self.has_source(name):
                 defaults = defaults_of(name)
                 networks.check_options(part, name, given, defaults)
-                object.__setattr__(self, f"{part}_options", options.sparse(given, defaults))
+                given = options.as_floats(options.sparse(given, defaults), defaults)
+                object.__setattr__(self, f"{part}_options", given)
 
     def _check_ranges(self) -> None:
         require_at_least(

@@ -38,6 +38,19 @@ def test_stating_a_default_makes_no_other_run():
     assert stated == plain
 
 
+@pytest.mark.unchecked  # the shape checks' types refuse a learning rate of 1
+def test_whole_numbers_and_floats_of_one_value_make_one_run():
+    for whole, real in (
+        ({"head_options": {"concentration": 2}}, {"head_options": {"concentration": 2.0}}),
+        ({"dataset_options": {"noise": 1}}, {"dataset_options": {"noise": 1.0}}),
+        ({"learning_rate": 1, "scales": (1, 2)}, {"learning_rate": 1.0, "scales": (1.0, 2.0)}),
+    ):
+        assert RunConfig(**whole).canonical_json() == RunConfig(**real).canonical_json()
+    whole = RunConfig(head_options={"num_bases": 8}, iterations=9).canonical_json()
+    assert json.loads(whole) == {"head_options": {"num_bases": 8}, "iterations": 9}
+    assert "." not in whole
+
+
 def test_every_field_counts_in_the_id():
     changed = {
         "dataset": "voc2012", "dataset_options": {"noise": 0.2}, "train_split": "val",
