@@ -172,7 +172,7 @@ def decided_here(page: str) -> str:
     ids = of_page(page)
     if not ids:
         raise InputError(f"no claim is decided on page {page!r}; see claims.CLAIMS")
-    lines = ["Claims decided here, by rules fixed before any run:", ""]
+    lines = ["By rules fixed before any run, and amended only where it says so:", ""]
     for claim in map(CLAIMS.__getitem__, ids):
         lines.append(
             f"- **{claim.id}**: {claim.statement}. *Measure*: {claim.measure}. "

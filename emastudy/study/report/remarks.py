@@ -235,7 +235,7 @@ def audits(summary: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
     done = summary[summary["trained anew"] > 0]
     if done.empty:
         return (
-            "**Answer.** Nothing is audited yet. `emastudy audit scenes --sample 25` trains 25 "
+            "Nothing is audited yet. `emastudy audit scenes --sample 25` trains 25 "
             "recorded runs anew and compares them with their records."
         )
     lines = [
@@ -249,7 +249,7 @@ def audits(summary: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
     lines += [f"- Not audited yet: {absent}."] if absent else []
     verdict = "yes" if (done["hold"] == done["trained anew"]).all() else "not all of them"
     return (
-        f"**Answer.** Of those that were trained anew: {verdict}. A run holds if it scores within "
+        f"Of those that were trained anew: {verdict}. A run holds if it scores within "
         f"{tolerance['miou']:g} points of mIoU of its record and its loss stays, on average, "
         f"within {tolerance['loss']:g} nats of the recorded curve.\n\n" + "\n".join(lines)
     )

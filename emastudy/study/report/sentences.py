@@ -86,7 +86,7 @@ def table1_answer(runs: pd.DataFrame, data: str) -> str:
     against = ", ".join(f"{as_text(row)} against {row['rival']}" for _, row in table.iterrows())
     absent = ", ".join(rival for rival in rivals if rival not in set(table["rival"]))
     return (
-        f"**Answer.** Does EMA beat {', '.join(rivals[:-1])} and {rivals[-1]} under one trainer? "
+        f"**In short.** Does EMA beat {', '.join(rivals[:-1])} and {rivals[-1]} under one trainer? "
         f"On {data}, single scale: {verdict}. {best}, the best of the EMA networks, has "
         f"{against or 'no rival'}, in mIoU ({means.index.size} methods, "
         f"{runs['seed'].nunique()} seeds, paired, 95 % intervals"
@@ -109,7 +109,7 @@ def duel(runs: pd.DataFrame, method: str, baseline: str, data: str) -> str:
     if row["seeds"] < 2:
         decided = "one seed has no interval"
     return (
-        f"**Answer.** On {data} {method} scores {means[method]:.2f} mIoU and {baseline} "
+        f"On {data} {method} scores {means[method]:.2f} mIoU and {baseline} "
         f"{means[baseline]:.2f}: a difference of {as_text(row)} (95 % interval, paired over "
         f"{row['seeds']:.0f} seeds, {decided})."
     )

@@ -126,4 +126,4 @@ def test_audits_say_how_many_hold_and_what_is_missing(held, word):
     assert f"scenes: of 10 records 3 were trained anew, and {held} hold." in text
     assert "Not audited yet: camvid." in text
     nothing = remarks.audits(summary.iloc[1:], {"miou": 0.3, "loss": 0.02})
-    assert nothing.startswith("**Answer.** Nothing is audited yet. `emastudy audit scenes")
+    assert nothing.startswith("Nothing is audited yet. `emastudy audit scenes")

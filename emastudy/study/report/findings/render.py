@@ -19,6 +19,8 @@ MEANING = (
     "stands p by Holm's method over the ledger's verdicts on one data set under one gradient "
     "regime; q is Benjamini and Hochberg's over all other tests of a page."
 )
+#: How many findings a page shows before it folds the others away; README's come first.
+FIRST = 4
 
 
 @functools.cache
@@ -49,10 +51,16 @@ def found_here(page: str) -> str:
         InputError: See :func:`committed`.
     """
     filled = committed(records_folder().parent, int(page[:2]))
+    first = sorted(filled, key=lambda one: not one.finding.readme)[:FIRST]
+    others = [one for one in filled if one not in first]
     tests = sum(len(one.tests) for one in filled if not one.finding.primary)
     family = f" There are {tests} such tests here." if tests else ""
-    meaning = f"\n\n{MEANING}{family}" if any(one.tests for one in filled) else ""
-    return "\n".join(map(_item, filled)) + meaning
+    parts = ["\n".join(map(_item, first))]
+    if others:
+        parts.append(_folded(f"{len(others)} more findings", "\n".join(map(_item, others))))
+    if any(one.tests for one in filled):
+        parts.append(_folded("What the words mean", MEANING + family))
+    return "\n\n".join(parts)
 
 
 def found_in_short() -> str:
@@ -107,6 +115,10 @@ def _notebooks(experiments: Path) -> dict[int, str]:
 
 def _item(one: Filled) -> str:
     return f"- {one.sentence}" + (f" *({one.note})*" if one.note else "")
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _title(notebook: Path) -> str:
