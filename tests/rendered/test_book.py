@@ -61,8 +61,24 @@ def test_a_page_reads_from_disk(page, built, browser, root):
     assert broken == []
     if page.startswith("notebooks/"):
         assert tab.locator("main img").count() >= 1
+    folds = tab.locator("section > details.fold")
+    if folds.count():
+        assert tab.locator("section > details.fold[open]").count() == 0
+        # Question, answer and figure: three screens.
+        assert folds.first.bounding_box()["y"] <= 3 * 900
     width = tab.evaluate("document.documentElement.scrollWidth")
     assert width <= 1280, "the page is wider than its window"
+    tab.close()
+
+
+def test_a_link_opens_the_fold_that_it_leads_into(built, browser):
+    tab = browser.new_page()
+    tab.goto((built / "notebooks" / "31_photographs.html").as_uri() + "#decoder")
+    heading = tab.locator("section:has(> span#decoder) > h3")
+    heading.wait_for(state="visible")
+    assert heading.evaluate("heading => heading.closest('details').open")
+    headings = tab.locator("details.fold > summary > h2")
+    assert headings.count() == tab.locator("section > details.fold").count() > 3
     tab.close()
 
 

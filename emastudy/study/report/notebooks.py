@@ -202,6 +202,10 @@ class _Order:
             ) from error
         executed.metadata["emastudy"] = {"digest": self._digest()}
         executed.metadata.pop("papermill", None)  # holds paths of this machine
+        for cell in executed.cells:
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                cell.metadata["tags"].append("hide-input")
+                cell.metadata["mystnb"] = {"code_prompt_show": "Parameters of this copy"}
         write_text(self.target, nbformat.writes(executed))  # type: ignore[no-untyped-call]
         partial.unlink()
         return Outcome(self.name, time.monotonic() - began, skipped=False)

@@ -42,6 +42,8 @@ def test_profiles_reach_the_notebook_and_reruns_are_skipped(experiments, tmp_pat
     done = tmp_path / "done"
     assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [False]
     assert "n is 3 quick" in outputs(done / "01_count.ipynb")
+    injected = nbformat.read(done / "01_count.ipynb", 4).cells[2]
+    assert injected.metadata["tags"] == ["injected-parameters", "hide-input"]
     assert str(tmp_path) not in (done / "01_count.ipynb").read_text()
     assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [True]
 
