@@ -51,8 +51,8 @@ def found_here(page: str) -> str:
         InputError: See :func:`committed`.
     """
     filled = committed(records_folder().parent, int(page[:2]))
-    first = sorted(filled, key=lambda one: not one.finding.readme)[:FIRST]
-    others = [one for one in filled if one not in first]
+    ordered = sorted(filled, key=lambda one: not one.finding.readme)
+    first, others = ordered[:FIRST], ordered[FIRST:]
     tests = sum(len(one.tests) for one in filled if not one.finding.primary)
     family = f" There are {tests} such tests here." if tests else ""
     parts = ["\n".join(map(_item, first))]
