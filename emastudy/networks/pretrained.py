@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 
 from emastudy import own
 from emastudy.errors import DownloadError, InputError, MissingFileError
@@ -74,9 +75,10 @@ def save_pretrained(
 
     Raises:
         InputError: The classes are not one a logit; or the network has parts of one's own, whose
-            code a folder does not hold.
+            code a folder does not hold, or a layer exchanged since ``build``.
     """
     _refuse_own_parts(network.architecture)
+    _refuse_exchanged_layers(network)
     if len(classes) != network.architecture["num_classes"]:
         raise InputError(
             f"there are {len(classes)} classes, {', '.join(classes)}, and "
@@ -105,6 +107,21 @@ def _refuse_own_parts(architecture: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{part} {architecture[part]!r} is somebody's own code, which a folder does not "
                 "hold; share the code, and load the run's checkpoint with engine.load_network"
+            )
+
+
+def _refuse_exchanged_layers(network: SegmentationNetwork) -> None:
+    """A folder holds how a network was built: what has been exchanged since would not fit."""
+    now = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    with torch.device("meta"):
+        built = build(**network.architecture)
+    then = {name: tuple(value.shape) for name, value in built.state_dict().items()}
+    for name in [*now, *then]:
+        if now.get(name) != then.get(name):
+            raise InputError(
+                f"the network is no longer as build made it: {name} is {now.get(name, 'absent')}, "
+                f"not {then.get(name, 'absent')}. For other classes, build a network with that "
+                "num_classes and load what fits of the old one's state dict"
             )
 
 

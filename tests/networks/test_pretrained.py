@@ -44,6 +44,19 @@ def test_half_the_size_changes_logits_by_rounding_alone(network, tmp_path):
     assert (read(image) - network(image)).abs().max() < 0.01 * network(image).abs().max()
 
 
+def test_an_exchanged_layer_is_refused_before_anything_is_written(network, tmp_path):
+    """Else the folder says a number of classes that its weights do not have."""
+    classifier = network.head.classifier
+    classifier[-1] = torch.nn.Conv2d(classifier[-1].in_channels, 3, 1)
+    words = r"head\.classifier\.1\.weight is \(3, 16, 1, 1\), not \(2, .*build .* num_classes"
+    with pytest.raises(InputError, match=words):
+        save_pretrained(network, tmp_path / "x", classes=("ground", "cat", "dog"))
+    assert not (tmp_path / "x").exists()
+    network.head.classifier = torch.nn.Identity()
+    with pytest.raises(InputError, match="weight is absent, not"):
+        save_pretrained(network, tmp_path / "x", classes=CLASSES)
+
+
 def test_what_is_no_network_is_named(network, tmp_path, monkeypatch):
     with pytest.raises(MissingFileError, match="no trained network 'cats'"):
         from_pretrained("cats")
