@@ -6,6 +6,7 @@ An executor takes jobs, says how they stand, and stops them; ``queue`` decides w
 import logging
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ import torch
 from emastudy.engine import RunConfig, Runtime
 from emastudy.errors import InputError
 from emastudy.files import check_writable
+from emastudy.study.runs.forks import ForkServer
 from emastudy.study.runs.job import RunJob
 from emastudy.study.runs.locks import OTHER_RUNS_DIR
 
@@ -78,7 +80,9 @@ class Local:
         self.runtime = share(runtime, max(1, cores // side_by_side), gpu=bool(gpus))
         self._free: list[str | None] = [*map(str, gpus)] or [None] * side_by_side
         self._used: dict[str, str | None] = {}
-        self._executor = submitit_executor("local", runtime, parameters)
+        self._server = ForkServer() if sys.platform == "linux" and not gpus else None
+        python = {"local_python": self._server.command} if self._server else {}
+        self._executor = submitit_executor("local", runtime, parameters, **python)
 
     @property
     def free(self) -> int:
@@ -95,6 +99,8 @@ class Local:
             # Ctrl-C reaches all processes of a terminal. The runs shall not die of it but hear of
             # it from the sweep, so they inherit the signal blocked.
             with _blocked(signal.SIGINT):
+                if self._server:
+                    self._server.start()
                 jobs.append(self._executor.submit(RunJob(), job, config, folder, self.runtime, gpu))
             self._used[jobs[-1].job_id] = gpu
         return jobs
@@ -121,14 +127,20 @@ class Local:
 
 
 def submitit_executor(
-    kind: str, runtime: Runtime, parameters: Mapping[str, Any]
+    kind: str, runtime: Runtime, parameters: Mapping[str, Any], **options: Any
 ) -> submitit.Executor:
-    """Submitit's executor "local" or "slurm", with parameters by submitit's own names."""
+    """Submitit's executor "local" or "slurm", with parameters by submitit's own names.
+
+    Args:
+        kind: "local" or "slurm".
+        runtime: Says where the logs go.
+        parameters: Of the jobs.
+        options: Of the executor itself.
+    """
     logs = Path(runtime.runs_dir).absolute() / "logs"
     check_writable(logs, OTHER_RUNS_DIR)
     # A folder for each sweep: submitit names files by process or job, and those come round again.
     folder = tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=logs)
-    options = {"slurm_max_num_timeout": 1000} if kind == "slurm" else {}
     executor = submitit.AutoExecutor(folder=folder, cluster=kind, **options)
     common = set(submitit.AutoExecutor._typed_parameters())
     parameters = {"timeout_min": 24 * 60, "name": "emastudy", **parameters}

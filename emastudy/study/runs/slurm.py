@@ -44,7 +44,9 @@ class Slurm:
         gpu = any("gpu" in f"{k}={v}" for k, v in parameters.items() if k != "partition")
         self.runtime = share(runtime, cores, gpu=gpu)
         try:
-            self._executor = submitit_executor("slurm", runtime, parameters)
+            self._executor = submitit_executor(
+                "slurm", runtime, parameters, slurm_max_num_timeout=1000
+            )
         except RuntimeError as error:
             raise SweepError(
                 f"executor=slurm: {error} Run this on a machine of the cluster, or use "
