@@ -8,7 +8,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -20,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.kernels import matmul_rate, take_turns
 from benchmarks.gpu.place import Place, computing, reason, say
-from emastudy.datasets import IGNORE
+from emastudy.datasets import IGNORE, SegmentationDataset
 from emastudy.engine import RunConfig, Runtime, build_network, train
 from emastudy.engine.build import build_accelerator, build_optimizer
 from emastudy.engine.training import Trainer, trainer
@@ -173,13 +172,26 @@ def _round(step: Callable[[Any], None], batches: list[Any], place: Place) -> Cal
     return run
 
 
+class _Nothing(SegmentationDataset):
+    """Classes without images: batches are made elsewhere."""
+
+    name = "nothing"
+    split = "train"
+    classes = tuple(map(str, range(CLASSES)))
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int) -> Any:
+        raise IndexError(index)
+
+
 def _engine_step(config: RunConfig, place: Place, *, compiled: bool) -> Callable[[Any], None]:
     """The step of ``engine.train``, in the precision that it chooses, with a look now and then."""
     device = "auto" if place.device.type == "cuda" else "cpu"
     runtime = Runtime(runs_dir=str(place.out / "runs"), device=device, compile=compiled)
     AcceleratorState._reset_state(reset_partial_state=True)
-    dataset = SimpleNamespace(classes=tuple(map(str, range(CLASSES))))
-    with mock.patch.object(trainer, "load_dataset", return_value=dataset):
+    with mock.patch.object(trainer, "load_dataset", return_value=_Nothing()):
         made = Trainer(config, runtime, build_accelerator(config, runtime))
     made._set_training_mode()
 

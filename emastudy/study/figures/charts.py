@@ -1,6 +1,7 @@
 """The study's charts: one style, intervals drawn, functions of a DataFrame."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -278,9 +279,10 @@ def tradeoff(frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family:
         family: How the names of methods begin that are variants of one another: these share a
             colour, not a marker.
     """
-    shapes, colours = iter("osD^vP"), iter(f"C{number}" for number in range(1, 8))
+    shapes = cycle("osD^vP")
+    others = ((f"C{number}", shape) for shape in cycle("oXp*") for number in range(1, 8))
     style = {
-        method: ("C0", next(shapes)) if method.startswith(family) else (next(colours), "o")
+        method: ("C0", next(shapes)) if method.startswith(family) else next(others)
         for method in frame.index
     }
     for method, row in frame.sort_values("mean", ascending=False).iterrows():

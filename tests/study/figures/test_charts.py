@@ -116,13 +116,14 @@ def test_labels_of_costs_do_not_overlap_on_their_logarithmic_axis(ax, costs):
 
 
 def test_variants_share_a_colour_and_no_two_points_look_alike(ax):
-    names = ["FCN", "A²", "EMA, detached", "EMA, unrolled"]
-    frame = pd.DataFrame({"cost": [1.0, 2, 3, 3], "mean": [1.0, 2, 3, 4]}, index=names)
+    names = ["EMA, detached", "EMA, unrolled", *(f"rival {number}" for number in range(10))]
+    costs, means = [3.0, 3, *range(1, 11)], [3.0, 40, *range(10, 20)]
+    frame = pd.DataFrame({"cost": costs, "mean": means}, index=names, dtype=float)
     frame = frame.assign(low=frame["mean"] - 1, high=frame["mean"] + 1)
     charts.tradeoff(frame, ax=ax, xlabel="cost", ylabel="mIoU", family="EMA")
     looks = {
         line.get_label().split(":")[0]: (line.get_color(), line.get_marker()) for line in ax.lines
     }
-    assert len(set(looks.values())) == 4
+    assert len(set(looks.values())) == 12
     assert looks["EMA, detached"][0] == looks["EMA, unrolled"][0]
-    assert ax.get_legend().get_texts()[0].get_text() == "EMA, unrolled: 4.0"
+    assert ax.get_legend().get_texts()[0].get_text() == "EMA, unrolled: 40.0"

@@ -50,7 +50,10 @@ def found_here(page: str) -> str:
     Raises:
         InputError: See :func:`committed`.
     """
-    filled = committed(records_folder().parent, int(page[:2]))
+    experiments = records_folder().parent
+    if not (experiments / "findings.yaml").is_file():
+        return f"*Findings are read from the study's checkout; {experiments} has none.*"
+    filled = committed(experiments, int(page[:2]))
     ordered = sorted(filled, key=lambda one: not one.finding.readme)
     first, others = ordered[:FIRST], ordered[FIRST:]
     tests = sum(len(one.tests) for one in filled if not one.finding.primary)
