@@ -5,6 +5,7 @@ Each maps (B, C, H, W) to the same shape. In the equations X is the map as a mat
 N = H·W pixels, and softmax_n, say, normalises over the index n.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emastudy.errors import InputError, require
+from emastudy.networks.context import AttentionBlock
 from emastudy.networks.layers import classifier, conv_bn_relu
 
 
@@ -126,20 +128,8 @@ class ExternalAttention(nn.Module):
         return over_pixels / (over_pixels.sum(dim=1, keepdim=True) + 1e-9)
 
 
-class _Attention(nn.Module):
-    """What :class:`NonLocal` has around its weighted mean: the equation in between is another."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        if channels % 2:
-            raise InputError(f"channels is {channels}; the block halves it: use an even C")
-        inner = channels // 2
-        self.query = nn.Conv2d(channels, inner, 1)
-        self.key = nn.Conv2d(channels, inner, 1)
-        self.value = nn.Conv2d(channels, inner, 1)
-        self.out = nn.Conv2d(inner, channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-        nn.init.zeros_(self.norm.weight)
+class _LinearAttention(AttentionBlock, ABC):
+    """A block whose weighted mean is another than :class:`NonLocal`'s."""
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend over all pixels and add to the input."""
@@ -148,6 +138,7 @@ class _Attention(nn.Module):
         attended: Tensor = self.norm(self.out(_map(y, features)))
         return features + attended
 
+    @abstractmethod
     def attend(
         self,
         query: Float[Tensor, "b d h w"],
@@ -155,10 +146,9 @@ class _Attention(nn.Module):
         value: Float[Tensor, "b n d"],
     ) -> Float[Tensor, "b n d"]:
         """Every pixel's mean of the values."""
-        raise NotImplementedError
 
 
-class EfficientAttention(_Attention):
+class EfficientAttention(_LinearAttention):
     r"""Attention whose two softmaxes run apart, so that it costs N·C² and not N²·C.
 
     .. math:: E = \mathrm{softmax}_d(Q)\, \big(\mathrm{softmax}_n(K)^\top V\big)
@@ -184,7 +174,7 @@ class EfficientAttention(_Attention):
         return over_channels @ (over_pixels.mT @ value)
 
 
-class NystromAttention(_Attention):
+class NystromAttention(_LinearAttention):
     r"""Full attention approximated through a few landmarks, means over the cells of a grid.
 
     .. math:: \hat S V = \mathrm{s}(Q \tilde K^\top)\; \mathrm{s}(\tilde Q \tilde K^\top)^{+}\,

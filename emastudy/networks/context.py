@@ -11,7 +11,33 @@ from emastudy.errors import InputError
 Kernel = Literal["embedded_gaussian", "dot"]
 
 
-class NonLocal(nn.Module):
+class AttentionBlock(nn.Module):
+    """What a block of attention has around its weighted mean.
+
+    Queries, keys and values at half the channels, each by a 1×1 conv, and a conv back with a batch
+    norm that starts at 0, so that the block begins as the identity.
+
+    Args:
+        channels: C, even.
+
+    Raises:
+        InputError: C is odd.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels % 2:
+            raise InputError(f"channels is {channels}; the block halves it: use an even C")
+        inner = channels // 2
+        self.query = nn.Conv2d(channels, inner, 1)
+        self.key = nn.Conv2d(channels, inner, 1)
+        self.value = nn.Conv2d(channels, inner, 1)
+        self.out = nn.Conv2d(inner, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+
+class NonLocal(AttentionBlock):
     r"""Non-local block: every pixel becomes a mean over all pixels, weighted by similarity.
 
     .. math:: y_i = x_i + \mathrm{BN}\Big(W_o \sum_j
@@ -35,21 +61,10 @@ class NonLocal(nn.Module):
     """
 
     def __init__(self, channels: int, *, kernel: Kernel = "embedded_gaussian") -> None:
-        super().__init__()
-        if channels % 2:
-            raise InputError(
-                f"channels is {channels}; the non-local block halves it: use an even C"
-            )
+        super().__init__(channels)
         if kernel not in get_args(Kernel):
             raise InputError(f"kernel is {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
         self.kernel = kernel
-        inner = channels // 2
-        self.query = nn.Conv2d(channels, inner, 1)
-        self.key = nn.Conv2d(channels, inner, 1)
-        self.value = nn.Conv2d(channels, inner, 1)
-        self.out = nn.Conv2d(inner, channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-        nn.init.zeros_(self.norm.weight)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend over all pixels and add to the input."""
