@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image
 from tqdm.auto import tqdm
 
-from emastudy.datasets import IGNORE, SegmentationDataset, View, evaluation_transform
+from emastudy.datasets import SegmentationDataset, View, evaluation_transform
 from emastudy.engine.build import load_dataset
 from emastudy.engine.config import RunConfig
 from emastudy.engine.features import CachedFeatures, HeadNetwork, scoring_features
@@ -40,11 +38,14 @@ class Scores:
         classes: Class names.
         border: (classes,) boundary F-score per class, 0-1, NaN for a class without borders; None
             where it was not asked for.
+        by_image: What every image has of ``confusion``, see ``metrics.count_image``; None
+            where only the counts over the set are known.
     """
 
     confusion: Int[Tensor, "c c"]
     classes: tuple[str, ...]
     border: Float[Tensor, " c"] | None = None
+    by_image: Int[Tensor, "n 3"] | None = None
 
     @property
     def iou(self) -> dict[str, float]:
@@ -166,27 +167,43 @@ def _count(
 ) -> Scores:
     """Count what is predicted for a set, by all processes together, against what is true."""
     classes = len(dataset.classes)
-    confusion = MulticlassConfusionMatrix(classes, ignore_index=IGNORE)
-    counts = MetricCollection({"confusion": confusion}, compute_groups=False)
-    if boundary:
-        counts.add_metrics({"border": metrics.BoundaryF(classes)})
-    counts.to(device)
+    border = metrics.BoundaryF(classes).to(device) if boundary else None
+    entries = [torch.zeros(0, 3, dtype=torch.int64)]
     rank, processes = _place()
     share = range(rank, len(dataset), processes)
     samples = zip(share, one_by_one(dataset, share, prepare, workers), strict=True)
     bar = tqdm(samples, description, len(share), leave=False, unit="image", disable=rank > 0)
     with loading_errors(workers):
         for done, (index, (inputs, mask)) in enumerate(bar, 1):
-            found = predicted(inputs, mask)
-            counts.update(found, mask[None].to(device))
+            found, truth = predicted(inputs, mask), mask[None].to(device)
+            entries.append(metrics.count_image(index, found[0], truth[0], classes).cpu())
+            if border:
+                border.update(found, truth)
             if keep:
                 keep(index, found[0].cpu())
             if done % _LOOK_EVERY == 0 and not bar.disable:
-                so_far = metrics.miou(confusion.confmat.cpu())
+                entries = [torch.cat(entries)]
+                so_far = metrics.miou(_total(entries[0], classes))
                 bar.set_postfix(mIoU=f"{so_far:.2f}", refresh=False)
-    total = counts.compute()
-    border = total["border"].cpu() if boundary else None
-    return Scores(total["confusion"].cpu().long(), dataset.classes, border)
+    by_image = _of_all_processes(torch.cat(entries), processes)
+    border_f = border.compute().cpu() if border else None
+    return Scores(_total(by_image, classes), dataset.classes, border_f, by_image)
+
+
+def _total(entries: Int[Tensor, "n 3"], classes: int) -> Int[Tensor, "c c"]:
+    """The confusion matrix over all images."""
+    counts = torch.zeros(classes**2, dtype=torch.int64)
+    return counts.index_add_(0, entries[:, 1], entries[:, 2]).view(classes, classes)
+
+
+def _of_all_processes(entries: Int[Tensor, "n 3"], processes: int) -> Int[Tensor, "m 3"]:
+    """The entries of all processes, in the order of the images."""
+    if processes == 1:
+        return entries
+    parts: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(parts, entries)
+    every = torch.cat(parts)
+    return every[every[:, 0].argsort(stable=True)]
 
 
 def _prepared(transform: v2.Transform, entry: tuple[Any, Any]) -> tuple[Tensor, Tensor]:

@@ -6,14 +6,18 @@ ignored pixels are in none. Every function of it is pure, so that it serves a re
 NaN where it is not defined; a mean is in percent, over the classes where it is.
 """
 
+import base64
 import math
+import zlib
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from emastudy.datasets import IGNORE
 
@@ -82,6 +86,67 @@ def table(iou: Mapping[str, float | None], means: Mapping[str, float]) -> str:
     rest = [name for name in means if name not in ("miou", "pixel_accuracy")]
     others = ", ".join(f"{name.replace('_', ' ')} {means[name]:.2f} %" for name in rest)
     return "\n".join(["IoU per class, %", *rows, "", first, *([others] if others else [])])
+
+
+def count_image(
+    index: int, predicted: Integer[Tensor, "h w"], truth: Integer[Tensor, "h w"], num_classes: int
+) -> Int[Tensor, "n 3"]:
+    """What one image has of a confusion matrix: its entries above zero.
+
+    Args:
+        index: Of the image.
+        predicted: Its predicted classes.
+        truth: Classes, or 255, ignored.
+        num_classes: Number of classes c.
+
+    Returns:
+        A row an entry: the image's index, i · c + j, and n[i, j]. See :func:`matrices`.
+    """
+    counts = multiclass_confusion_matrix(predicted, truth, num_classes, ignore_index=IGNORE)
+    cells = counts.flatten().nonzero()[:, 0]
+    return torch.stack([torch.full_like(cells, index), cells, counts.flatten()[cells]], dim=1)
+
+
+def matrices(
+    entries: Int[Tensor, "n 3"], num_classes: int, images: int = 0
+) -> Int[Tensor, "m c c"]:
+    """The confusion matrix of every image, from the entries of :func:`count_image`.
+
+    Args:
+        entries: Those above zero.
+        num_classes: Number of classes c.
+        images: How many there are; 0 = up to the last that has an entry.
+    """
+    image, cell, count = entries.unbind(1)
+    images = images or (int(image.max()) + 1 if len(image) else 0)
+    dense = entries.new_zeros(images, num_classes**2)
+    dense[image, cell] = count
+    return dense.view(images, num_classes, num_classes)
+
+
+def pack(entries: Int[Tensor, "n 3"]) -> str:
+    """Entries of :func:`count_image` as text: columns of 32 bits, deflated, in base 64.
+
+    The indices of images are stored as steps, which repeat and so cost next to nothing.
+    """
+    columns = entries.T.numpy().astype("<i4")
+    columns[0] = np.diff(columns[0], prepend=0)
+    return base64.b64encode(zlib.compress(columns.tobytes(), 9)).decode("ascii")
+
+
+def unpack(text: str) -> Int[Tensor, "n 3"]:
+    """What :func:`pack` was given.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    try:
+        columns = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i4").reshape(3, -1)
+    except zlib.error as error:
+        raise ValueError(f"counts by image cannot be unpacked ({error})") from error
+    columns = columns.astype(np.int64)
+    columns[0] = columns[0].cumsum()
+    return torch.from_numpy(columns.T.copy())
 
 
 class BoundaryF(Metric):

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+from jaxtyping import Int
+from torch import Tensor
 
 from emastudy import networks
 from emastudy.engine import RunConfig
+from emastudy.engine.scoring import metrics
 from emastudy.errors import RecordError
 from emastudy.files import write_text
 from emastudy.study.runs.provenance import with_numbers
@@ -39,6 +42,8 @@ class Record:
         created: UTC time of writing.
         data: Split → fingerprint of the files that the run saw; empty for data that are drawn, and
             in records from before it was kept.
+        by_image: What every image has of ``confusion``, see ``metrics.pack``; "" in records from
+            before it was kept.
     """
 
     config: RunConfig
@@ -54,6 +59,13 @@ class Record:
     numbers: int
     created: str
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_image: str = ""
+
+    @property
+    def matrices(self) -> Int[Tensor, "m c c"] | None:
+        """The confusion matrix of every image, pixel counts; None where they were not kept."""
+        classes = len(self.confusion)
+        return metrics.matrices(metrics.unpack(self.by_image), classes) if self.by_image else None
 
     def write(self, folder: Path) -> Path:
         """Write ``folder/ID.json``: it is whole or it is not there.

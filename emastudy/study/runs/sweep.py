@@ -18,6 +18,7 @@ from emastudy import datasets, options
 from emastudy.datasets import Fingerprint, require_same
 from emastudy.engine import RunConfig, Runtime, score, train
 from emastudy.engine.build import build_network
+from emastudy.engine.scoring import metrics
 from emastudy.engine.training.signals import translate_errors
 from emastudy.errors import InputError, RecordError, SweepError
 from emastudy.files import check_writable
@@ -237,6 +238,7 @@ def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:
         parameters=sum(p.numel() for p in training.network.parameters()),
         **circumstances(**asdict(runtime.choose_precision(config))),
         data=splits_seen(config, runtime),
+        by_image="" if scores.by_image is None else metrics.pack(scores.by_image),
     )
     on_main_process(lambda: record.write(folder), runtime)
     return record

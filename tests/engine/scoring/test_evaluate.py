@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform, load
 from emastudy.engine import Scores, Views, evaluate, predict
+from emastudy.engine.scoring import metrics
 
 
 def test_scores_follow_from_the_counts():
@@ -35,14 +36,21 @@ def test_evaluation_agrees_with_scikit_learn():
         padded = F.pad(x[None], (0, 1, 0, 1))  # 64 → 65 = 8·8 + 1
         guess.append(net(padded)[..., :64, :64].argmax(1).flatten())
         truth.append(mask.flatten())
-    truth, guess = torch.cat(truth).numpy(), torch.cat(guess).numpy()
-    np.testing.assert_array_equal(scores.confusion, confusion_matrix(truth, guess, labels=range(8)))
-    jaccard = jaccard_score(truth, guess, labels=range(8), average=None, zero_division=0)
+    every_truth, every_guess = torch.cat(truth).numpy(), torch.cat(guess).numpy()
+    np.testing.assert_array_equal(
+        scores.confusion, confusion_matrix(every_truth, every_guess, labels=range(8))
+    )
+    jaccard = jaccard_score(
+        every_truth, every_guess, labels=range(8), average=None, zero_division=0
+    )
     np.testing.assert_allclose(
         [v for v in scores.iou.values() if v == v],
         [j for j, v in zip(jaccard, scores.iou.values(), strict=True) if v == v],
     )
     assert scores.confusion.dtype == torch.int64
+    images = metrics.matrices(metrics.unpack(metrics.pack(scores.by_image)), 8)
+    alone = [confusion_matrix(t, g, labels=range(8)) for t, g in zip(truth, guess, strict=True)]
+    np.testing.assert_array_equal(images, alone)
 
 
 def test_ignored_pixels_and_mixed_sizes(voc_root):
@@ -101,6 +109,7 @@ import sys, torch
 from emastudy import networks
 from emastudy.datasets import Scenes
 from emastudy.engine import evaluate
+from emastudy.engine.scoring import metrics
 rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.set_num_threads(1)
 torch.distributed.init_process_group(
@@ -112,7 +121,9 @@ kept = []
 scores = evaluate(
     net, Scenes("val", num_images=5), boundary=True, keep=lambda index, _: kept.append(index),
 )
-torch.save((scores.confusion, scores.border, kept), f"{out}/{rank}")
+one = evaluate(net, Scenes("val", num_images=1))
+assert torch.equal(one.confusion, metrics.matrices(one.by_image, 8)[0]), "a process without images"
+torch.save((scores.confusion, scores.border, kept, scores.by_image), f"{out}/{rank}")
 torch.distributed.destroy_process_group()
 """
 
@@ -127,7 +138,8 @@ def test_two_processes_count_an_odd_set_once(tmp_path):
     alone = evaluate(network(), Scenes("val", num_images=5), boundary=True)
     assert alone.confusion.sum() == 5 * 64 * 64
     for rank, share in ((0, [0, 2, 4]), (1, [1, 3])):
-        confusion, border, kept = torch.load(tmp_path / str(rank), weights_only=True)
+        confusion, border, kept, images = torch.load(tmp_path / str(rank), weights_only=True)
         assert kept == share
         torch.testing.assert_close(confusion, alone.confusion, rtol=0, atol=0)
         torch.testing.assert_close(border, alone.border)
+        assert torch.equal(images, alone.by_image)

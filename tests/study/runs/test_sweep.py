@@ -33,6 +33,8 @@ def test_run_one_trains_scores_and_records(tiny, runtime, tmp_path):
     assert stored.metrics == record.metrics
     assert 0 <= record.metrics["miou"] <= 100
     assert sum(map(sum, record.confusion)) == 2 * 64 * 64
+    assert record.matrices.shape[0] == 2
+    assert record.matrices.sum(0).tolist() == record.confusion
     assert record.parameters == sum(p.numel() for p in build_network(tiny, 8).parameters())
 
 
