@@ -3,16 +3,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
+from emastudy.engine.scoring import metrics
 from emastudy.study.statistics import (
     additive_model,
     benjamini_hochberg,
     equivalence,
     fit_exponent,
     holm,
+    image_deviation,
     mean_interval,
     mean_test,
+    over_images,
     paired_differences,
     spread_ratio_interval,
     standing,
@@ -246,3 +250,50 @@ def test_exponents_of_known_laws():
     assert fit.exponent == pytest.approx(line.slope)
     # Student's 97.5 % quantile with two degrees of freedom, from tables.
     assert fit.high - fit.exponent == pytest.approx(4.3027 * line.stderr, rel=1e-4)
+
+
+def counted(rng, seeds, images, skill):
+    """Confusion matrices of two classes: images differ in difficulty, seeds in skill."""
+    easy = rng.normal(0, 0.1, images)
+    lucky = rng.normal(0, 0.02, seeds)
+    share = np.clip(skill + lucky[:, None] + easy + rng.normal(0, 0.1, (seeds, images)), 0, 1)
+    right = rng.binomial(1000, share)
+    wrong = 1000 - right
+    cells = np.stack([right, wrong, wrong, right], axis=-1)
+    return cells.reshape(seeds, images, 2, 2)
+
+
+def score(images):
+    return metrics.miou(torch.tensor(images.sum(0)))
+
+
+def test_the_deviation_of_images_is_that_of_drawing_them_by_hand():
+    rng = np.random.default_rng(1)
+    first, second = counted(rng, 3, 40, 0.8), counted(rng, 3, 40, 0.75)
+    drawn = []
+    for _ in range(1000):
+        images = rng.integers(0, 40, 40)
+        scores = [np.mean([score(run[images]) for run in method]) for method in (first, second)]
+        drawn.append(scores[0] - scores[1])
+    assert image_deviation(first, second) == pytest.approx(np.std(drawn, ddof=1), rel=0.1)
+    assert image_deviation(first, first) == 0
+    assert image_deviation(first, second) == image_deviation(first, second)
+
+
+def test_an_interval_over_images_holds_what_other_seeds_and_images_give():
+    rng = np.random.default_rng(0)
+    truth = np.subtract(
+        *(np.mean([score(run) for run in counted(rng, 40, 20_000, skill)]) for skill in (0.8, 0.75))
+    )
+    wide = narrow = 0
+    for _ in range(200):
+        first, second = counted(rng, 5, 60, 0.8), counted(rng, 5, 60, 0.75)
+        differences = [score(a) - score(b) for a, b in zip(first, second, strict=True)]
+        deviation = image_deviation(first, second, samples=200)
+        low, high = over_images(differences, deviation)[1:]
+        wide += low <= truth <= high
+        low, high = mean_interval(differences)[1:]
+        narrow += low <= truth <= high
+    assert narrow < 0.9 * 200  # seeds alone say nothing of other images
+    assert wide >= 0.93 * 200
+    assert over_images([1.0, 2.0], 0.0) == pytest.approx(mean_interval([1.0, 2.0]))

@@ -10,9 +10,15 @@ from emastudy import own
 from emastudy.engine import RunConfig, cost
 from emastudy.engine.build import build_network
 from emastudy.errors import InputError
-from emastudy.study import published
+from emastudy.study import published, statistics
 from emastudy.study.recipes import METHODS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
-from emastudy.study.statistics import corrected, paired_differences, summarize
+from emastudy.study.statistics import (
+    corrected,
+    image_deviation,
+    mean_interval,
+    paired_differences,
+    summarize,
+)
 
 
 def table1_runs(
@@ -73,6 +79,44 @@ def gaps(runs: pd.DataFrame) -> pd.DataFrame:
     ]
     columns = ["rival", "method", "difference", "low", "high", "p", "q", "seeds", "decided"]
     return corrected(pd.concat(tables, ignore_index=True))[columns]
+
+
+def over_images(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Differences with intervals over seeds alone, and over seeds and images.
+
+    Args:
+        runs: Columns "method", "seed", "miou", "record"; one run per method and seed.
+        baseline: The method that is subtracted.
+
+    Returns:
+        Index = method; "difference", "low", "high" over the seeds on these images, "low, images",
+        "high, images" for other images as well, "image deviation" (see
+        ``statistics.image_deviation``, from the seeds whose records keep counts by image) and
+        "seeds". Methods without such seeds are left out.
+    """
+    kept = {
+        (method, seed): counts.numpy()
+        for method, seed, record in runs[["method", "seed", "record"]].itertuples(index=False)
+        if (counts := record.matrices) is not None
+    }
+    wide = runs.pivot(index="seed", columns="method", values="miou")
+    rows = {}
+    for method in runs["method"].unique():
+        seeds = [s for s in wide.index if (method, s) in kept and (baseline, s) in kept]
+        if method == baseline or not seeds:
+            continue
+        both = (np.stack([kept[name, seed] for seed in seeds]) for name in (method, baseline))
+        deviation = image_deviation(*both)
+        differences = (wide[method] - wide[baseline]).dropna()
+        rows[method] = (
+            *mean_interval(differences),
+            *statistics.over_images(differences, deviation)[1:],
+            deviation,
+            len(differences),
+        )
+    columns = ["difference", "low", "high", "low, images", "high, images"]
+    columns += ["image deviation", "seeds"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def published_gaps() -> pd.DataFrame:

@@ -2,14 +2,19 @@
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from study.made_up import compared
+from study.tiny import make_record
 
 from emastudy import networks
-from emastudy.engine import cost
+from emastudy.engine import RunConfig, cost
+from emastudy.engine.scoring import metrics
 from emastudy.study import published
 from emastudy.study.recipes import animals, scenes
+from emastudy.study.statistics import paired_differences
 from emastudy.study.tables import accuracy
 
 
@@ -101,3 +106,27 @@ def test_confusion_shares_are_of_the_true_class_and_averaged_over_seeds():
     assert shares.loc["a"].tolist() == [50, 50, 0]  # seeds count alike, not by their pixels
     assert shares.loc["b", "b"] == 100
     assert shares.loc["c"].isna().all()
+
+
+def test_intervals_over_images_need_counts_by_image(runs):
+    blank = make_record(RunConfig())
+
+    def record(method, seed):
+        if seed == 2:
+            return blank
+        rng = np.random.default_rng(seed)
+        right = rng.integers(0, 99, (20, 4)) + 40 * (method == "EMA, detached")
+        entries = [[i, cell, int(right[i, cell])] for i in range(20) for cell in range(4)]
+        return dataclasses.replace(blank, by_image=metrics.pack(torch.tensor(entries)))
+
+    runs = runs[runs["method"].isin(["FCN", "EMA, detached"])]
+    both = zip(runs["method"], runs["seed"], strict=True)
+    runs = runs.assign(record=[record(*pair) for pair in both])
+    found = accuracy.over_images(runs, "FCN").loc["EMA, detached"]
+    alone = paired_differences(runs, "method", "miou", baseline="FCN").loc["EMA, detached"]
+    assert found[["difference", "low", "high", "seeds"]].tolist() == pytest.approx(
+        alone[["difference", "low", "high", "seeds"]].tolist()
+    )
+    assert found["image deviation"] > 0
+    assert found["low, images"] < found["low"] <= found["high"] < found["high, images"]
+    assert accuracy.over_images(runs[runs["seed"] == 2], "FCN").empty
