@@ -1,8 +1,11 @@
 """What the bases know of the classes."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from emastudy.study.measures.subject import Row, Subject, register
 
@@ -23,7 +26,7 @@ def concepts(subject: Subject, *, images: int = 64) -> list[Row]:
         what is left is knowledge of the single image's bases by chance), "entropy" of the classes
         (nats, the most that is possible), and "counts" (K, classes): pixels by basis and class.
     """
-    trained, random, shuffled = _joint_counts(subject, images)
+    trained, random, shuffled = _joint_counts(subject, images, _taken)
     information = [mutual_information(table) for table in trained]
     final = trained[-1]
     return [
@@ -38,6 +41,30 @@ def concepts(subject: Subject, *, images: int = 64) -> list[Row]:
     ]
 
 
+@register("soft_concepts")
+def soft_concepts(subject: Subject, *, images: int = 64) -> list[Row]:
+    r"""The same as :func:`concepts` with the responsibilities themselves in place of the argmax.
+
+    p_kc is in proportion to Σ_n z_nk 1[y_n = c]. Among merged bases the argmax is decided by tiny
+    differences, which the responsibilities, and with them the unit's output, hardly show. What is
+    computed from z cannot know more of the class than this together with the rest of the pixel's
+    row, so it is the number that the iterations' gain or loss should be read from.
+
+    Returns:
+        One row: "information", "random_bases", "matched" and "shuffled" as there.
+    """
+    trained, random, shuffled = _joint_counts(subject, images, _shared)
+    information = [mutual_information(table) for table in trained]
+    return [
+        {
+            "information": information,
+            "random_bases": [mutual_information(table) for table in random],
+            "matched": information[-1],
+            "shuffled": mutual_information(shuffled),
+        }
+    ]
+
+
 def mutual_information(counts: Float[Tensor, "k c"]) -> float:
     """Mutual information of two discrete variables from their joint counts, in nats."""
     # Not scikit-learn's: on a cluster it need not be installed.
@@ -46,8 +73,18 @@ def mutual_information(counts: Float[Tensor, "k c"]) -> float:
     return float(torch.special.xlogy(joint, joint / apart.clamp_min(1e-300)).sum())
 
 
+def _taken(z: Float[Tensor, "n k"], truth: Float[Tensor, "n c"]) -> Float[Tensor, "k c"]:
+    """Pixels by basis and class; a pixel is its likeliest basis's."""
+    return one_hot(z.argmax(dim=-1), z.shape[-1]).double().mT @ truth
+
+
+def _shared(z: Float[Tensor, "n k"], truth: Float[Tensor, "n c"]) -> Float[Tensor, "k c"]:
+    """Pixels by basis and class; a pixel is shared among the bases as z says."""
+    return z.double().mT @ truth
+
+
 def _joint_counts(
-    subject: Subject, images: int
+    subject: Subject, images: int, count: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Float[Tensor, "t k c"], Float[Tensor, "t k c"], Float[Tensor, "k c"]]:
     """Pixels by basis and class: after 1, …, T iterations from the trained bases and from random
     ones, and after T from the trained ones, renumbered in every image.
@@ -62,12 +99,12 @@ def _joint_counts(
     for x, start, labels in subject.inputs(images):
         numbers = torch.randperm(unit.num_bases, generator=generator)
         kept = labels < classes
+        truth = one_hot(labels[kept], classes).double()
         for total, bases in ((trained, start), (random, noise.to(x))):
             for step in range(unit.num_iterations):
-                z = subject.em(x, bases, step + 1).responsibilities
-                pairs = z.argmax(dim=-1).cpu()[kept] * classes + labels[kept]
-                counts = torch.bincount(pairs, minlength=unit.num_bases * classes)
-                total[step] += counts.reshape(shape[1:])
+                z = subject.em(x, bases, step + 1).responsibilities.cpu()
+                counts = count(z[..., kept, :].reshape(-1, unit.num_bases), truth)
+                total[step] += counts
                 if total is trained and step == unit.num_iterations - 1:
-                    shuffled += counts.reshape(shape[1:])[numbers]
+                    shuffled += counts[numbers]
     return trained, random, shuffled
