@@ -26,19 +26,8 @@ def concepts(subject: Subject, *, images: int = 64) -> list[Row]:
         what is left is knowledge of the single image's bases by chance), "entropy" of the classes
         (nats, the most that is possible), and "counts" (K, classes): pixels by basis and class.
     """
-    trained, random, shuffled = _joint_counts(subject, images, _taken)
-    information = [mutual_information(table) for table in trained]
-    final = trained[-1]
-    return [
-        {
-            "information": information,
-            "random_bases": [mutual_information(table) for table in random],
-            "matched": information[-1],
-            "shuffled": mutual_information(shuffled),
-            "entropy": float(torch.special.entr(final.sum(dim=0) / final.sum()).sum()),
-            "counts": final.long().tolist(),
-        }
-    ]
+    row, counts = _known(subject, images, _taken)
+    return [row | {"counts": counts.long().tolist()}]
 
 
 @register("soft_concepts")
@@ -51,18 +40,9 @@ def soft_concepts(subject: Subject, *, images: int = 64) -> list[Row]:
     row, so it is the number that the iterations' gain or loss should be read from.
 
     Returns:
-        One row: "information", "random_bases", "matched" and "shuffled" as there.
+        One row: "information", "random_bases", "matched", "shuffled" and "entropy" as there.
     """
-    trained, random, shuffled = _joint_counts(subject, images, _shared)
-    information = [mutual_information(table) for table in trained]
-    return [
-        {
-            "information": information,
-            "random_bases": [mutual_information(table) for table in random],
-            "matched": information[-1],
-            "shuffled": mutual_information(shuffled),
-        }
-    ]
+    return [_known(subject, images, _shared)[0]]
 
 
 def mutual_information(counts: Float[Tensor, "k c"]) -> float:
@@ -71,6 +51,23 @@ def mutual_information(counts: Float[Tensor, "k c"]) -> float:
     joint = counts / counts.sum()
     apart = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
     return float(torch.special.xlogy(joint, joint / apart.clamp_min(1e-300)).sum())
+
+
+def _known(
+    subject: Subject, images: int, count: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Row, Float[Tensor, "k c"]]:
+    """A measurement's row, and the counts after T iterations from the trained bases."""
+    trained, random, shuffled = _joint_counts(subject, images, count)
+    information = [mutual_information(table) for table in trained]
+    final = trained[-1]
+    row: Row = {
+        "information": information,
+        "random_bases": [mutual_information(table) for table in random],
+        "matched": information[-1],
+        "shuffled": mutual_information(shuffled),
+        "entropy": float(torch.special.entr(final.sum(dim=0) / final.sum()).sum()),
+    }
+    return row, final
 
 
 def _taken(z: Float[Tensor, "n k"], truth: Float[Tensor, "n c"]) -> Float[Tensor, "k c"]:

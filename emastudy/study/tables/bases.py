@@ -149,6 +149,25 @@ def change_by_concentration(measured: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def both_counts(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Information after the first and the last iteration, by several ways of counting pixels.
+
+    Args:
+        measured: Way of counting, in words → ``measures.concepts`` or ``measures.soft_concepts``.
+
+    Returns:
+        Index ("gradient", "a pixel counts for"); means over seeds "first", "last", "random start"
+        (the last one from random bases) and "change" with its 95 % t-interval.
+    """
+    tables = {}
+    for words, rows in measured.items():
+        table = change_by_concentration(rows).droplevel("λ").drop(columns="seeds")
+        random = rows["random_bases"].str[-1].groupby(rows["head.gradient"], sort=False).mean()
+        table.insert(2, "random start", random)
+        tables[words] = table
+    return pd.concat(tables, names=["a pixel counts for"]).swaplevel().sort_index(level=0)
+
+
 def sorted_usage(measured: pd.DataFrame) -> dict[str, Float[np.ndarray, " bases"]]:
     """Share of the pixels that every basis takes, the most used first, mean over seeds.
 
@@ -187,6 +206,32 @@ def distinct_courses(measured: pd.DataFrame) -> pd.DataFrame:
             for iteration, value in enumerate(row["distinct"])
         ]
     )
+
+
+def starts(measured: pd.DataFrame) -> pd.DataFrame:
+    """Theorem 8 for trained networks: what it predicts of the shared start, beside what is there.
+
+    Args:
+        measured: See ``measures.start``.
+
+    Returns:
+        Index = gradient regime; "networks", "λ / threshold" (median: below 1 a start with all bases
+        in one place stays there), "different bases" (mean, of K), "of those in groups, growth < 1"
+        and "of those alone, growth > 1": shares of the bases, pooled over the networks; NaN where
+        there are none.
+    """
+    rows = {}
+    for regime, part in measured.groupby("head.gradient", sort=False):
+        members, growth = (np.concatenate(part[name].tolist()) for name in ("members", "growth"))
+        grouped, alone = growth[members > 1], growth[members == 1]
+        rows[regime] = {
+            "networks": len(part),
+            "λ / threshold": (part["concentration"] / part["threshold"]).median(),
+            "different bases": float((1 / members).sum() / len(part)),
+            "of those in groups, growth < 1": (grouped < 1).mean() if len(grouped) else np.nan,
+            "of those alone, growth > 1": (alone > 1).mean() if len(alone) else np.nan,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("gradient")
 
 
 def network_summary(metrics: Mapping[str, float], concepts: pd.Series) -> pd.DataFrame:

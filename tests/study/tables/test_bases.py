@@ -84,3 +84,29 @@ def test_a_network_is_summed_up_by_its_record_and_its_counts():
     table = bases.network_summary({"miou": 61.238}, row)["the network"]
     assert table["mIoU on the scored images, %"] == 61.24
     assert (table["bases K"], table["iterations T"], table["gradient"]) == (3, 3, "detached")
+
+
+def test_starts_say_what_theorem_8_predicts():
+    found = pd.DataFrame({
+        "head.gradient": ["detached", "detached"],
+        "members": [[2, 2, 1], [1, 1, 1]],
+        "growth": [[0.5, 0.9, 1.5], [2.0, 0.5, 3.0]],
+        "concentration": [1.0, 1.0],
+        "threshold": [2.0, 4.0],
+    })  # fmt: skip
+    row = bases.starts(found).loc["detached"]
+    assert row["networks"] == 2
+    assert row["λ / threshold"] == pytest.approx((1 / 2 + 1 / 4) / 2)
+    assert row["different bases"] == (2 + 3) / 2
+    assert row["of those in groups, growth < 1"] == 1
+    assert row["of those alone, growth > 1"] == 3 / 4
+
+
+def test_ways_of_counting_stand_side_by_side():
+    soft = concepts().assign(
+        information=lambda t: t["information"].map(lambda v: [x / 2 for x in v])
+    )
+    found = bases.both_counts({"hard": concepts(), "soft": soft})
+    assert list(found.index) == [("detached", "hard"), ("detached", "soft")]
+    assert found["change"].tolist() == pytest.approx([0.1, 0.05])
+    assert found["random start"].tolist() == [concepts()["random_bases"].str[-1].mean()] * 2
