@@ -62,14 +62,7 @@ class NotebookError(EmastudyError, RuntimeError):
 
 
 def require(holds: bool, name: str, value: object, expected: str) -> None:
-    """Raise ``InputError("NAME is VALUE; expected EXPECTED")`` unless a condition holds.
-
-    Args:
-        holds: The condition.
-        name: Of the argument or field.
-        value: Its value.
-        expected: What values are allowed.
-    """
+    """Raise ``InputError("NAME is VALUE; expected EXPECTED")`` unless a condition holds."""
     if not holds:
         raise InputError(f"{name} is {value!r}; expected {expected}")
 
@@ -82,11 +75,7 @@ def require_at_least(owner: object, **lowest: int) -> None:
 
 
 def bug_report(command: str) -> str:
-    """What to say of an error that the package did not raise on purpose, two lines.
-
-    Args:
-        command: The command line that met it.
-    """
+    """What to say of an error that the package did not raise on purpose, two lines."""
     urls = (url.split(", ", 1) for url in metadata("emastudy").get_all("Project-URL") or ())
     tracker = dict(urls).get("Issues", "the project's issue tracker")
     return (

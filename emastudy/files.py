@@ -17,9 +17,6 @@ def written_whole(path: Path) -> Iterator[Path]:
     It is flushed to disk first, so that neither a reader nor a power cut meets half of it. After
     an error the file is gone and what was at ``path`` before stays. Folders are made.
 
-    Args:
-        path: Where the file shall be.
-
     Raises:
         OSError: The disk is full or read-only.
     """
@@ -41,10 +38,6 @@ def write_text(path: Path, text: str) -> None:
 
 def check_writable(folder: Path, advice: str = "choose another folder") -> None:
     """Make a folder and try to write in it, before hours of work for it.
-
-    Args:
-        folder: The folder.
-        advice: What can be done instead, for the message.
 
     Raises:
         WriteError: It cannot be written.

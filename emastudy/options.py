@@ -23,8 +23,6 @@ def check(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
 
     Args:
         owner: Whose options they are, for the message, e.g. "head 'ema'".
-        names: Names of the options given.
-        known: Names of those that exist.
 
     Raises:
         InputError: Options that do not exist; the message names them and lists those that do.
@@ -59,11 +57,6 @@ def check_types(owner: str, given: Mapping[str, object], function: Callable[...,
     """Refuse options of another type than a function or class declares.
 
     Options that it does not have, and types that are not known here, pass.
-
-    Args:
-        owner: Whose options they are, for the message.
-        given: Options and their values.
-        function: The function or class.
 
     Raises:
         InputError: An option of another type; the message names it, its value and the type.

@@ -103,7 +103,6 @@ class View(SegmentationDataset):
     """Some images of another dataset, in their order, changed on the way; masks stay.
 
     Args:
-        dataset: The dataset.
         indices: Which of its images; None = all.
         change: Called with an image and its index in ``dataset``; None = leave it.
     """

@@ -39,11 +39,6 @@ def check(
 
     Every file is read, none is written. A problem does not end the check.
 
-    Args:
-        kind: The dataset's class.
-        root: Its root, as for ``datasets.load``.
-        options: Further options of the dataset.
-
     Raises:
         ValueError: An option that the dataset does not have, or of another type.
     """

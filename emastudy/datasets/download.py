@@ -42,7 +42,6 @@ def download(archives: Sequence[Archive], root: Path) -> None:
     the archive it was at (that one from its beginning).
 
     Args:
-        archives: What to fetch.
         root: The data root; it is made.
 
     Raises:

@@ -111,10 +111,6 @@ class FileDataset(SegmentationDataset):
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The files of a split in their fixed order, whether they exist or not.
 
-        Args:
-            root: What :meth:`locate` found.
-            split: Name of the split.
-
         Raises:
             FileNotFoundError: The split's list or folder is missing.
             ValueError: The split is empty or unknown.
@@ -166,10 +162,6 @@ class FileDataset(SegmentationDataset):
 
     def to_classes(self, values: np.ndarray, path: Path) -> Mask:
         """Stored values (H, W) as uint8 indices into ``classes``, 255 = ignored.
-
-        Args:
-            values: As :meth:`read_values` gives them.
-            path: Where they come from, for the message.
 
         Raises:
             ValueError: There are values that the dataset does not have.
@@ -232,11 +224,6 @@ class FileDataset(SegmentationDataset):
 
 def require_same_size(pair: Pair, image: torch.Tensor, mask: torch.Tensor) -> None:
     """Check that a mask covers its image.
-
-    Args:
-        pair: For the message.
-        image: (3, H, W).
-        mask: (H, W).
 
     Raises:
         ValueError: The sizes differ.

@@ -48,12 +48,7 @@ class Fingerprint:
 
 
 def differences(now: Fingerprint, before: Fingerprint) -> list[str]:
-    """What differs between two datasets, in words; nothing if they are the same.
-
-    Args:
-        now: The data at hand.
-        before: Those to compare with, for instance what a run was trained on.
-    """
+    """What differs between two datasets, in words; nothing if they are the same."""
     found = [
         f"{field}: {_shown(getattr(now, field))} instead of {_shown(getattr(before, field))}"
         for field in ("dataset", "split", "classes", "ignored")
@@ -82,11 +77,8 @@ def require_same(now: Fingerprint, before: Mapping[str, Any], run: str, fix: str
     """Refuse data that are not those that a run saw.
 
     Args:
-        now: The data at hand.
         before: What was kept of the run's, as ``dataclasses.asdict`` gave it; empty for a run from
             before it was kept, of which nothing can be said.
-        run: The run's id, for the message.
-        fix: What to do, for the message.
 
     Raises:
         InputError: The data differ; the message says in what.

@@ -47,13 +47,7 @@ class Labels:
 
 
 def count_mask(dataset: FileDataset, values: np.ndarray, mask: np.ndarray) -> Labels:
-    """Count the pixels of one mask.
-
-    Args:
-        dataset: Where it comes from.
-        values: (H, W), as stored.
-        mask: (H, W), as indices into the dataset's classes.
-    """
+    """Count the pixels of one mask, given as stored and as indices into the dataset's classes."""
     pixels = tuple(map(int, np.bincount(mask.ravel(), minlength=256)[: len(dataset.classes)]))
     ignored = int(np.isin(values, dataset.ignored).sum())
     others = mask.size - sum(pixels) - ignored
@@ -69,11 +63,6 @@ def learnable(
     At most ``masks`` masks of each dataset are read, evenly spaced; more only where those leave
     open whether a second class, or a labelled pixel, occurs at all. Datasets that are drawn are
     not examined: their classes occur by construction.
-
-    Args:
-        train: What is to be learnt.
-        scored: What is to be scored on.
-        masks: How many masks to read of each.
 
     Returns:
         Warnings, one sentence each: classes that do not occur, ignored pixels that look like an
@@ -111,11 +100,7 @@ def judge(
     """What is wrong, and what is odd, with the masks of a split.
 
     Args:
-        dataset: Any split of the dataset, for its classes.
-        split: Name of the split.
-        labels: What its masks hold.
         total: Number of its masks, of which some may have been left out.
-        to_learn: Whether it is trained on.
     """
     names = dataset.classes
     looked = f"{labels.masks:,} of its {total:,} masks"

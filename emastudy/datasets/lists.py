@@ -99,10 +99,7 @@ def pair_files(
     """Pairs of the files of equal name, whatever their endings, in two folders.
 
     Args:
-        images: Folder of the photographs.
-        masks: Folder of the masks.
         names: Which ones, in their order; None takes every name of either folder, sorted.
-        split: For messages.
 
     Raises:
         FileNotFoundError: A folder does not exist.

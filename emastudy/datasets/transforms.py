@@ -42,9 +42,6 @@ class FitSquare(v2.Transform):  # type: ignore[misc]
 
     Padding is 0 in the image and 255 (ignored) in the mask. The corner stays where it is, as in
     :func:`pad_to_grid`.
-
-    Args:
-        side: Of the square, pixels.
     """
 
     def __init__(self, side: int) -> None:
@@ -124,9 +121,6 @@ class TrainingStream(Dataset[tuple[Any, torch.Tensor]]):
     Args:
         dataset: Where the samples come from: (image, mask), or whatever ``transform`` takes.
         transform: Makes a sample what the network takes, and its mask.
-        seed: Of order and augmentation.
-        start: First position.
-        stop: One past the last position.
     """
 
     def __init__(

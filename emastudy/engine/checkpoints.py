@@ -122,13 +122,6 @@ def save(
 
     To be called by every process of the run.
 
-    Args:
-        accelerator: Holds network, optimiser and schedule.
-        run_dir: The run's folder.
-        manifest: Its ``files`` are filled in here.
-        keep: How many of the newest are kept.
-        best: Let ``best`` point to this one.
-
     Raises:
         CheckpointError: The disk is full or read-only; raised by every process. Earlier
             checkpoints are as they were.

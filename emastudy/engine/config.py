@@ -194,9 +194,6 @@ class RunConfig:
     def check_sources(self, *names: str) -> None:
         """Refuse to go on with another file than the one that the config was made with.
 
-        Args:
-            names: Of head, backbone or dataset.
-
         Raises:
             InputError: A name is an import path, and the file has changed or cannot be found.
         """

@@ -63,7 +63,6 @@ def measure(
         network: A network of ``networks.build``, or any module that takes one (1, channels, H, W)
             tensor. It is left as it is; it may lie on the meta device.
         size: (H, W) of the input.
-        channels: Channels of the input.
         folded: Count EMA units as they run, their first conv folded into the bases (see ``EMAU``).
             The default is to count them as they are written down, as the paper does.
 
@@ -136,13 +135,7 @@ def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:
 
 
 def table(network: nn.Module, size: int, *, repeats: int = 0) -> str:
-    """:func:`measure` of a network and its parts as text, one line a part.
-
-    Args:
-        network: A network of ``networks.build``.
-        size: Height and width of the image, pixels.
-        repeats: Forward passes to time, on the CPU; 0 = none.
-    """
+    """:func:`measure` of a network and its parts as text, and the time of some passes on the CPU."""
     whole = measure(network, (size, size))
     lines = [f"{'part':<20}{'GMACs':>10}{'M params':>10}{'kept MiB':>10}{'peak MiB':>10}"]
     for name, part in {"whole": whole, **whole.parts}.items():

@@ -62,8 +62,6 @@ def responsibility_maps(
 
     Args:
         network: A network with an EMA unit of one head, on any device.
-        dataset: Where the image is.
-        index: Which image.
         iterations: Numbers of iterations to stop at; the unit's own number is left as it was.
 
     Returns:
@@ -97,11 +95,6 @@ def em_inputs(
     network: SegmentationNetwork, dataset: SegmentationDataset, indices: Iterable[int]
 ) -> Iterator[tuple[Float[Tensor, "*heads n d"], Float[Tensor, "*heads k d"], Int[Tensor, " n"]]]:
     """What the unit's EM works on, image by image.
-
-    Args:
-        network: A network with an EMA unit, on any device.
-        dataset: Where the images are.
-        indices: Which images.
 
     Yields:
         Features X (N, C) and starting bases μ^(0) (K, C), or (H, N, C/H) and (H, K, C/H) of several
@@ -142,7 +135,6 @@ def distinct_bases(bases: Float[Tensor, "*b k c"], cosine: float = 0.99) -> Int[
 
     Args:
         bases: μ, (…, K, C).
-        cosine: The bound.
     """
     counts = [
         int(basis_groups(one, cosine).max()) + 1 for one in bases.reshape(-1, *bases.shape[-2:])

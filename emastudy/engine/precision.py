@@ -46,7 +46,6 @@ def fastest_on_cpu(threads: int, folders: Sequence[Path]) -> Choice:
     """The faster of bfloat16 and float32 on this machine's processor.
 
     Args:
-        threads: That compute.
         folders: Where the decision is looked for and kept, see :func:`decide`; hashable.
     """
     choice = decide(cpu_abilities(), threads, folders, time_training)
@@ -65,7 +64,6 @@ def decide(
     Args:
         abilities: Those of "amx_bf16" and "avx512_bf16" that the processor has. With the first,
             whose units multiply matrices, bfloat16 is faster; with neither, it is slower.
-        threads: That compute.
         folders: For the file of the decision; the first that can be written is taken. Where none
             can, every process measures for itself.
         measure: Threads → seconds of "bf16" and "float32".

@@ -167,9 +167,7 @@ def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
     """Mean over seeds with interval, one row a group.
 
     Args:
-        frame: One row a run.
         by: Column that names the groups; their order is kept.
-        value: Column to average.
 
     Returns:
         Index = group; columns "mean", "low", "high", "seeds".
@@ -185,8 +183,6 @@ def summarize_columns(frame: pd.DataFrame, by: str, columns: Mapping[str, str]) 
     """Mean over seeds with interval of several quantities, one row a group and quantity.
 
     Args:
-        frame: One row a run.
-        by: Column that names the groups; their order is kept.
         columns: Column of ``frame`` → what to call it.
 
     Returns:
@@ -250,11 +246,7 @@ def paired_differences(
 
 
 def corrected(differences: pd.DataFrame) -> pd.DataFrame:
-    """Differences that are read together, with their q-values, and what these decide.
-
-    Args:
-        differences: See :func:`paired_differences`; the columns "q" and "decided" are made anew.
-    """
+    """Differences that are read together, with their q-values, and what these decide."""
     q = benjamini_hochberg(differences["p"])
     return differences.assign(q=q, decided=q < LEVEL)
 
@@ -267,11 +259,7 @@ def p_text(p: float) -> str:
 
 
 def rounded(differences: pd.DataFrame) -> pd.DataFrame:
-    """A table for readers: two decimals, and p- and q-values by :func:`p_text`.
-
-    Args:
-        differences: See :func:`paired_differences`.
-    """
+    """A table for readers: two decimals, and p- and q-values by :func:`p_text`."""
     texts = {name: differences[name].map(p_text) for name in ("p", "q") if name in differences}
     return differences.round(2).assign(**texts)
 
@@ -280,7 +268,6 @@ def standing(difference: pd.Series, margin: float = MARGIN) -> str:
     """What a row of :func:`paired_differences` shows: three words that pages keep apart.
 
     Args:
-        difference: A row.
         margin: See :func:`equivalence`; 0 = no difference is too small to matter.
 
     Returns:

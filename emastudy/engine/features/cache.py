@@ -63,7 +63,6 @@ class HeadNetwork(nn.Module):
         """Logits in float32, from the feature maps that the head reads.
 
         Args:
-            maps: Feature maps.
             size: Height and width of the images before ``pad_to_grid``, to give logits of;
                 None = leave them at the head's own resolution.
         """
@@ -92,9 +91,6 @@ def training_samples(
 
     Args:
         network: The whole network, with the weights that its backbone keeps.
-        dataset: The training split.
-        config: The run.
-        runtime: Where features lie.
     """
     if not config.frozen_backbone:
         transform = training_transform(dataset, scales=config.scales, crop_size=config.crop_size)
@@ -115,11 +111,7 @@ def scoring_features(
     """Features of a split as the whole network would compute them; None if the backbone learns.
 
     Args:
-        network: The whole network.
         dataset: The split. Features of all its images are built where they are absent.
-        split: Its name.
-        config: The run.
-        runtime: Where features lie.
         indices: Which of the images to hand out; None = all.
     """
     if not config.frozen_backbone:

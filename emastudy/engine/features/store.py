@@ -34,8 +34,6 @@ class CachedFeatures(Dataset[tuple[list[Tensor], Tensor]]):
     and the (unmirrored) mask (H, W), int64.
 
     Args:
-        folders: One per feature map.
-        classes: Class names, kept as an attribute.
         indices: Which of the images; None = all.
 
     Raises:

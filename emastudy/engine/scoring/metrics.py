@@ -76,7 +76,6 @@ def table(iou: Mapping[str, float | None], means: Mapping[str, float]) -> str:
 
     Args:
         iou: IoU per class, 0-1; None or NaN for a class neither present nor predicted.
-        means: See :func:`summary`.
     """
     rows = [
         f"{name:<16}{'absent' if value is None or math.isnan(value) else f'{100 * value:6.2f}'}"

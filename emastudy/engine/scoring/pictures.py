@@ -32,12 +32,7 @@ _SOFTWARE = "emastudy predict"
 def class_picture(
     classes: Integer[np.ndarray, "h w"], colors: Iterable[tuple[int, int, int]]
 ) -> Image.Image:
-    """A palette picture whose values are the class indices.
-
-    Args:
-        classes: Indices, 0-255.
-        colors: RGB (0-255) per class.
-    """
+    """A palette picture whose values are the class indices."""
     picture = Image.fromarray(classes.astype(np.uint8))
     picture.putpalette([value for color in colors for value in color])
     return picture
@@ -50,15 +45,7 @@ def write_prediction(
     classes: Integer[Tensor, "h w"],
     colors: Iterable[tuple[int, int, int]],
 ) -> None:
-    """Write NAME_mask.png, see :func:`class_picture`, and NAME_overlay.png, both half and half.
-
-    Args:
-        folder: Where to write.
-        name: Beginning of the files' names.
-        image: (3, H, W) uint8 RGB.
-        classes: (H, W) class indices.
-        colors: RGB (0-255) per class.
-    """
+    """Write NAME_mask.png, see :func:`class_picture`, and NAME_overlay.png, both half and half."""
     mask = class_picture(classes.numpy(), colors)
     photograph = Image.fromarray(image.permute(1, 2, 0).numpy())
     overlay = Image.blend(photograph, mask.convert("RGB"), 0.5)
@@ -77,12 +64,6 @@ def write_probabilities(
     One file that NumPy reads without unpickling and that says which class is which; a picture has
     room for one class, or for three. Float16 halves the size and errs by less than 0.0003, so that
     classes which the mask tells apart may be equal here.
-
-    Args:
-        folder: Where to write.
-        name: Beginning of the file's name.
-        probabilities: (C, H, W).
-        classes: Names of the C classes.
     """
     with written_whole(folder / f"{name}_probabilities.npz") as path:
         np.savez_compressed(

@@ -57,7 +57,6 @@ def classify(
     """Class of every pixel of normalised images: the one of the largest mean probability.
 
     Args:
-        network: Network in evaluation mode.
         image: (B, 3, H, W).
         views: What is averaged over, see :func:`probabilities`.
         dtype: Type that matrix products are computed in under autocast; None = float32.
@@ -82,9 +81,7 @@ def probabilities(
     resized back alike.
 
     Args:
-        network: Network in evaluation mode.
         image: (B, 3, H, W).
-        views: What is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.
     """
     number = len(views.scales) * (2 if views.flip else 1)
@@ -169,7 +166,6 @@ def predict(
         network: Any network of images to logits; it is left as it was.
         image: (3, H, W) uint8 RGB.
         dataset: Gives mean and standard deviation that the network was trained with.
-        views: What is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.
     """
     with evaluation_mode(network):

@@ -34,10 +34,6 @@ class VOCSubmission:
     A network that knows fewer classes is mapped back to VOC's indices by their names; the others
     then score 0, and a warning says so.
 
-    Args:
-        dataset: The split that is predicted, of VOC 2012.
-        folder: Where to write.
-
     Raises:
         InputError: The dataset is not VOC 2012.
 
@@ -61,7 +57,6 @@ class VOCSubmission:
         """Write one image's PNG.
 
         Args:
-            index: Of the image in the dataset.
             classes: (H, W) indices of the dataset's classes.
         """
         picture = class_picture(self._indices[classes.numpy()], _COLORS)

@@ -16,9 +16,7 @@ class History:
     """The curves of a run so far, and the values since their last entry.
 
     Args:
-        config: The run.
         manifest: Of the checkpoint that the run resumes from, if it does.
-        device: Where the values are kept.
 
     Attributes:
         curves: Name → list of (iteration, value).

@@ -32,11 +32,7 @@ class BatchShare(Sampler[list[int]]):
     """The parts of every batch that one process computes, as lists of offsets.
 
     Args:
-        batches: Number of batches.
-        batch_size: Images per batch, over all processes.
         images_per_step: Largest part; 0 = a process' whole share.
-        processes: Number of processes.
-        process: Index of this one.
 
     Attributes:
         sizes: Images of each part, over all processes. They differ by at most one per process.
@@ -139,11 +135,8 @@ def backward(
     """Leave the gradient of the whole batch's loss in the parameters.
 
     Args:
-        accelerator: Knows the other processes.
-        network: As the accelerator has prepared it.
         parts: What the network takes, and the mask, of each part of this process' share, on any
             device.
-        sizes: Images of each part over all processes.
         loss: Of a part, see :func:`emastudy.engine.training.loss.segmentation_loss`.
         over: Divide the loss by the number of labelled pixels, or of all, as the released code
             does.

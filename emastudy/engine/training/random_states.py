@@ -22,10 +22,6 @@ def watch_random_states(accelerator: Accelerator, checkpoint: Path) -> Iterator[
     Accelerate passes silently over random states that it cannot restore, as where another number
     of processes, another kind of device or another version of NumPy wrote them. What is drawn from
     then on, dropout masks above all, is then not what an uninterrupted run would draw.
-
-    Args:
-        accelerator: Loads the checkpoint, in each of its processes.
-        checkpoint: The checkpoint's folder.
     """
     device = accelerator.device
     before = _states(device)

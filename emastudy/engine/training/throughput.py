@@ -10,9 +10,6 @@ Batch = TypeVar("Batch")
 class Timed(Generic[Batch]):
     """Iterates over batches and measures how long each makes its user wait.
 
-    Args:
-        batches: A loader.
-
     Attributes:
         count: Batches given out.
         waiting: Seconds spent in waiting for them.

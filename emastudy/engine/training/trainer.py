@@ -92,10 +92,6 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
     all have agreed), a checkpoint written, and the process left with status 143 or by a
     KeyboardInterrupt. A second SIGINT ends one process at once, without a checkpoint.
 
-    Args:
-        config: The run.
-        runtime: Where it happens.
-
     Returns:
         The network and the history of its training. A run that was complete is only loaded.
 
@@ -118,11 +114,6 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
 
 class Trainer:
     """One run, from its newest checkpoint to its last iteration.
-
-    Args:
-        config: The run.
-        runtime: Where it happens.
-        accelerator: As ``build_accelerator`` makes it.
 
     Attributes:
         look_every: Iterations between two looks at the loss: finite? Curve, TensorBoard, bar.

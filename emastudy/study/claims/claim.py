@@ -122,7 +122,6 @@ def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Finding
     """Every verdict on some claims, corrected for the verdicts on all claims.
 
     Args:
-        evidence: See ``load_evidence``.
         ids: Of the claims; none = all.
 
     Raises:

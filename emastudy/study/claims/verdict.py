@@ -212,15 +212,7 @@ def about_zero(what: str, values: pd.Series, margin: float, unit: str) -> Part:
 
 
 def compare(what: str, better: pd.Series, worse: pd.Series, needed: int, **more: Any) -> Part:
-    """The rule: the difference paired by seed, and where its 95 % interval lies.
-
-    Args:
-        what: In words.
-        better: One value a seed, of what the paper says is higher.
-        worse: The same of what it says is lower.
-        needed: Seeds that both must have.
-        more: Further fields of the part.
-    """
+    """The rule: the difference paired by seed, and where its 95 % interval lies."""
     missing = missing_part(what, needed, better, worse)
     if missing:
         return dataclasses.replace(missing, **more)
@@ -231,8 +223,6 @@ def missing_part(what: str, needed: int, *sides: pd.Series) -> Part | None:
     """The part that says what is missing for a comparison paired by seed; None if nothing is.
 
     Args:
-        what: Is to be compared, in words.
-        needed: Seeds that all sides must share.
         sides: One value a seed, indexed by seed; a series' name says which runs they are.
     """
     common = sides[0].index
@@ -246,12 +236,7 @@ def missing_part(what: str, needed: int, *sides: pd.Series) -> Part | None:
 
 
 def on_same_images(evidence: Evidence, parts: Callable[[int], Sequence[Part]]) -> tuple[Part, ...]:
-    """Parts made of scores on the most images that all networks in them were scored on.
-
-    Args:
-        evidence: Whose scores.
-        parts: Makes them of the scores on so many images.
-    """
+    """Parts made of scores on the most images that all networks in them were scored on."""
     made: tuple[Part, ...] = ()
     for images in evidence.image_counts or [0]:
         made = tuple(parts(images))

@@ -22,10 +22,6 @@ def by_iterations(
 
     Args:
         runs: Columns "gradient", "T", "seed", "miou" and what tells the lines apart.
-        hue: That column.
-        order: Its values, whose colours follow it.
-        regimes: From left to right.
-        title: What was trained on.
     """
     labels = {"xlabel": "EM iterations T", "ylabel": _SCORE}
     figure = charts.regime_lines(
@@ -68,8 +64,6 @@ def starts(runs: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
 
     Args:
         runs: Columns "gradient", "start", "seed", "miou".
-        regimes: From left to right.
-        title: What was trained on.
     """
     figure, parts = charts.panels(runs, "gradient", regimes, width=5.2, height=3.8, sharey=False)
     for ax, regime, part in parts:
@@ -115,8 +109,6 @@ def iteration_grid(scores: pd.DataFrame, regimes: Sequence[str], title: str) -> 
 
     Args:
         scores: Columns "gradient", "T", "T_eval", "seed", "miou".
-        regimes: From left to right.
-        title: What was trained on.
     """
     figure, parts = charts.panels(scores, "gradient", regimes, width=5.2, height=4.4, sharey=False)
     for ax, regime, part in parts:
@@ -137,7 +129,6 @@ def iterations_in_the_test(changes: pd.DataFrame, regimes: Sequence[str]) -> Non
 
     Args:
         changes: Columns "gradient", "T", "T_eval", "change".
-        regimes: One panel each, from left to right.
     """
     figure, parts = charts.panels(changes, "gradient", regimes, height=3.4)
     most = changes["T_eval"].max()
@@ -159,9 +150,7 @@ def trained_iterations(
 
     Args:
         runs: Columns "T", "seed", "miou" and what tells the lines apart.
-        hue: That column.
         order: Its values, whose colours follow it; those without rows get no line.
-        title: Of the figure.
     """
     _, ax = plt.subplots()
     there = [value for value in order if value in set(runs[hue])]
@@ -177,8 +166,6 @@ def options(
 
     Args:
         panels: The option's column → what to call it, and the runs with its values.
-        regimes: Whose colours follow their order.
-        title: What was trained on.
     """
     size = (3.9 * len(panels), 3.6)
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
@@ -202,8 +189,6 @@ def different_bases(
     Args:
         panels: As in :func:`options`, with "different", "num_bases" and, in the last one,
             "critical": λ_c of every image, whose middle 90 % are shaded.
-        regimes: Whose colours follow their order.
-        title: What was trained on.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), sharey=True)
     for ax, (column, (name, found)) in zip(axes, panels.items(), strict=True):

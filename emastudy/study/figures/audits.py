@@ -16,7 +16,6 @@ def differences(audits: pd.DataFrame, tolerance: Mapping[str, float]) -> None:
 
     Args:
         audits: Columns "profile", "kind", "difference" and "loss"; may be empty.
-        tolerance: See ``runs.TOLERANCE``.
     """
     kinds = sorted(audits["kind"].unique(), reverse=True)
     counts = audits["kind"].value_counts()

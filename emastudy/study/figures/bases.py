@@ -23,11 +23,9 @@ def maps(
     """A row an image: image, truth, prediction, then chosen bases after the last iteration.
 
     Args:
-        found: See ``measures.maps``.
         pictures: (H, W, 3) uint8.
         truths: The same, coloured by class.
         predictions: (H, W) class indices.
-        colors: RGB per class.
     """
     _, axes = drawing.gallery(len(found), 3 + len(found["bases"].iloc[0]), size=1.55)
     for number, row in enumerate(axes):
@@ -48,10 +46,7 @@ def outlined_maps(
     """As :func:`maps`, without images: the prediction's outlines are drawn over each map.
 
     Args:
-        found: See ``measures.maps``.
         predictions: (H, W) class indices.
-        classes: Their names.
-        colors: RGB per class.
     """
     figure, axes = drawing.gallery(len(found), 1 + len(found["bases"].iloc[0]), size=1.7)
     for number, (row, predicted) in enumerate(zip(axes, predictions, strict=True)):
@@ -73,12 +68,7 @@ def _heats(axes: np.ndarray, found: pd.Series, picture: np.ndarray, *, named: bo
 
 
 def map_iterations(found: pd.Series, picture: np.ndarray) -> None:
-    """The chosen bases of one image, a row an iteration.
-
-    Args:
-        found: A row of ``measures.maps``.
-        picture: (H, W, 3) uint8.
-    """
+    """The chosen bases of one image, a row an iteration."""
     steps = np.array(found["maps"]) / 255
     _, axes = drawing.gallery(len(steps), len(found["bases"]), size=1.7)
     for number, (row, maps) in enumerate(zip(axes, steps, strict=True), 1):
@@ -96,16 +86,7 @@ def classes_served(
     title: str,
     most: int = 24,
 ) -> None:
-    """Share of every class among the pixels of each basis, the most used first.
-
-    Args:
-        usage: Share of the pixels that each basis takes.
-        classes: Share of each class among a basis' pixels.
-        everywhere: Share of each class among all pixels: the last row.
-        names: Of the classes.
-        title: Of the figure.
-        most: At most so many bases.
-    """
+    """Share of every class among the pixels of each basis, the most used first."""
     order = np.argsort(-usage)[:most]
     table = pd.DataFrame(np.vstack([classes[order], everywhere]), columns=list(names))
     table.index = pd.Index([f"basis {k} ({usage[k]:.1%})" for k in order] + ["all pixels"])
@@ -122,10 +103,7 @@ def information(
     """Information against the iteration, one panel a regime; dashed: bases renumbered.
 
     Args:
-        courses: See ``bases.courses``.
         measured: See ``measures.concepts``; "shuffled" is dashed, "entropy" goes into the title.
-        regimes: From left to right.
-        title: What was measured on.
     """
     labels = {"xlabel": "iteration", "ylabel": "information on the class, nats"}
     figure, parts = charts.panels(courses, "gradient", regimes, height=3.8)
@@ -145,11 +123,7 @@ def information(
 
 
 def usage(shares: Mapping[str, Float[np.ndarray, " bases"]]) -> None:
-    """Share of the pixels that every basis takes, one line a gradient regime.
-
-    Args:
-        shares: Regime → shares, the most used first.
-    """
+    """Share of the pixels that every basis takes, one line a gradient regime."""
     _, ax = plt.subplots()
     for regime, values in shares.items():
         ax.plot(range(1, len(values) + 1), 100 * values, "o-", ms=3, label=regime)
@@ -158,14 +132,7 @@ def usage(shares: Mapping[str, Float[np.ndarray, " bases"]]) -> None:
 
 
 def distinct(courses: pd.DataFrame, *, bases: int, regimes: Sequence[str], title: str) -> None:
-    """Number of different bases against the iteration, one line a regime; dotted: K.
-
-    Args:
-        courses: See ``bases.distinct_courses``.
-        bases: K.
-        regimes: Whose colours follow their order.
-        title: What was measured on.
-    """
+    """Number of different bases against the iteration, one line a regime; dotted: K."""
     _, ax = plt.subplots()
     there = [regime for regime in regimes if regime in set(courses["gradient"])]
     labels = {"xlabel": "iteration", "ylabel": "different bases, mean over images"}

@@ -1,4 +1,8 @@
-"""The study's charts: one style, intervals drawn, functions of a DataFrame."""
+"""The study's charts: one style, intervals drawn, functions of a DataFrame and the axes to draw on.
+
+A frame has one row a run; ``x``, ``y``, ``hue`` and ``by`` name columns of it, labels name a
+quantity and its unit, and sizes are in inches.
+"""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -36,13 +40,6 @@ def lines(
     """Mean over seeds with its 95 % t-interval as a band, every seed as a dot.
 
     Args:
-        frame: One row a run.
-        x: Column on the horizontal axis, whole numbers.
-        y: Column on the vertical axis.
-        hue: Column that tells the lines apart.
-        ax: Where to draw.
-        xlabel: Name and unit of x.
-        ylabel: Name and unit of y.
         order: Values of ``hue``, which have the same colours in every panel that is given them;
             default: those in ``frame``, in its order.
     """
@@ -69,12 +66,8 @@ def panels(
     """A row of empty panels, one for each value of a column that has rows.
 
     Args:
-        frame: What is to be drawn.
-        column: Whose values tell the panels apart.
         order: Those values, from left to right; those without rows get no panel.
         width: Of one panel, inches; where there are more than two, three quarters of it.
-        height: Of the figure, inches.
-        sharey: Whether the panels share their vertical axis.
 
     Returns:
         The figure; and each panel's axes, value and rows.
@@ -113,14 +106,6 @@ def regime_lines(
 
     Args:
         frame: One row a run; its column "gradient" has the regimes.
-        x: Column on the horizontal axis, whole numbers.
-        y: Column on the vertical axis, which the panels share.
-        hue: Column that tells the lines apart.
-        regimes: From left to right; those without rows get no panel.
-        xlabel: Name and unit of x.
-        ylabel: Name and unit of y.
-        order: As in :func:`lines`.
-        height: Of the figure, inches.
     """
     figure, parts = panels(frame, "gradient", regimes, height=height)
     for ax, regime, part in parts:
@@ -150,9 +135,6 @@ def runs_and_means(
 
     Args:
         runs: One row a run; column "miou".
-        by: Column that names the groups.
-        ax: Where to draw.
-        xlabel: Name and unit of the score.
         order: The groups from top to bottom, each with its line whether it has runs or not, so that
             panels can share them; default: those there are, the best first.
     """
@@ -172,8 +154,6 @@ def intervals(
 
     Args:
         summary: Index = label; columns "mean", "low", "high".
-        ax: Where to draw.
-        xlabel: Name and unit of the quantity.
         points: Columns "label" and "value": single runs, drawn as open dots.
     """
     places = {label: -row for row, label in enumerate(summary.index)}
@@ -199,13 +179,7 @@ def power_laws(
     """Measured points on two logarithmic axes, and the power law fitted to each group.
 
     Args:
-        frame: One row a measurement.
-        x: Column on the horizontal axis, positive.
-        y: Column on the vertical axis, positive.
         hue: Column that tells the groups apart; the legend gives each one's exponent.
-        ax: Where to draw.
-        xlabel: Name and unit of x.
-        ylabel: Name and unit of y.
     """
     for number, (group, part) in enumerate(frame.groupby(hue, sort=False)):
         fit = fit_exponent(part[x], part[y])
@@ -243,9 +217,7 @@ def leads(
     Args:
         frame: Columns "rival", "method", "difference", "low", "high".
         ax: Where to draw; about 0.2 inches of height a line are readable.
-        xlabel: Name and unit of the difference.
         marks: Columns "rival", "difference": values from elsewhere, without intervals.
-        mark_label: What they are.
     """
     methods, rivals = list(frame["method"].unique()), list(frame["rival"].unique())
     step = 0.8 / (len(methods) + (marks is not None))
@@ -274,8 +246,6 @@ def tradeoff(frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family:
     Args:
         frame: Index = method; columns "cost" (positive), "mean", "low", "high".
         ax: Where to draw; the legend stands to its right.
-        xlabel: Name and unit of the cost, drawn on a logarithmic axis.
-        ylabel: Name and unit of the score.
         family: How the names of methods begin that are variants of one another: these share a
             colour, not a marker.
     """
@@ -308,15 +278,7 @@ def matrix(
     around_zero: bool = False,
     decimals: int = 0,
 ) -> None:
-    """A table of numbers as colours, with the numbers in it.
-
-    Args:
-        frame: Index and columns name the rows and columns.
-        ax: Where to draw.
-        label: Name and unit of the numbers.
-        around_zero: Differences: two colours that meet at zero, and signs.
-        decimals: Of the numbers.
-    """
+    """A table of numbers as colours, with the numbers in it."""
     sign = "+" if around_zero else ""
     colours = {"cmap": "RdBu", "center": 0} if around_zero else {"cmap": "Blues"}
     sns.heatmap(
@@ -338,16 +300,7 @@ def matrix(
 
 
 def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, ax: Axes, ylabel: str) -> None:
-    """Mean over seeds as a bar, every seed as a dot: for seeds too few for an interval.
-
-    Args:
-        frame: One row a run and group.
-        x: Column that names the groups along the axis.
-        y: Column of the values.
-        hue: Column that tells the bars of a group apart.
-        ax: Where to draw.
-        ylabel: Name and unit of y.
-    """
+    """Mean over seeds as a bar, every seed as a dot: for seeds too few for an interval."""
     sns.barplot(frame, x=x, y=y, hue=hue, errorbar=None, ax=ax, alpha=0.75, saturation=1)
     sns.stripplot(
         frame, x=x, y=y, hue=hue, dodge=True, jitter=False, size=3.5, ax=ax,
@@ -368,15 +321,7 @@ def ranking(
     own: Sequence[bool],
     sure: Sequence[bool],
 ) -> None:
-    """A published table as dots, best on top, each with its number.
-
-    Args:
-        values: Index = label.
-        ax: Where to draw.
-        xlabel: Name and unit of the values.
-        own: Which rows are the paper's own method: drawn in colour.
-        sure: Which numbers are confirmed: filled dots; the others are open.
-    """
+    """A published table as dots, best on top, each with its number."""
     order = values.to_numpy().argsort(kind="stable")
     low = float(values.min())
     for place, row in enumerate(order):

@@ -17,7 +17,6 @@ def scores(runs: pd.DataFrame, *, xlabel: str, title: str = "", line: float = 0.
         runs: Columns "method", "seed", "miou".
         xlabel: Name and unit of the score.
         title: Of the figure.
-        line: Height of a method, inches.
     """
     _, ax = plt.subplots(figsize=(6.4, line * runs["method"].nunique() + 0.8))
     charts.runs_and_means(runs, "method", ax=ax, xlabel=xlabel)
@@ -38,14 +37,7 @@ def score_panels(
     """:func:`scores` of several kinds, side by side.
 
     Args:
-        parts: Title of a panel → its runs.
-        by: Column that names the lines.
-        order: The lines from top to bottom.
-        xlabel: Name and unit of the score.
-        size: Of the figure, inches.
-        title: Of the figure.
         stacked: One panel above the other, with one axis of scores, instead of side by side.
-        in_view: Cut intervals at the axes, see ``charts.keep_in_view``.
     """
     rows, columns = (len(parts), 1) if stacked else (1, len(parts))
     figure, axes = plt.subplots(
@@ -67,8 +59,6 @@ def losses(curves: pd.DataFrame, *, title: str = "", start: int | None = None) -
 
     Args:
         curves: See ``curves.losses``, smoothed over five points: 50 iterations.
-        title: Of the figure.
-        start: Iteration at which the axis begins.
     """
     _, ax = plt.subplots()
     sns.lineplot(
@@ -84,7 +74,6 @@ def paces(runs: pd.DataFrame, title: str) -> None:
 
     Args:
         runs: Columns "method", "learning rate", "seed", "miou".
-        title: Of the figure.
     """
     _, ax = plt.subplots(figsize=(6.4, 4))
     labels = {"xlabel": "learning rate", "ylabel": "mIoU, %, single scale"}
@@ -103,18 +92,12 @@ def pixel_costs(times: pd.DataFrame, memory: pd.DataFrame, title: str) -> None:
     Args:
         times: Columns "module", "N", "milliseconds".
         memory: Columns "module", "N", "MiB".
-        title: Of the figure.
     """
     _two_laws(times, memory, "N", title)
 
 
 def bases_costs(measured: pd.DataFrame, title: str) -> None:
-    """Time and peak memory of EMA and A² against the number of bases, with fits.
-
-    Args:
-        measured: See ``tables.measure_contexts``.
-        title: Of the figure.
-    """
+    """Time and peak memory of EMA and A² against the number of bases, with fits."""
     units = measured[measured["K"] > 0]
     times = units.assign(milliseconds=1000 * units["seconds"])
     _two_laws(times, units.assign(MiB=units["peak_bytes"] / 2**20), "K", title)
@@ -133,7 +116,6 @@ def published(table: pd.DataFrame, title: str) -> None:
 
     Args:
         table: Index = method; columns "backbone", "miou", "confidence", see ``published``.
-        title: Of the figure.
     """
     _, ax = plt.subplots(figsize=(7.2, 0.27 * len(table) + 1.1))
     labels = [
@@ -151,11 +133,7 @@ def published(table: pd.DataFrame, title: str) -> None:
 
 
 def reimplementations(table: pd.DataFrame) -> None:
-    """What others' code got on VOC val, one ranking a code base.
-
-    Args:
-        table: See ``published.reimplementations``.
-    """
+    """What others' code got on VOC val, one ranking a code base."""
     voc = table[table["dataset"] == "VOC val"]
     figure, axes = plt.subplots(1, voc["code"].nunique(), figsize=(10, 3.6), squeeze=False)
     for ax, (code, part) in zip(axes[0], voc.groupby("code", sort=False), strict=True):
@@ -219,12 +197,7 @@ def leads_by_data(leads: pd.DataFrame) -> Figure:
 
 
 def changes(differences: pd.DataFrame, xlabel: str) -> Figure:
-    """One line a change: its difference with the 95 % interval, zero drawn.
-
-    Args:
-        differences: See ``statistics.paired_differences``.
-        xlabel: What differs, its unit, and from what.
-    """
+    """One line a change: its difference with the 95 % interval, zero drawn."""
     figure, ax = plt.subplots(figsize=(8, 0.8 + 0.36 * len(differences)))
     summary = differences.rename(columns={"difference": "mean"})
     charts.intervals(summary, ax=ax, xlabel=xlabel)

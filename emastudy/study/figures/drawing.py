@@ -25,13 +25,7 @@ def colorize(mask: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> np.nda
 def overlay(
     image: np.ndarray, mask: np.ndarray, colors: Sequence[tuple[int, int, int]]
 ) -> np.ndarray:
-    """Class colours laid over an image, half and half.
-
-    Args:
-        image: (H, W, 3) uint8.
-        mask: (H, W) class indices.
-        colors: RGB per class.
-    """
+    """Class colours laid over an image, half and half."""
     return (0.5 * image + 0.5 * colorize(mask, colors)).astype(np.uint8)
 
 
@@ -64,9 +58,6 @@ def animate(
     Args:
         figure: What is drawn on; closed afterwards.
         draw: Draws frame number 0, 1, …; clears what the last one left.
-        frames: How many. The last is held three times as long.
-        per_second: Frames a second.
-        dpi: Pixels per inch of the figure.
     """
     order = [*range(frames), frames - 1, frames - 1]
     with tempfile.TemporaryDirectory() as folder:
@@ -100,10 +91,6 @@ def prediction_rows(
         images: (H, W, 3) uint8.
         masks: (H, W) class indices, 255 = ignored.
         guesses: Method → predicted classes, one (H, W) an image.
-        classes: Class names, for the legend of colours.
-        colors: RGB per class.
-        labels: What stands beside each row.
-        title: Of the figure.
     """
     height, width = images[0].shape[:2]
     columns = 2 + 2 * len(guesses)
@@ -132,13 +119,7 @@ def prediction_rows(
 def class_legend(
     figure: Figure, classes: Sequence[str], colors: Sequence[tuple[int, int, int]]
 ) -> None:
-    """Below the pictures, the colour of every class.
-
-    Args:
-        figure: Whose layout makes room for it.
-        classes: Class names.
-        colors: RGB per class.
-    """
+    """Below the pictures, the colour of every class."""
     handles = [
         Patch(color=f"#{red:02x}{green:02x}{blue:02x}", label=name)
         for name, (red, green, blue) in zip(classes, colors, strict=True)

@@ -14,8 +14,6 @@ def severities(scores: pd.DataFrame, kinds: Sequence[str], title: str) -> None:
 
     Args:
         scores: See ``measures.scores``, with "method".
-        kinds: From left to right.
-        title: What was scored on.
     """
     figure, axes = plt.subplots(1, len(kinds), figsize=(3 * len(kinds), 3.3), sharey=True)
     labels = {"xlabel": "severity, 0 = clean", "ylabel": "mIoU, %"}
@@ -29,12 +27,7 @@ def severities(scores: pd.DataFrame, kinds: Sequence[str], title: str) -> None:
 
 
 def by_iterations(scores: pd.DataFrame, regimes: Sequence[str]) -> None:
-    """Score against the iterations in the test, clean and corrupted, one panel a regime.
-
-    Args:
-        scores: See ``robustness.by_iterations``.
-        regimes: From left to right.
-    """
+    """Score against the iterations in the test, clean and corrupted, one panel a regime."""
     figure = charts.regime_lines(
         scores,
         "T_eval",
@@ -49,12 +42,7 @@ def by_iterations(scores: pd.DataFrame, regimes: Sequence[str]) -> None:
 
 
 def spectra(measured: pd.DataFrame, title: str = "") -> None:
-    """Mean singular values of X and of its estimate over the largest, one colour a regime.
-
-    Args:
-        measured: See ``measures.rank``.
-        title: What was measured on.
-    """
+    """Mean singular values of X and of its estimate over the largest, one colour a regime."""
     _, ax = plt.subplots()
     for number, (regime, part) in enumerate(measured.groupby("head.gradient", sort=False)):
         for column, style, name in (("spectrum_x", "-", "X"), ("spectrum_estimate", "--", "X̃")):

@@ -13,12 +13,7 @@ from emastudy.study.figures.drawing import colorize, gallery
 
 
 def samples(seed: int, count: int = 6) -> None:
-    """Scenes as a network sees them, without noise, and their truth.
-
-    Args:
-        seed: Which stream of scenes.
-        count: How many, from the first.
-    """
+    """Scenes as a network sees them, without noise, and their truth."""
     world = datasets.load("scenes", "train", seed=seed)
     clean = datasets.load("scenes", "train", seed=seed, noise=0.0)
     palette = world.palette(world.classes)
@@ -46,13 +41,7 @@ def knobs(seed: int, values: Mapping[str, Sequence[int | float]]) -> None:
 
 
 def pixel_colors(seed: int, images: int = 16, pixels: int = 12) -> None:
-    """Red and green of single pixels (dots) and of each class' mean in an image (crosses).
-
-    Args:
-        seed: Which stream of scenes.
-        images: How many, from the first.
-        pixels: At most so many of a class are drawn in an image.
-    """
+    """Red and green of single pixels (dots) and of each class' mean in an image (crosses)."""
     world = datasets.load("scenes", "train", seed=seed)
     generator = np.random.default_rng(0)
     _, ax = plt.subplots(figsize=(6.4, 4.4))

@@ -14,12 +14,7 @@ from emastudy.study.figures import drawing
 
 
 def overview(walk: Walkthrough, most: int = 5) -> Figure:
-    """The whole story in one picture: photograph, segmentation, maps over the iterations.
-
-    Args:
-        walk: What is drawn.
-        most: Number of groups of bases, the largest first.
-    """
+    """The whole story in one picture: photograph, segmentation, maps over the iterations."""
     steps, groups = len(walk.maps), min(most, len(walk.sizes))
     height, width = walk.image.shape[:2]
     cell = 9 / (steps / 2 + groups)
@@ -43,12 +38,7 @@ def overview(walk: Walkthrough, most: int = 5) -> Figure:
 
 
 def one_iteration(walk: Walkthrough, group: int = 0) -> Figure:
-    """The first E step and M step, for one group of bases.
-
-    Args:
-        walk: What is drawn.
-        group: Which, 0 is the largest.
-    """
+    """The first E step and M step, for one group of bases."""
     figure, axes = plt.subplots(1, 4, figsize=(9, 9 / 4 * np.divide(*walk.image.shape[:2]) + 0.5))
     seen, likeness, share, mean = axes
     seen.imshow(walk.image)
@@ -109,13 +99,7 @@ def low_rank(walk: Walkthrough) -> Figure:
 
 
 def attention_cost(channels: int = 512, bases: int = 64, iterations: int = 3) -> Figure:
-    """Multiply-adds of attention, 2N²C, and of EM attention, (2T+1)NKC, against the map's side.
-
-    Args:
-        channels: C.
-        bases: K.
-        iterations: T.
-    """
+    """Multiply-adds of attention, 2N²C, and of EM attention, (2T+1)NKC, against the map's side."""
     side = np.arange(17, 258, 8)
     pixels = side**2
     figure, ax = plt.subplots(figsize=(6, 3.2))

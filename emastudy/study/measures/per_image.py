@@ -35,7 +35,6 @@ def score_images(
     """The mIoU of every image by itself, over the classes that are in its truth or its prediction.
 
     Args:
-        dataset: Gives the truth.
         guesses: Method → predicted classes of every image, see :func:`predictions`.
 
     Returns:

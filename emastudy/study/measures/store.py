@@ -83,11 +83,6 @@ def measure(
 
     Args:
         configs: The runs; those without a checkpoint are trained.
-        name: Key of ``MEASURES``.
-        records: Folder of the runs' records.
-        runtime: Where to compute.
-        executor: As in ``sweep.run``.
-        options: Of the measure.
 
     Returns:
         See :func:`load_measurements`.

@@ -23,7 +23,6 @@ def timing(
     Args:
         subject: What is asked; its weights do not matter.
         sides: Heights and widths of random feature maps for the unit alone; N = side².
-        size: Height and width of the random image for the network.
         repeats: Timed passes of each, after one that is not counted; the median counts.
 
     Returns:

@@ -70,11 +70,7 @@ TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != 
 
 
 def label_runs(runs: pd.DataFrame) -> pd.Series:
-    """What readers call each run's head, with its gradient regime; options do not count.
-
-    Args:
-        runs: Records or measurements, see ``runs.load_records``.
-    """
+    """What readers call each run's head, with its gradient regime; options do not count."""
     methods = [m for m in (METHODS | SUCCESSORS).values() if m.width == 1]
     labels = {(m.head, m.gradient): m.label for m in methods}
     regimes = runs.get("head.gradient", pd.Series("", runs.index)).fillna("")

@@ -31,7 +31,6 @@ def register(
     * further options of the head.
 
     Args:
-        head: The head that the recipe has if none is named.
         after: The recipe of the run from whose weights this one starts, made with the same
             arguments.
     """
@@ -101,10 +100,6 @@ def grid(
     """Every combination of options of a recipe's head, with every seed.
 
     Args:
-        name: Of the recipe.
-        head: Name of the head.
-        seeds: How many seeds, counted from 0.
-        scale: Of the recipe.
         backbone: Another than the recipe's; "" = the recipe's.
         axes: Option of the head → the values it takes.
 

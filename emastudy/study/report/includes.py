@@ -27,7 +27,6 @@ def write_includes(records: Path, folder: Path) -> None:
 
     Args:
         records: ``experiments/records``, beside whose parent lies ``book``.
-        folder: Where the page looks for it, ``book/generated``.
     """
     experiments = records.parent
     verdicts = judge(load_evidence(experiments))
@@ -43,11 +42,7 @@ def write_includes(records: Path, folder: Path) -> None:
 
 
 def findings_includes(experiments: Path) -> dict[str, str]:
-    """What the book includes of the findings: name of the file → text.
-
-    Args:
-        experiments: Folder of ``findings.yaml`` and ``records/``.
-    """
+    """What the book includes of the findings: name of the file → text."""
     main = findings.main_findings(experiments, "notebooks/{page}.ipynb")
     return {
         "main_findings": main,
@@ -58,10 +53,6 @@ def findings_includes(experiments: Path) -> dict[str, str]:
 
 def readme_with_findings(readme: str, experiments: Path) -> str:
     """README's text with the findings between its markers made anew from the committed records.
-
-    Args:
-        readme: Text of README.md.
-        experiments: Folder of ``findings.yaml`` and ``records/``.
 
     Raises:
         InputError: It lacks the markers.
@@ -75,9 +66,6 @@ def readme_with_findings(readme: str, experiments: Path) -> str:
 
 def results_as_shown(root: Path) -> dict[Path, str]:
     """The files that state findings, and what they should hold.
-
-    Args:
-        root: The checkout.
 
     Returns:
         README.md and, once they were made, the files that the book includes.
@@ -98,11 +86,7 @@ def book_pages(toc: Path) -> list[str]:
 
 
 def headline(records: Path) -> str:
-    """The study's first result as a Markdown table: the animals runs, best first.
-
-    Args:
-        records: Folder of the animals records.
-    """
+    """The study's first result as a Markdown table: the animals runs, best first."""
     runs = load_records(records)
     runs["method"] = label_runs(runs)
     summary = summarize(runs, "method", "miou").sort_values("mean", ascending=False)
@@ -123,11 +107,7 @@ def headline(records: Path) -> str:
 
 
 def estimates_table(gpus: Sequence[int] = (1, 4)) -> str:
-    """What the paper's recipes cost, as a Markdown table.
-
-    Args:
-        gpus: Numbers of GPUs.
-    """
+    """What the paper's recipes cost, as a Markdown table."""
     columns = [f"hours, GiB on {n} GPU{'s' * (n > 1)}" for n in gpus]
     lines = [
         f"| recipe | 10¹⁵ multiply-adds | {' | '.join(columns)} |",
@@ -141,11 +121,7 @@ def estimates_table(gpus: Sequence[int] = (1, 4)) -> str:
 
 
 def circumstances_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Machine, versions, commit and cost of runs, one row per kind of circumstance.
-
-    Args:
-        runs: See ``runs.load_records``.
-    """
+    """Machine, versions, commit and cost of runs, one row per kind of circumstance."""
     records: list[Record] = list(runs["record"])
     shown: dict[str, Callable[[Record], Any]] = {
         "processor": lambda r: r.machine["processor"],

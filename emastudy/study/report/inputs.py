@@ -48,13 +48,7 @@ def scene_images(
 
 
 def scene_network(scale: float, runtime: Runtime, **options: Any) -> SegmentationNetwork:
-    """The scenes recipe's EMA network, trained on first use and loaded afterwards.
-
-    Args:
-        scale: Share of the recipe's iterations.
-        runtime: Where it is trained and kept.
-        options: Of ``recipes.scenes``: seed, and options of the head.
-    """
+    """The scenes recipe's EMA network, trained on first use and loaded afterwards."""
     config = scenes("ema", scale=scale, **options)
     with lock_run(config, None, runtime):
         train(config, runtime)

@@ -36,7 +36,6 @@ def ledger_text(findings: Iterable[Finding], *, verbose: bool = False) -> str:
     """The ledger as aligned text.
 
     Args:
-        findings: See ``claims.judge``.
         verbose: Also the rules, and each part of every finding that was run at least in part, with
             its number and interval and what is missing.
     """
@@ -70,7 +69,6 @@ def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
     one regime that differ, by normalisation say, stand above each other.
 
     Args:
-        findings: See ``claims.judge``.
         pages: The book's pages, as in ``_toc.yml``; only these are linked.
     """
     findings = list(findings)
@@ -94,12 +92,7 @@ def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
 
 
 def ledger_table(findings: Iterable[Finding], pages: Collection[str]) -> str:
-    """The ledger with its numbers as a Markdown table, one row a claim.
-
-    Args:
-        findings: See ``claims.judge``.
-        pages: The book's pages, as in ``_toc.yml``; only these are linked.
-    """
+    """The ledger with its numbers as a Markdown table, one row a claim."""
     findings = list(findings)
     lines = [history(findings), ""]
     lines += ["| claim | the paper says | and our runs say |", "|---|---|---|"]
@@ -111,11 +104,7 @@ def ledger_table(findings: Iterable[Finding], pages: Collection[str]) -> str:
 
 
 def history(findings: Iterable[Finding]) -> str:
-    """What was changed after the rules were fixed, and how many verdicts that changed.
-
-    Args:
-        findings: See ``claims.judge``.
-    """
+    """What was changed after the rules were fixed, and how many verdicts that changed."""
     run = [f for f in findings if "not run" not in (f.verdict, f.original)]
     changed = sum(f.verdict != f.original for f in run)
     taken = sum(f.verdict != f.uncorrected for f in run)
@@ -163,9 +152,6 @@ def decided_here(page: str) -> str:
 
     (What a notebook prints as Markdown cannot hold a table in the book.)
 
-    Args:
-        page: Stem of its notebook.
-
     Raises:
         InputError: The page decides none.
     """
@@ -182,11 +168,7 @@ def decided_here(page: str) -> str:
 
 
 def of_page(page: str) -> tuple[str, ...]:
-    """Ids of the claims that a page decides.
-
-    Args:
-        page: Stem of its notebook.
-    """
+    """Ids of the claims that a page decides."""
     return tuple(claim.id for claim in CLAIMS.values() if claim.page == page)
 
 
@@ -194,9 +176,7 @@ def badge(verdict: Verdict, shown: str = "", *, title: str = "") -> str:
     """A verdict in a coloured box; the book's style sheet has the colours.
 
     Args:
-        verdict: What colours the box.
         shown: What stands in it; default: the verdict, as a word.
-        title: What it says when pointed at, and to a screen reader.
     """
     title = escape(title)
     more = f' role="img" aria-label="{title}" title="{title}"' if title else ""
@@ -218,11 +198,7 @@ def marks(findings: Iterable[Finding]) -> str:
 
 
 def sentence(finding: Finding) -> str:
-    """A finding in one sentence of Markdown: its verdict, where, what, number, interval, seeds.
-
-    Args:
-        finding: A finding that was run.
-    """
+    """A finding in one sentence of Markdown: its verdict, where, what, number, interval, seeds."""
     return f"{badge(finding.verdict)} {_words(finding)}"
 
 

@@ -68,7 +68,6 @@ class Page:
 
         Args:
             variables: The notebook's ``globals()``; those that are fields of a page are taken.
-            changes: Fields that the notebook has no parameter for.
         """
         use_style()
         names = {field.name for field in fields(cls)}
@@ -123,21 +122,11 @@ class Page:
         )
 
     def run_methods(self, methods: Methods) -> pd.DataFrame:
-        """:meth:`run` for several methods, which the column "method" names.
-
-        Args:
-            methods: Method → its runs.
-        """
+        """:meth:`run` for several methods, which the column "method" names."""
         return name_methods(self.run(_all_of(methods)), methods)
 
     def measure_methods(self, methods: Methods, measurement: str, **options: Any) -> pd.DataFrame:
-        """:meth:`measure` for several methods, which the column "method" names.
-
-        Args:
-            methods: Method → its runs.
-            measurement: Name of the measure.
-            options: Of the measure.
-        """
+        """:meth:`measure` for several methods, which the column "method" names."""
         return name_methods(self.measure(_all_of(methods), measurement, **options), methods)
 
     def recorded(
@@ -146,9 +135,7 @@ class Page:
         """What is recorded of some runs already; an empty table where nothing is.
 
         Args:
-            configs: The runs.
             measurement: Name of a measure, for what it found instead of the records.
-            options: Of the measure.
         """
         stored = replace(self, executor="none")
         try:
@@ -174,7 +161,6 @@ class Page:
         """The same page on one of the data sets that claims are judged on, by its records alone.
 
         Args:
-            dataset: One of ``claims.DATASETS``.
             profile: Folder of the records; "" = the data set's own.
         """
         return replace(
@@ -189,9 +175,6 @@ class Page:
 
     def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
         """What EMA is above some rivals in each regime, on each data set that claims are judged on.
-
-        Args:
-            rivals: Labels of methods of ``recipes.METHODS``.
 
         Returns:
             See ``tables.accuracy.gaps``, with "data", what a reader calls the data set.

@@ -34,8 +34,6 @@ class Predictions:
 
         Args:
             configs: Method → run; all of one dataset.
-            runtime: Where to compute.
-            split: Of the dataset; "" = the runs' own.
             count: How many images, evenly spaced; 0 = all.
         """
         first = next(iter(configs.values()))
@@ -48,12 +46,7 @@ class Predictions:
         return cls(images, classes, per_image.score_images(images, classes))
 
     def draw(self, chosen: Sequence[int], title: str) -> None:
-        """A row an image: photograph, truth, every method's prediction and errors.
-
-        Args:
-            chosen: Indices of images.
-            title: Of the figure.
-        """
+        """A row an image: photograph, truth, every method's prediction and errors."""
         pictures, masks = self._pictures(chosen)
         drawing.prediction_rows(
             pictures,
@@ -94,11 +87,6 @@ def map_pictures(
     """The images that maps were made of and their truth, coloured by class.
 
     Photographs that are not on this machine are grey.
-
-    Args:
-        config: The run.
-        maps: See ``measures.maps``.
-        runtime: Where the dataset lies.
     """
     if config.dataset != "scenes" and not runtime.data_root:
         grey = [np.full((*one["shape"], 3), 128, np.uint8) for one in maps["prediction"]]

@@ -1,4 +1,7 @@
-"""What a page says of its own numbers: a function a remark, made from the page's tables."""
+"""What a page says of its own numbers: a function a remark, made from the page's tables.
+
+Arguments are called as the functions of ``tables`` that make them; ``data`` is in words.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,8 +32,6 @@ def settings(
 
     Args:
         panels: The option's column → what to call it, and the runs with its values.
-        baselines: The column → the recipe's value.
-        different: Of the bases' number, see ``ablations.different_bases``.
     """
     counted = panels["head.num_bases"][1]
     lines = [
@@ -110,7 +111,6 @@ def best_setting(runs: pd.DataFrame, changed: pd.DataFrame) -> str:
     """Which of EMA's changed settings scored best, and what it stands beside.
 
     Args:
-        runs: The comparison, see ``accuracy.gaps``.
         changed: See ``variants.settings``, with "method".
     """
     best = variants.best_setting(changed)
@@ -123,11 +123,7 @@ def best_setting(runs: pd.DataFrame, changed: pd.DataFrame) -> str:
 
 
 def reproduced(ratios: pd.DataFrame) -> str:
-    """Which rows of Table 1 come out again, one line a row.
-
-    Args:
-        ratios: See ``counting.beside_published``.
-    """
+    """Which rows of Table 1 come out again, one line a row."""
     lines = []
     for method, row in counting.misses(ratios).iterrows():
         verdict = "reproduced"
@@ -139,11 +135,7 @@ def reproduced(ratios: pd.DataFrame) -> str:
 
 
 def closest_definitions(tried: pd.DataFrame) -> str:
-    """Which definition of a row of Table 1 reproduces it, one line a method.
-
-    Args:
-        tried: See ``counting.definitions``.
-    """
+    """Which definition of a row of Table 1 reproduces it, one line a method."""
     lines = []
     for _, row in counting.closest_definitions(tried).iterrows():
         verdict = "is the closest, and does not reproduce it"
@@ -157,11 +149,7 @@ def closest_definitions(tried: pd.DataFrame) -> str:
 
 
 def memory_matches(memory: pd.DataFrame) -> str:
-    """Where what is kept for the backward pass is the published memory.
-
-    Args:
-        memory: See ``counting.memory``.
-    """
+    """Where what is kept for the backward pass is the published memory."""
     close = memory.index[(memory["kept / published"] - 1).abs() <= 0.01]
     return (
         "Kept for the backward pass matches the published memory within 1 % in: "
@@ -170,11 +158,7 @@ def memory_matches(memory: pd.DataFrame) -> str:
 
 
 def memory_order(memory: pd.DataFrame) -> str:
-    """The heads by the memory that they keep, ours and the published.
-
-    Args:
-        memory: See ``counting.memory``.
-    """
+    """The heads by the memory that they keep, ours and the published."""
     heads = memory.drop(index="ResNet-101")
     ours, theirs = (heads[c].sort_values().index for c in ("kept_mib", "published_memory_mb"))
     return (
@@ -184,11 +168,7 @@ def memory_order(memory: pd.DataFrame) -> str:
 
 
 def growth(times: pd.DataFrame) -> str:
-    """By which power of the number of pixels each module's time grows, one line a module.
-
-    Args:
-        times: See ``counting.growth``.
-    """
+    """By which power of the number of pixels each module's time grows, one line a module."""
     return "\n".join(
         f"{name}: time grows as N^{row['exponent']:.2f} (95 % {row['low']:.2f} to "
         f"{row['high']:.2f})."
@@ -197,11 +177,7 @@ def growth(times: pd.DataFrame) -> str:
 
 
 def overhead(spent: pd.Series) -> str:
-    """What share of its network's time the unit takes.
-
-    Args:
-        spent: A row of ``measures.time``.
-    """
+    """What share of its network's time the unit takes."""
     fit = fit_exponent(spent["pixels"], spent["seconds"])
     share = spent["unit_seconds"] / spent["network_seconds"]
     return (
@@ -212,11 +188,7 @@ def overhead(spent: pd.Series) -> str:
 
 
 def folded_head(size: int) -> str:
-    """What folding its first conv saves of EMANet (512)'s head.
-
-    Args:
-        size: Height and width of the image.
-    """
+    """What folding its first conv saves of EMANet (512)'s head."""
     written, folded = counting.folded_head(size)
     return (
         f"EMANet (512)'s head at {size}×{size}: {written / 1e9:.2f}·10⁹ multiply-adds as written, "
@@ -226,12 +198,7 @@ def folded_head(size: int) -> str:
 
 
 def audits(summary: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
-    """Whether the records hold, in a few sentences.
-
-    Args:
-        summary: See ``audits.summary``.
-        tolerance: See ``runs.TOLERANCE``.
-    """
+    """Whether the records hold, in a few sentences."""
     done = summary[summary["trained anew"] > 0]
     if done.empty:
         return (
@@ -258,15 +225,7 @@ def audits(summary: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
 def attention(
     concepts: pd.Series, maps: pd.DataFrame, classes: Sequence[str], data: str, images: int
 ) -> str:
-    """What the bases of one network attend to, in a few sentences.
-
-    Args:
-        concepts: A row of ``measures.concepts``.
-        maps: See ``measures.maps``.
-        classes: Names of the classes.
-        data: What was looked at, in words.
-        images: How many images of it.
-    """
+    """What the bases of one network attend to, in a few sentences."""
     found = bases.service(concepts["counts"])
     purity = found.classes.max(axis=1)
     purest = np.where(found.usage >= 0.01, purity, 0).argmax()
@@ -285,12 +244,7 @@ def attention(
 
 
 def critical_concentration(measured: pd.DataFrame, data: str) -> str:
-    """Below which λ bases merge, over the images, in a sentence.
-
-    Args:
-        measured: See ``measures.distinct``.
-        data: What was measured on, in words.
-    """
+    """Below which λ bases merge, over the images, in a sentence."""
     critical = np.concatenate(measured["critical"].tolist())
     low, middle, high = np.quantile(critical, [0.05, 0.5, 0.95])
     return (
@@ -303,7 +257,6 @@ def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
     """What the paper's Tables 2-4 say, and what of them was not run, as a Markdown list.
 
     Args:
-        scores: Our own, see ``tables.paper_scores``.
         hours: Table → GPU-hours that it takes, see ``tables.plan``.
     """
     lines = [f"- {margin(name)}" for name in PUBLISHED]
@@ -319,11 +272,7 @@ def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
 
 
 def commands(plan: pd.DataFrame) -> str:
-    """The commands that run the paper's Tables 2-4, as a block of Markdown.
-
-    Args:
-        plan: See ``tables.plan``.
-    """
+    """The commands that run the paper's Tables 2-4, as a block of Markdown."""
     lines = ["```sh"]
     for table, part in plan["command"].groupby("table"):
         lines += [f"# {table!s}", *part]
@@ -338,11 +287,7 @@ def commands(plan: pd.DataFrame) -> str:
 
 
 def places(table: pd.DataFrame) -> str:
-    """Which place EMANet has among the heads of other people's code, one line a comparison.
-
-    Args:
-        table: See ``published.reimplementations``.
-    """
+    """Which place EMANet has among the heads of other people's code, one line a comparison."""
     lines = []
     for (code, dataset, backbone), part in table.groupby(
         ["code", "dataset", "backbone"], sort=False

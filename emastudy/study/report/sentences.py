@@ -12,9 +12,6 @@ def in_short(differences: pd.DataFrame, baseline: str, data: str, quantity: str 
 
     Args:
         differences: See ``statistics.paired_differences``; if by regime, within "gradient".
-        baseline: What was subtracted, in words.
-        data: What it was measured on, in words.
-        quantity: What was measured, and its unit.
 
     Returns:
         A sentence; with regimes, one item of a list for each. A difference of mIoU that its
@@ -47,8 +44,6 @@ def best_other(runs: pd.DataFrame, by: str, *, baseline: float) -> str:
 
     Args:
         runs: See ``runs.load_records``; one run per value and seed.
-        by: The option's column.
-        baseline: Its usual value.
     """
     if baseline not in set(runs[by]) or runs[by].nunique() < 2:
         return "nothing to compare yet."
@@ -65,10 +60,6 @@ def table1_answer(runs: pd.DataFrame, data: str) -> str:
 
     The EMA network with the highest mean speaks for the method: a choice made after the fact, and
     in the paper's favour.
-
-    Args:
-        runs: See ``tables.gaps``.
-        data: What it was measured on, in words.
     """
     rivals = [rival.label for rival in TABLE1_RIVALS]
     means = summarize(runs, "method", "miou")["mean"]
@@ -99,9 +90,6 @@ def duel(runs: pd.DataFrame, method: str, baseline: str, data: str) -> str:
 
     Args:
         runs: Columns "method", "seed", "miou"; one run per method and seed.
-        method: The one.
-        baseline: The other.
-        data: What it was measured on, in words.
     """
     row = paired_differences(runs, "method", "miou", baseline=baseline).T[method]
     means = summarize(runs, "method", "miou")["mean"]
@@ -119,9 +107,6 @@ def margin(table: str) -> str:
     """What a published table says of EMANet, in a sentence: its score, and the next best one's.
 
     Only methods known to stand on the same backbone, ResNet-101, are compared.
-
-    Args:
-        table: Key of ``tables.PUBLISHED``.
     """
     rows = PUBLISHED[table]().query("backbone == 'ResNet-101' and confidence == 'confirmed'")
     ours, others = published_miou(table), rows.drop(index="EMANet")["miou"]

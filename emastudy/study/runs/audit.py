@@ -37,14 +37,11 @@ def audit(
     """Train recorded runs anew and compare them with their records.
 
     Args:
-        folder: The profile's records.
         runtime: Where the runs happen. A run's folder in ``runs_dir`` is removed at the end of its
             audit, so that the next one trains anew; interrupted, the same call goes on.
         sample: How many runs, drawn at random from those that no audit covers yet, evenly over
             heads, gradient regimes and commits.
-        seed: Of the draw.
         ids: Runs that are audited in any case, again where they were before.
-        executor: As in ``sweep.run``.
 
     Returns:
         See :func:`compare`: all audits that there are, and the runs that diverged now, which do

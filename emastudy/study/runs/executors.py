@@ -129,14 +129,7 @@ class Local:
 def submitit_executor(
     kind: str, runtime: Runtime, parameters: Mapping[str, Any], **options: Any
 ) -> submitit.Executor:
-    """Submitit's executor "local" or "slurm", with parameters by submitit's own names.
-
-    Args:
-        kind: "local" or "slurm".
-        runtime: Says where the logs go.
-        parameters: Of the jobs.
-        options: Of the executor itself.
-    """
+    """Submitit's executor "local" or "slurm", with parameters by submitit's own names."""
     logs = Path(runtime.runs_dir).absolute() / "logs"
     check_writable(logs, OTHER_RUNS_DIR)
     # A folder for each sweep: submitit names files by process or job, and those come round again.

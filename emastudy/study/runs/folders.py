@@ -18,9 +18,6 @@ def records_folder(profile: str = "") -> Path:
 def recorded_folder(profile: str = "") -> Path:
     """:func:`records_folder` for those who want to read: there are records in it.
 
-    Args:
-        profile: The profile; "" = all of them.
-
     Raises:
         MissingFileError: There are none; the message says where was looked, and what there is.
     """

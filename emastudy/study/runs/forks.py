@@ -53,9 +53,6 @@ def serve(listener: int) -> None:
     """Fork a process for each job that asks, until standard input ends.
 
     All that a run needs is imported by then: with this module its packages came.
-
-    Args:
-        listener: File descriptor of the socket to listen at.
     """
     from submitit.core.submission import process_job
 

@@ -81,9 +81,7 @@ def lock_run(config: RunConfig, records: Path | None, runtime: Runtime) -> Itera
     in ``status.json``.
 
     Args:
-        config: The run.
         records: Folder that its record will go to; None where none is written.
-        runtime: Gives the run's folder.
 
     Raises:
         WriteError: The run's folder cannot be written.

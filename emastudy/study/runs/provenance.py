@@ -19,12 +19,7 @@ _PACKAGES = ("accelerate", "numpy", "torch", "torchmetrics", "torchvision")
 
 
 def circumstances(precision: str, reason: str = "") -> dict[str, Any]:
-    """The fields of a record that say where and with what it was made.
-
-    Args:
-        precision: What the run computed in.
-        reason: Why, see ``Runtime.choose_precision``.
-    """
+    """The fields of a record that say where and with what it was made."""
     return {
         "machine": {
             "processor": processor(),

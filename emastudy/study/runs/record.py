@@ -138,7 +138,6 @@ def write_json(path: Path, values: Mapping[str, Any]) -> Path:
     """Write a result: it is whole or it is not there.
 
     Args:
-        path: Where to.
         values: What JSON can hold, and under "config" a ``RunConfig``.
 
     Raises:
@@ -163,8 +162,6 @@ def read_json(path: Path, kind: str, make: Callable[[dict[str, Any]], T]) -> T:
     """Read a result, and check that it is what its name says.
 
     Args:
-        path: Where it is.
-        kind: What it is called in messages.
         make: Makes it of the file's values. Errors of wrong fields it need not catch.
 
     Raises:

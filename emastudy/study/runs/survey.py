@@ -31,7 +31,6 @@ def survey(records: Path, runs: Path) -> pd.DataFrame:
 
     Args:
         records: Folder of the profiles' records, ``experiments/records``.
-        runs: Folder of checkpoints and logs.
 
     Returns:
         One row a run and profile: "profile", "id", "state" (see :data:`STATES`), "head", "options"

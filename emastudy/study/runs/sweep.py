@@ -38,11 +38,6 @@ def run_one(config: RunConfig, records: str | Path, runtime: Runtime = Runtime()
     Where another process works on the same run, it waits for that one's record. The processes of
     one distributed run (``accelerate launch``, ``torchrun``) all call this; the main one writes.
 
-    Args:
-        config: The run.
-        records: Folder for the record.
-        runtime: Where the run happens.
-
     Returns:
         The record; it is loaded, and nothing trained, where it exists.
 
@@ -79,8 +74,6 @@ def run(
 
     Args:
         configs: The runs; the same one twice counts once.
-        records: Folder of the records.
-        runtime: Where the runs happen.
         executor: "local", "slurm", or "none": train nothing, return what is recorded. Local runs
             have a GPU each where there are any, else a share of the cores: ``runtime.threads``, or
             one, by which for small networks many runs side by side are faster than many threads
@@ -119,8 +112,6 @@ def require_same_data(records: Sequence[Record], folder: Path, runtime: Runtime)
     """Refuse records of other data than those at hand, where both are known.
 
     Args:
-        records: Of runs on any datasets.
-        folder: Where they lie, for the message.
         runtime: Says where the data are; without ``data_root``, or with one that is gone, there
             is nothing to compare.
 
@@ -157,11 +148,7 @@ def complete(
     """Do one job for every config for which it is not done yet, see :func:`run`.
 
     Args:
-        configs: The runs.
-        done: Whether the job's result is there.
         job: Called in a process of its own as ``job(config, folder, runtime)``.
-        folder: Folder of the records.
-        runtime: Where the jobs run.
         executor: "local" or "slurm", with their parameters, or "none": do nothing.
 
     Returns:

@@ -1,4 +1,8 @@
-"""The ablations' tables: normalisation, start, iterations, number of bases, concentration."""
+"""The ablations' tables: normalisation, start, iterations, number of bases, concentration.
+
+``measured`` is what ``measures.objective`` or ``measures.distinct`` found, ``runs`` are records
+with the columns of :func:`named`, and ``grid`` is ``Page.grid``.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
@@ -37,9 +41,6 @@ _NAMES = {
 def named(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs or measurements with the columns that the tables name: gradient, normalisation, T.
 
-    Args:
-        runs: See ``runs.load_records`` or ``measures.load_measurements``.
-
     Returns:
         With "head.gradient" as "gradient", "head.normalization" as "normalisation",
         "head.num_iterations" as "T", "at.num_iterations" as "T_eval", and "λ" in words.
@@ -50,13 +51,7 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparable(runs: pd.DataFrame, by: str, *, within: str = "gradient") -> pd.DataFrame:
-    """The runs of those gradient regimes, say, in which a column takes at least two values.
-
-    Args:
-        runs: See :func:`named`; may be empty.
-        by: The column.
-        within: What is looked at value by value.
-    """
+    """The runs of those gradient regimes, say, in which a column takes at least two values."""
     if runs.empty:
         return runs
     return runs.groupby(within).filter(lambda part: part[by].nunique() > 1)
@@ -64,12 +59,6 @@ def comparable(runs: pd.DataFrame, by: str, *, within: str = "gradient") -> pd.D
 
 def summaries(runs: pd.DataFrame, by: str, value: str, *, within: Sequence[str]) -> pd.DataFrame:
     """``statistics.summarize`` within each combination of some columns.
-
-    Args:
-        runs: One row a run.
-        by: Column that names the groups.
-        value: Column to average.
-        within: The columns.
 
     Returns:
         Index = the combination and the group, as they come in ``runs``.
@@ -81,9 +70,6 @@ def summaries(runs: pd.DataFrame, by: str, value: str, *, within: Sequence[str])
 
 def without_record(configs: Iterable[RunConfig]) -> pd.DataFrame:
     """How many seeds of which settings are not recorded.
-
-    Args:
-        configs: Runs without a record, see ``Page.missing``.
 
     Returns:
         Index ("head.gradient", "head.normalization", "head.num_iterations"); one column.
@@ -103,12 +89,6 @@ def random_objectives(
     """The objective F along EM's iterations on random features, from bases normalised alike.
 
     Every problem has 64 pixels and 8 bases of 16 channels, the same for all settings.
-
-    Args:
-        normalizations: Of the bases.
-        concentrations: λ.
-        problems: How many.
-        iterations: How many.
 
     Returns:
         (λ, normalisation) → F in nats, after 0, 1, … iterations.
@@ -131,9 +111,6 @@ def random_objectives(
 def falls(measured: pd.DataFrame) -> pd.DataFrame:
     """In how many unseen images F falls anywhere, over all seeds.
 
-    Args:
-        measured: See ``measures.objective``.
-
     Returns:
         Index ("gradient", "normalisation"); "images", "of them F falls in" and "largest fall,
         share of F".
@@ -153,7 +130,6 @@ def start_configs(
     """The runs that compare starts of EM.
 
     Args:
-        grid: See ``Page.grid``.
         regimes: Gradient regimes; learned bases get a gradient in the unrolled one alone.
         counts: Values of T for the paper's three starts; the others have the recipe's.
     """
@@ -197,9 +173,6 @@ def change_from_training(scores: pd.DataFrame) -> pd.DataFrame:
 def different_bases(measured: pd.DataFrame) -> pd.DataFrame:
     """How many different bases are left after the network's own T iterations.
 
-    Args:
-        measured: See ``measures.distinct``.
-
     Returns:
         With the columns of :func:`named` and "different", the mean over images.
     """
@@ -229,10 +202,6 @@ def name_bases(runs: pd.DataFrame) -> pd.DataFrame:
 
 def bases_and_scores(measured: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """How many different bases are left at each λ, and the score there: means over seeds.
-
-    Args:
-        measured: See ``measures.distinct``.
-        runs: The same networks, see :func:`named`.
 
     Returns:
         Index ("gradient", "λ"); "different bases" and "mIoU, %".
@@ -266,10 +235,6 @@ def panel_differences(
 
 def panel_summaries(panels: Mapping[str, tuple[str, pd.DataFrame]], value: str) -> pd.DataFrame:
     """Means over seeds with intervals for every value of several options.
-
-    Args:
-        panels: See :func:`panel_differences`.
-        value: Column to average.
 
     Returns:
         Index ("what is changed", "gradient", "to"); columns as ``statistics.summarize``.

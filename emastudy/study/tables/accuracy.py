@@ -27,9 +27,6 @@ def table1_runs(
     """The runs of the comparison, method by method.
 
     Args:
-        recipe: Of ``recipes.RECIPES``.
-        seeds: Number of seeds.
-        scale: Share of the recipe's iterations.
         only: Labels of methods, separated by semicolons; "" = all of ``recipes.METHODS``. Those of
             ``recipes.SUCCESSORS`` and import paths, ``my_module:MyUnit``, may be among them.
 
@@ -179,7 +176,6 @@ def head_costs(methods: Mapping[str, Sequence[RunConfig]], num_classes: int) -> 
 
     Args:
         methods: See :func:`table1_runs`; the first run of each is counted.
-        num_classes: Of the dataset.
 
     Returns:
         Index = method; "mmacs" (10⁶ multiply-adds) and "kparams" (10³ parameters).

@@ -14,9 +14,6 @@ from emastudy.study.runs.audit import compare
 def load(folders: Mapping[str, Path]) -> pd.DataFrame:
     """Every audited run of several profiles beside its record.
 
-    Args:
-        folders: Profile → folder of its records.
-
     Returns:
         As ``audit.compare``, with "profile" and "kind": head, and EMA's gradient regime.
     """
@@ -29,10 +26,6 @@ def load(folders: Mapping[str, Path]) -> pd.DataFrame:
 
 def summary(folders: Mapping[str, Path], audits: pd.DataFrame) -> pd.DataFrame:
     """How much was audited, and how far off it is, one row a profile.
-
-    Args:
-        folders: Profile → folder of its records.
-        audits: See :func:`load`.
 
     Returns:
         "records"; "trained anew"; "hold"; "largest difference" and "standard deviation over seeds"
@@ -56,9 +49,6 @@ def summary(folders: Mapping[str, Path], audits: pd.DataFrame) -> pd.DataFrame:
 
 def machines(audits: pd.DataFrame) -> pd.DataFrame:
     """Where records and audits were made; an arrow leads from one to the other where they differ.
-
-    Args:
-        audits: See :func:`load`.
 
     Returns:
         Index ("profile", "processor", "torch"); "trained anew", "hold" and "commits": of how many

@@ -1,4 +1,7 @@
-"""What the bases know of the classes, and how many different ones there are: tables."""
+"""What the bases know of the classes, and how many different ones there are: tables.
+
+``measured`` is what ``measures.concepts`` found, or, for :func:`distinct_courses`, ``distinct``.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,11 +28,7 @@ class Service(NamedTuple):
 
 
 def service(counts: Any) -> Service:
-    """Which classes the bases serve, see :class:`Service`.
-
-    Args:
-        counts: Pixels by basis and class, see ``measures.concepts``.
-    """
+    """Which classes the bases serve, see :class:`Service`."""
     table = np.array(counts, dtype=float)
     taken = table.sum(axis=1)
     return Service(
@@ -39,9 +38,6 @@ def service(counts: Any) -> Service:
 
 def entropy(maps: pd.DataFrame) -> pd.DataFrame:
     """By how many bases a pixel is shared, after every iteration: mean over the images drawn.
-
-    Args:
-        maps: See ``measures.maps``.
 
     Returns:
         Index = iteration; "mean entropy of z, nats" and "as number of bases", its exponential.
@@ -55,9 +51,6 @@ def entropy(maps: pd.DataFrame) -> pd.DataFrame:
 
 def courses(measured: pd.DataFrame) -> pd.DataFrame:
     """Information on the classes after every iteration, one row a run, start and iteration.
-
-    Args:
-        measured: See ``measures.concepts``.
 
     Returns:
         "gradient", "λ", "seed", "start" ("trained" or "random"), "iteration" and "information",
@@ -83,9 +76,6 @@ def courses(measured: pd.DataFrame) -> pd.DataFrame:
 def ends(measured: pd.DataFrame) -> pd.DataFrame:
     """Information from the trained start after the first and after the last iteration.
 
-    Args:
-        measured: See ``measures.concepts``.
-
     Returns:
         As :func:`courses`, with "after" in words.
     """
@@ -97,9 +87,6 @@ def ends(measured: pd.DataFrame) -> pd.DataFrame:
 
 def information(measured: pd.DataFrame) -> pd.DataFrame:
     """Information after the last iteration, with intervals over seeds.
-
-    Args:
-        measured: See ``measures.concepts``.
 
     Returns:
         Index ("gradient", "information, nats"), the start or control; columns as
@@ -121,9 +108,6 @@ def information(measured: pd.DataFrame) -> pd.DataFrame:
 
 def change_by_concentration(measured: pd.DataFrame) -> pd.DataFrame:
     """Information after the last iteration less that after the first, by λ.
-
-    Args:
-        measured: See ``measures.concepts``.
 
     Returns:
         Index ("gradient", "λ"); means over seeds "first", "last" and "change", its 95 % t-interval
@@ -171,9 +155,6 @@ def both_counts(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def sorted_usage(measured: pd.DataFrame) -> dict[str, Float[np.ndarray, " bases"]]:
     """Share of the pixels that every basis takes, the most used first, mean over seeds.
 
-    Args:
-        measured: See ``measures.concepts``.
-
     Returns:
         Gradient regime → shares.
     """
@@ -187,9 +168,6 @@ def sorted_usage(measured: pd.DataFrame) -> dict[str, Float[np.ndarray, " bases"
 
 def distinct_courses(measured: pd.DataFrame) -> pd.DataFrame:
     """Number of different bases after every iteration, one row a run and iteration.
-
-    Args:
-        measured: See ``measures.distinct``.
 
     Returns:
         "gradient", "seed", "iteration" (0 = before the first) and "distinct".
@@ -235,12 +213,7 @@ def starts(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def network_summary(metrics: Mapping[str, float], concepts: pd.Series) -> pd.DataFrame:
-    """The network of a page in a few lines.
-
-    Args:
-        metrics: Of its record.
-        concepts: Its row of ``measures.concepts``.
-    """
+    """The network of a page in a few lines."""
     rows = {
         "run": concepts["id"],
         "mIoU on the scored images, %": round(metrics["miou"], 2),

@@ -32,7 +32,6 @@ def table1(
     Args:
         heads: Method → (head, options); default: the paper's rows. All stand on the released
             ResNet-101 (deep stem).
-        size: Height and width of the input.
 
     Returns:
         Index = method; the first row is the backbone, the others are what a head adds. Columns:
@@ -81,10 +80,8 @@ def measure_contexts(
 
     Args:
         sides: Heights and widths of the maps; N = side².
-        channels: C.
         bases: K of EMA and A²; non-local has none.
         repeats: Timed forward passes of one image each (inference, channels_last).
-        device: "cpu" or "cuda".
 
     Returns:
         One row a module, side and K: "module", "side", "N", "K" (0 for non-local), "seconds"

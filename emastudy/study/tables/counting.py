@@ -1,4 +1,7 @@
-"""Table 1's costs against the published: ratios, definitions of rows, memory, growth, folding."""
+"""Table 1's costs against the published: ratios, definitions of rows, memory, growth, folding.
+
+``costs`` are those of ``tables.table1``, ``measured`` those of ``tables.measure_contexts``.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -29,11 +32,7 @@ DEFINITIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def beside_published(costs: pd.DataFrame) -> pd.DataFrame:
-    """Multiply-adds and parameters, ours, the published, and ours over the published.
-
-    Args:
-        costs: See ``tables.table1``.
-    """
+    """Multiply-adds and parameters, ours, the published, and ours over the published."""
     columns = {}
     for quantity in ("gmacs", "mparams"):
         theirs = f"published_{quantity}"
@@ -44,9 +43,6 @@ def beside_published(costs: pd.DataFrame) -> pd.DataFrame:
 
 def misses(ratios: pd.DataFrame) -> pd.DataFrame:
     """How far each row is off the published one, as a share of it.
-
-    Args:
-        ratios: See :func:`beside_published`.
 
     Returns:
         Index = method; "multiply-adds" and "parameters".
@@ -61,10 +57,6 @@ def misses(ratios: pd.DataFrame) -> pd.DataFrame:
 
 def definitions(costs: pd.DataFrame, *, size: int) -> pd.DataFrame:
     """What the rows of Table 1 would be under other definitions, see ``DEFINITIONS``.
-
-    Args:
-        costs: See ``tables.table1``; has the published numbers.
-        size: Height and width of the input.
 
     Returns:
         Index = definition; "gmacs", "convolution_gmacs" (without the products of attention weights
@@ -81,9 +73,6 @@ def definitions(costs: pd.DataFrame, *, size: int) -> pd.DataFrame:
 
 def closest_definitions(tried: pd.DataFrame) -> pd.DataFrame:
     """Of the definitions of each row the one that comes closest to the published numbers.
-
-    Args:
-        tried: See :func:`definitions`.
 
     Returns:
         Index = method; "definition", "counted" ("all products counted" or "convolutions only") and
@@ -107,9 +96,6 @@ def closest_definitions(tried: pd.DataFrame) -> pd.DataFrame:
 def memory(costs: pd.DataFrame) -> pd.DataFrame:
     """Memory for one image beside the published.
 
-    Args:
-        costs: See ``tables.table1``.
-
     Returns:
         "kept_mib", "peak_mib", "published_memory_mb" and "kept / published".
     """
@@ -122,7 +108,6 @@ def growth(measured: pd.DataFrame, *, least_side: int) -> tuple[pd.DataFrame, pd
     """Time and peak memory of the attention modules, for fits against the number of pixels.
 
     Args:
-        measured: See ``tables.measure_contexts``.
         least_side: Smaller maps are left out: there, fixed costs hide the growth.
 
     Returns:
@@ -138,11 +123,7 @@ def growth(measured: pd.DataFrame, *, least_side: int) -> tuple[pd.DataFrame, pd
 
 
 def times_beside_another(measured: pd.DataFrame) -> pd.DataFrame:
-    """Milliseconds of each attention module by the side of the map, and non-local over EMA.
-
-    Args:
-        measured: See ``tables.measure_contexts``.
-    """
+    """Milliseconds of each attention module by the side of the map, and non-local over EMA."""
     wide = measured.pivot(index="side", columns="module", values="seconds")
     milliseconds: pd.DataFrame = 1000 * wide
     table = milliseconds.round(2).add_suffix(", ms")
@@ -171,12 +152,6 @@ def folding(
 ) -> pd.DataFrame:
     """What folding the unit's first conv into the EM iterations saves.
 
-    Args:
-        sides: Heights and widths of the feature maps.
-        channels: C.
-        repeats: Timed forward passes of each.
-        device: "cpu" or "cuda".
-
     Returns:
         Index = side. 10⁹ multiply-adds and milliseconds, as written and folded, and the share of
         the time that is saved.
@@ -201,11 +176,7 @@ def folding(
 
 
 def folded_head(size: int) -> tuple[float, float]:
-    """Multiply-adds of EMANet (512)'s head, as written and with its first conv folded.
-
-    Args:
-        size: Height and width of the image.
-    """
+    """Multiply-adds of EMANet (512)'s head, as written and with its first conv folded."""
     with torch.device("meta"):
         network = networks.build(
             "emanet",

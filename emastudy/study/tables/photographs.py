@@ -20,9 +20,7 @@ def decoder_groups(
     """The context modules without and with DeepLabV3+'s decoder (48 detail channels).
 
     Args:
-        recipe: Makes the runs with it.
         methods: See ``accuracy.table1_runs``; has those without.
-        seeds: Number of seeds.
 
     Returns:
         "without" and "with" → label of the context module → one config a seed.
@@ -73,10 +71,6 @@ def scale_gains(one: pd.DataFrame, several: pd.DataFrame) -> pd.DataFrame:
 
 def both_ways(end_to_end: pd.Series, frozen: pd.Series) -> pd.DataFrame:
     """Mean scores of the methods that were trained end to end and on frozen features.
-
-    Args:
-        end_to_end: Method → mean mIoU.
-        frozen: Method → mean mIoU.
 
     Returns:
         Index = method; "end to end" and "frozen backbone".

@@ -17,7 +17,6 @@ def options(
     """Options of ``measures.scores``: clean images, and every kind of corruption.
 
     Args:
-        severities: Of the corruption, 1-5.
         images: How many images, evenly spaced; 0 = all.
         iterations: Numbers of EM iterations in the test; none = as trained.
     """
@@ -47,11 +46,7 @@ def falls(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_falls(falls: pd.DataFrame) -> pd.DataFrame:
-    """What every method loses, mean over seeds.
-
-    Args:
-        falls: See :func:`falls`.
-    """
+    """What every method loses, mean over seeds."""
     columns = ["clean", "corrupted", "fall", "remains, %"]
     means = falls.groupby("method", sort=False)[columns].mean()
     return means.rename_axis("mIoU, %, mean over seeds")
@@ -59,9 +54,6 @@ def mean_falls(falls: pd.DataFrame) -> pd.DataFrame:
 
 def less_than_fcn(falls: pd.DataFrame) -> pd.DataFrame:
     """What every method loses less what FCN loses, paired by seed.
-
-    Args:
-        falls: See :func:`falls`.
 
     Returns:
         Index ("quantity", "less FCN"); columns as ``statistics.paired_differences``.
@@ -75,9 +67,6 @@ def less_than_fcn(falls: pd.DataFrame) -> pd.DataFrame:
 
 def by_iterations(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores of one network with several numbers of iterations, clean and corrupted.
-
-    Args:
-        scores: See ``measures.scores``, at one severity.
 
     Returns:
         One row a run, "images" ("clean", "corrupted, severity …") and number of iterations in the
@@ -96,9 +85,6 @@ def by_iterations(scores: pd.DataFrame) -> pd.DataFrame:
 
 def ranks(measured: pd.DataFrame) -> pd.DataFrame:
     """Ranks and effective ranks, mean over images, with intervals over seeds.
-
-    Args:
-        measured: See ``measures.rank``.
 
     Returns:
         Index ("gradient", "mean over images"); columns as ``statistics.summarize``.

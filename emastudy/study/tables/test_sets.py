@@ -26,11 +26,7 @@ PUBLISHED: dict[str, Callable[[], pd.DataFrame]] = {
 
 
 def published_miou(table: str) -> float:
-    """The published score of EMANet on ResNet-101, percent.
-
-    Args:
-        table: Key of ``PUBLISHED``.
-    """
+    """The published score of EMANet on ResNet-101, percent."""
     rows = PUBLISHED[table]().query("backbone == 'ResNet-101'")
     return float(rows["miou"].loc["EMANet"])
 
@@ -64,7 +60,6 @@ def rehearsal(*, seed: int, scale: float = 1.0) -> list[RunConfig]:
     Learning rates fall, and lengths differ, by the factors of the paper's chain.
 
     Args:
-        seed: Of all the runs.
         scale: Share of the iterations of the recipe ``scenes``, which the first run has.
     """
     paper = [RECIPES[recipe]() for recipe in PAPER_RUNS["Table 2"]]

@@ -1,4 +1,7 @@
-"""The comparison once more, with EMA's settings changed, or the schedule."""
+"""The comparison once more, with EMA's settings changed, or the schedule.
+
+``grid`` is ``Page.grid``.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -42,10 +45,6 @@ def settings(
 ) -> dict[str, list[RunConfig]]:
     """The runs of EMA with one of its settings changed.
 
-    Args:
-        grid: See ``Page.grid``.
-        regimes: Gradient regimes.
-
     Returns:
         "EMA, REGIME, SETTING" → one config a seed.
     """
@@ -69,7 +68,6 @@ def best_against_rivals(runs: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFra
     It is picked after the fact, in EMA's favour.
 
     Args:
-        runs: The comparison, see ``accuracy.gaps``.
         changed: The runs of :func:`settings`, with "method".
 
     Returns:
@@ -88,7 +86,6 @@ def paces(
 
     Args:
         methods: See ``accuracy.configs``; those of ``PACED`` among them are taken.
-        factors: The multiples.
     """
     chosen = {method: methods[method] for method in PACED if method in methods}
     return {
@@ -103,9 +100,6 @@ def paces(
 
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     """EMA's relatives with several heads, unrolled, beside EMA and what it is held against.
-
-    Args:
-        grid: See ``Page.grid``.
 
     Returns:
         Method → one config a seed.
@@ -133,12 +127,7 @@ def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunCon
 
 
 def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
-    """What was tried before the seeds that decide: heads × λ, values, starts, iterations.
-
-    Args:
-        recipe: Makes the configs, ``recipes.scenes`` for instance.
-        seeds: Those that decide nothing.
-    """
+    """What was tried before the seeds that decide: heads × λ, values, starts, iterations."""
     critical = {"heads": 8, "concentration_scale": "critical"}
     values = {"heads": 8, "value_conv": True}
     tried: list[dict[str, Any]] = [
@@ -157,11 +146,7 @@ def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> li
 
 
 def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """What the exploration found, best first: one row a setting, one column a seed.
-
-    Args:
-        runs: Records of :func:`explored_heads`.
-    """
+    """What the exploration found, best first: one row a setting, one column a seed."""
     configs = [record.config for record in runs["record"]]
     usual = min((c.head_options for c in configs if c.head == "ema"), key=len)
     words = [
@@ -178,9 +163,6 @@ def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def protocol(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     """The released unit (detached) as the recipe has it, and with one detail changed at a time.
-
-    Args:
-        grid: See ``Page.grid``.
 
     Returns:
         Detail → one config a seed; "as it is" is the first. What the recipe has already is left
