@@ -117,6 +117,13 @@ def seconds(run: Callable[[], Any], *, repeats: int = 5) -> float:
     return float(median(times[1:]))
 
 
+def multiply_adds(run: Callable[[], Any]) -> int:
+    """Multiply-adds of the products in a call, which may be one on the meta device."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() // 2
+
+
 def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:
     """Largest sum of tensors alive at one moment of a real call, beyond ``inputs``.
 
@@ -135,7 +142,7 @@ def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:
 
 
 def table(network: nn.Module, size: int, *, repeats: int = 0) -> str:
-    """:func:`measure` of a network and its parts as text, and the time of some passes on the CPU."""
+    """:func:`measure` of a network and its parts as text, and the median time of so many passes."""
     whole = measure(network, (size, size))
     lines = [f"{'part':<20}{'GMACs':>10}{'M params':>10}{'kept MiB':>10}{'peak MiB':>10}"]
     for name, part in {"whole": whole, **whole.parts}.items():

@@ -59,6 +59,11 @@ def test_folded_heads_apply_the_convs_to_bases():
     assert counted.peak_bytes < 4 * (2 * n * c + 8 * heads * n * k + 8 * heads * k * c)
 
 
+def test_the_products_of_any_call_are_counted():
+    a, b = torch.empty(3, 5, device="meta"), torch.empty(5, 7, device="meta")
+    assert cost.multiply_adds(lambda: (a @ b).relu()) == 3 * 5 * 7
+
+
 def test_counting_leaves_the_network_as_it_is():
     network = networks.build("ema", backbone="resnet18", num_classes=2, channels=8, num_bases=4)
     network.train().backbone.eval()

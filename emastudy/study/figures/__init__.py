@@ -9,6 +9,7 @@ from emastudy.study.figures import (
     drawing,
     robustness,
     scenes,
+    theory,
     walkthrough,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "drawing",
     "robustness",
     "scenes",
+    "theory",
     "walkthrough",
 ]

@@ -9,6 +9,7 @@ from emastudy.study.tables import (
     curves,
     photographs,
     robustness,
+    theory,
     variants,
 )
 from emastudy.study.tables.accuracy import gaps, table1_runs
@@ -36,5 +37,6 @@ __all__ = [
     "sustained",
     "table1",
     "table1_runs",
+    "theory",
     "variants",
 ]

@@ -1,10 +1,13 @@
 """The pages' figures draw what their tables say, each onto a figure of its own."""
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from study.made_up import ema, record, runs
 
 from emastudy.engine.walkthrough import Walkthrough
@@ -293,3 +296,12 @@ def test_a_walk_through_a_photograph_is_drawn(draw):
     titles = [title(ax) for ax in drawn()]
     assert any("3 bases" in text for text in titles) == (draw == "overview")
     assert any("cat" in text for text in titles) == (draw == "overview")
+
+
+def test_the_sphere_is_animated_one_frame_an_iteration():
+    rest = torch.nn.functional.normalize(torch.randn(3, 3, generator=torch.Generator()), dim=1)
+    with Image.open(io.BytesIO(figures.theory.sphere(rest, rest.expand(2, 3, 3), 2.0))) as gif:
+        assert gif.format == "GIF"
+        # Frames that are equal are one, which is held as long as all of them.
+        assert gif.info["duration"] == 4 * 500
+    assert not plt.get_fignums()

@@ -1,0 +1,140 @@
+"""What the chapters of theory check and count, beyond what ``em`` computes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emastudy import em
+from emastudy.em.gradients import jacobian, spectral_radius
+from emastudy.em.steps import Normalization
+from emastudy.study.tables.ablations import NORMALIZATIONS
+
+
+def retrieve(
+    x: Float[Tensor, "*b n c"], bases: Float[Tensor, "*d k c"], **options: Any
+) -> Float[Tensor, "*b n c"]:
+    """The re-estimate X̃ from bases that are held; with the pixels as bases, non-local attention.
+
+    With ``normalization="gaussian"`` and data as bases it is a step of mean shift.
+    """
+    return em.reconstruct(em.responsibilities(x, bases, **options), bases)
+
+
+def fall_shares(
+    x: Float[Tensor, "b n c"],
+    start: Float[Tensor, "*b k c"],
+    concentration: float,
+    iterations: int = 12,
+) -> pd.DataFrame:
+    """Share of images in which F falls, by more than rounding: of 1e-6 of its size.
+
+    Returns:
+        Index = normalisation; "first step" and "any later step".
+    """
+    rows = {}
+    for name in NORMALIZATIONS:
+        course = em.expectation_maximization(
+            x, start, iterations, concentration=concentration, normalization=name
+        ).objective
+        assert course is not None
+        fall = course.diff(dim=1) < -1e-6 * (1 + course[:, 1:].abs())
+        rows[name] = {
+            "first step": fall[:, 0].double().mean().item(),
+            "any later step": fall[:, 1:].any(dim=1).double().mean().item(),
+        }
+    return pd.DataFrame(rows).T
+
+
+def jacobian_norm(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """The largest factor by which a map lengthens a small change of all of x."""
+    matrix: Tensor = torch.autograd.functional.jacobian(function, x)
+    return torch.linalg.matrix_norm(matrix.reshape(x.numel(), x.numel()), 2).item()
+
+
+def likely_concentration(
+    x: Float[Tensor, "n c"], bases: Float[Tensor, "k c"], rounds: int = 30
+) -> float:
+    """The λ of one image that EM of Gaussians with unit means finds, λ learnt."""
+    concentration = 1.0
+    for _ in range(rounds):
+        z, bases, _ = em.expectation_maximization(x, bases, 1, concentration=concentration)
+        concentration = x.numel() / (z * torch.cdist(x, bases).square()).sum().item()
+    return concentration
+
+
+def stable_and_apart(
+    x: Float[Tensor, "n c"],
+    starts: Float[Tensor, "b k c"],
+    concentration: float,
+    iterations: int = 1000,
+) -> int:
+    """From how many starts EM ends at rest and stable, with bases in more than one place."""
+    ends = _ends(x, starts, concentration, iterations)
+    still = (_ends(x, ends, concentration) - ends).flatten(1).norm(dim=1) < 1e-9
+    different = (ends @ ends.mT).flatten(1).amin(dim=1) < 1 - 1e-6
+    every = x.expand(len(ends), -1, -1)
+    stable = spectral_radius(jacobian(every, ends, concentration=concentration)) < 1
+    return int((still & different & stable).sum())
+
+
+def distance_factor(
+    x: Float[Tensor, "n c"],
+    bases: Float[Tensor, "k c"],
+    concentration: float,
+    normalization: Normalization = "l2",
+) -> float:
+    """By what an iteration multiplies the largest distance between two bases."""
+    ends = _ends(x, bases, concentration, normalization=normalization)
+    return (torch.cdist(ends, ends).max() / torch.cdist(bases, bases).max()).item()
+
+
+def shared_start(
+    x: Float[Tensor, "b n c"],
+    start: Float[Tensor, "k c"],
+    concentration: float,
+    updates: int,
+    *,
+    momentum: float = 0.0,
+    tolerance: float = 0.0,
+) -> Float[Tensor, "t k c"]:
+    """The start of EM that all images share, as moving averages over all of them change it.
+
+    Args:
+        x: Features of the images.
+        start: μ^(0) before the first update.
+        concentration: λ; EM makes three iterations.
+        updates: The largest number of moving averages.
+        momentum: α, the weight of the old value.
+        tolerance: An update that moves no coordinate this far is the last.
+
+    Returns:
+        μ^(0) after 0, 1, … updates.
+    """
+    course = [start]
+    for _ in range(updates):
+        ends = _ends(x, course[-1], concentration, 3).mean(dim=0)
+        course.append(momentum * course[-1] + (1 - momentum) * ends)
+        if (course[-1] - course[-2]).abs().max() < tolerance:
+            break
+    return torch.stack(course)
+
+
+def _ends(
+    x: Tensor,
+    bases: Tensor,
+    concentration: float,
+    iterations: int = 1,
+    normalization: Normalization = "l2",
+) -> Tensor:
+    return em.expectation_maximization(
+        x,
+        bases,
+        iterations,
+        concentration=concentration,
+        normalization=normalization,
+        trace=False,
+    ).bases
