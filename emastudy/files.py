@@ -16,9 +16,6 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     It is flushed to disk first, so that neither a reader nor a power cut meets half of it. After
     an error the file is gone and what was at ``path`` before stays. Folders are made.
-
-    Raises:
-        OSError: The disk is full or read-only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # In a folder of its own: a search for *.json beside ``path`` must not find half of one.
@@ -37,11 +34,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_writable(folder: Path, advice: str = "choose another folder") -> None:
-    """Make a folder and try to write in it, before hours of work for it.
-
-    Raises:
-        WriteError: It cannot be written.
-    """
+    """Make a folder and try to write in it, before hours of work for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -23,9 +23,6 @@ def check(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
 
     Args:
         owner: Whose options they are, for the message, e.g. "head 'ema'".
-
-    Raises:
-        InputError: Options that do not exist; the message names them and lists those that do.
     """
     known = sorted(known)
     unknown = [repr(name) for name in names if name not in known]
@@ -57,9 +54,6 @@ def check_types(owner: str, given: Mapping[str, object], function: Callable[...,
     """Refuse options of another type than a function or class declares.
 
     Options that it does not have, and types that are not known here, pass.
-
-    Raises:
-        InputError: An option of another type; the message names it, its value and the type.
     """
     types = _types(function)
     for name, value in given.items():

@@ -42,9 +42,6 @@ def digest(path: str) -> str:
     """Digest of the source of an import path's module, as it is now.
 
     What that module imports in its turn does not count.
-
-    Raises:
-        InputError: The module cannot be found.
     """
     return _digest(_source(path)[1])
 

@@ -43,15 +43,12 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
 
     Attributes:
         name: The dataset's name in ``datasets.load``; by default that of the class.
-        title: The dataset in one line.
         split: Which of its splits is open.
         classes: Class names; a mask's value c means ``classes[c]``, 255 means ignored.
         palette: Called with names of classes: one colour each, for drawing masks. A dataset that
             is not open (``DATASETS[name].palette``) knows the benchmark's colours alone.
         mean: Per-channel mean of the images, in units of full scale (0-1).
         std: Per-channel standard deviation, in the same units.
-        licence: Terms of images and annotation, in short.
-        citation: The publication, or nothing.
     """
 
     name: str

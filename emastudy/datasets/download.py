@@ -60,12 +60,7 @@ def download(archives: Sequence[Archive], root: Path) -> None:
 
 
 def fetch(archive: Archive, path: Path) -> None:
-    """Bring an archive to ``path``, unless it is there and whole.
-
-    Raises:
-        OSError: The address cannot be reached.
-        ValueError: What came has another checksum.
-    """
+    """Bring an archive to ``path``, unless it is there and whole."""
     if check_integrity(path, archive.md5):
         return
     partial = path.with_name(f"{path.name}.partial")
@@ -88,11 +83,7 @@ def fetch(archive: Archive, path: Path) -> None:
 
 
 def unpack(path: Path, target: Path) -> None:
-    """Unpack a tar or zip file; nothing is written if any member would lie outside ``target``.
-
-    Raises:
-        ValueError: The archive is damaged, or reaches outside ``target``.
-    """
+    """Unpack a tar or zip file; nothing is written if any member would lie outside ``target``."""
     target.mkdir(parents=True, exist_ok=True)
     bar = functools.partial(tqdm, desc=f"unpack {path.name}", unit="file", leave=False)
     try:

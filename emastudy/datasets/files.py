@@ -223,11 +223,7 @@ class FileDataset(SegmentationDataset):
 
 
 def require_same_size(pair: Pair, image: torch.Tensor, mask: torch.Tensor) -> None:
-    """Check that a mask covers its image.
-
-    Raises:
-        ValueError: The sizes differ.
-    """
+    """Check that a mask covers its image."""
     if mask.shape != image.shape[1:]:
         turned = orientation(pair.image)
         raise InputError(

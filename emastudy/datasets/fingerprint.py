@@ -18,9 +18,6 @@ class Fingerprint:
     they change no number.
 
     Attributes:
-        dataset: Name of the dataset.
-        split: Name of the split.
-        images: Number of images.
         classes: Names of the classes, in the order of their indices.
         ignored: Mask values that belong to no class.
         labels: Digest of what mask values mean.

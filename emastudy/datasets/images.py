@@ -121,12 +121,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def orientation(path: Path) -> int:
-    """The EXIF orientation of an image file, 1 (upright) to 8; 1 where it says nothing.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no image.
-    """
+    """The EXIF orientation of an image file, 1 (upright) to 8; 1 where it says nothing."""
     with _opened(path, decode=False) as (image, _):
         return _orientation(image)
 

@@ -22,7 +22,6 @@ class Labels:
         pixels: Per class, in the order of the dataset's classes.
         others: Pixels of the benchmark's further classes, which this dataset does not keep.
         ignored: Pixels whose value belongs to no class of the benchmark.
-        masks: Number of masks.
         lone: Masks in which a single class stands beside ignored pixels and nothing else.
     """
 

@@ -149,11 +149,7 @@ def missing_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def require_folder(root: Path, what: str) -> None:
-    """Check that a data root is a folder.
-
-    Raises:
-        FileNotFoundError: It does not exist, or is a file.
-    """
+    """Check that a data root is a folder."""
     if not root.is_dir():
         state = "is a file, not a folder" if root.exists() else "does not exist"
         raise MissingFileError(f"data root {root} {state}; give the folder that holds {what}")

@@ -45,13 +45,11 @@ class Manifest:
     """What a checkpoint says of itself.
 
     Attributes:
-        config: The run.
         classes: Class names, in the order of the logits.
         colors: One RGB triple (0-255) per class, so that predictions are drawn as the dataset is
             without having it; empty in checkpoints from before they were kept.
         iteration: Number of SGD steps done.
         curves: Name → list of (iteration, value) so far.
-        seconds: Time spent training so far.
         pending: Name → values of the iterations since the curves' last entry, whose mean the next
             entry will be.
         files: File name → SHA-256; filled in when the checkpoint is written.

@@ -13,11 +13,7 @@ from emastudy.networks import EMAU, SegmentationNetwork
 
 
 def unit_of(network: SegmentationNetwork) -> EMAU:
-    """The network's EMA unit.
-
-    Raises:
-        InputError: It has none.
-    """
+    """The network's EMA unit."""
     for module in network.modules():
         if isinstance(module, EMAU):
             return module
@@ -25,11 +21,7 @@ def unit_of(network: SegmentationNetwork) -> EMAU:
 
 
 def unit_of_one_head(network: SegmentationNetwork) -> EMAU:
-    """The network's EMA unit, for questions that number its bases.
-
-    Raises:
-        InputError: It has none, or one whose pixels choose a basis in each of several heads.
-    """
+    """The network's EMA unit, for questions that number its bases."""
     unit = unit_of(network)
     if unit.heads > 1:
         raise InputError(

@@ -34,11 +34,7 @@ def one_by_one(
 
 @contextmanager
 def loading_errors(workers: int, then: str = "Then start again.") -> Iterator[None]:
-    """Say what to do where one of so many loading processes dies.
-
-    Raises:
-        LoadingError: One died.
-    """
+    """Say what to do where one of so many loading processes dies."""
     try:
         yield
     except (ConnectionError, EOFError, RuntimeError) as error:

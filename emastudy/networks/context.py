@@ -19,9 +19,6 @@ class AttentionBlock(nn.Module):
 
     Args:
         channels: C, even.
-
-    Raises:
-        InputError: C is odd.
     """
 
     def __init__(self, channels: int) -> None:

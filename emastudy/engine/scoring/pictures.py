@@ -76,8 +76,6 @@ class Trained:
     """A trained network, and what is needed to show what it sees.
 
     Attributes:
-        network: In evaluation mode.
-        classes: Names of its classes.
         colors: RGB (0-255) of each.
         kind: Its dataset's class, for mean and standard deviation of images.
         config: The run that it is from, or the usual settings where it came as a folder.
@@ -117,7 +115,6 @@ class PredictedFile:
     """What has become of one image file.
 
     Attributes:
-        path: The file.
         shares: Shares of its pixels by class, largest first; empty where it failed.
         error: Why it failed, or None.
     """

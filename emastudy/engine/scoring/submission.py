@@ -67,9 +67,6 @@ class VOCSubmission:
 
         Returns:
             The archive ``folder/comp6_SPLIT_cls.tar``; the same predictions give the same bytes.
-
-        Raises:
-            SubmissionError: See :meth:`validate`.
         """
         archive = self._folder / f"{self._inside.name}.tar"
         with written_whole(archive) as unfinished, tarfile.open(unfinished, "w") as tar:
@@ -82,11 +79,7 @@ class VOCSubmission:
         return archive
 
     def validate(self, archive: Path) -> None:
-        """Check an archive: names against the split, sizes, mode P, values 0 to 20.
-
-        Raises:
-            SubmissionError: Something is wrong; every kind of problem is named.
-        """
+        """Check an archive: names against the split, sizes, mode P, values 0 to 20."""
         photographs = {
             (self._inside / f"{pair.name}.png").as_posix(): pair.image
             for pair in self._dataset.pairs

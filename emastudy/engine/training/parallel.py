@@ -36,9 +36,6 @@ class BatchShare(Sampler[list[int]]):
 
     Attributes:
         sizes: Images of each part, over all processes. They differ by at most one per process.
-
-    Raises:
-        InputError: The batch is too small to give every process and part an image.
     """
 
     def __init__(

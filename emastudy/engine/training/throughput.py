@@ -11,7 +11,6 @@ class Timed(Generic[Batch]):
     """Iterates over batches and measures how long each makes its user wait.
 
     Attributes:
-        count: Batches given out.
         waiting: Seconds spent in waiting for them.
         working: Seconds that the user spent between them. A GPU may go on computing while its
             process waits, so that waiting costs no more than this, and perhaps less.

@@ -61,7 +61,6 @@ class Training:
     """What a finished training run returns.
 
     Attributes:
-        network: The trained network, on its device.
         classes: Class names, in the order of the logits.
         curves: Lists of (iteration, value). "loss", "learning_rate" and, where EMA's bases or the
             first conv of its unit get gradients, "bases_gradient" and "conv1_gradient", their
@@ -117,12 +116,8 @@ class Trainer:
 
     Attributes:
         look_every: Iterations between two looks at the loss: finite? Curve, TensorBoard, bar.
-        loss: The loss of a part of a batch.
-        network: The whole network.
         trained: What is trained of it, as the accelerator has prepared it.
         iteration: Number of SGD steps done.
-        seconds: Time spent training.
-        history: The curves so far.
     """
 
     look_every = 10

@@ -49,15 +49,11 @@ class Claim:
 
     Attributes:
         id: "C1" to "C19".
-        section: Where the paper says it.
-        statement: What it says.
-        measure: What is measured.
         rule: When it counts as supported, as first written.
         page: Stem of the notebook that shows it.
         scope: What the judge is given: "each" data set by itself, under each regime by itself;
             "all" data sets together; "none" where no data are needed.
         regimes: Gradient regimes that an "each" is judged under.
-        judge: Decides.
         amendment: How the rule was changed since; None = it was not.
     """
 

@@ -34,7 +34,6 @@ class Part:
         interval: Its 95 % interval (Student's, paired by seed, unless ``what`` says another);
             NaN where the number is a count or an identity.
         seeds: Number of seeds that entered, or that are there of those ``needed``.
-        unit: Of the effect.
         signed: Whether the effect is a difference, to be shown with its sign.
         p: Of the test behind the verdict, two-sided where the interval is of 95 %; NaN of counts.
         missing: What is missing, where the verdict is "not run".
@@ -80,7 +79,6 @@ class Finding:
         parts: The comparisons behind it.
         variant: What else distinguishes it, e.g. the normalisation; "" = nothing.
         any_of: Whether one supported part is enough.
-        claim: Id of the claim.
         dataset: The profile; "" where no data set is needed.
         gradient: The regime; "" where the claim is not about EMA networks' training.
         first: The parts by the rule as first written, where it was amended since; empty = the same.

@@ -31,10 +31,8 @@ class Measurement:
     """The rows that one measure yielded for one run, with its options and circumstances.
 
     Attributes:
-        config: The run.
         name: Key of ``MEASURES``.
         options: Those that differ from the measure's defaults.
-        rows: See the measure's own docstring.
         circumstances: Machine, versions, commit and version of the numbers, as in records.
     """
 

@@ -42,8 +42,6 @@ class Subject:
 
     Attributes:
         network: The network, in evaluation mode, on its device.
-        config: Its run.
-        runtime: Where to compute.
     """
 
     network: SegmentationNetwork

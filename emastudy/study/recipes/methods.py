@@ -20,8 +20,6 @@ class Method:
     """A context module in one setting.
 
     Attributes:
-        label: What readers call it.
-        head: Its head, see ``networks.build``.
         table1_row: The row of the paper's Table 1 that it stands beside; "" = none.
         gradient: EMA's regime; "" for the others.
         width: Share of the usual channels that it works on.

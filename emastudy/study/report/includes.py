@@ -52,11 +52,7 @@ def findings_includes(experiments: Path) -> dict[str, str]:
 
 
 def readme_with_findings(readme: str, experiments: Path) -> str:
-    """README's text with the findings between its markers made anew from the committed records.
-
-    Raises:
-        InputError: It lacks the markers.
-    """
+    """README's text with the findings between its markers made anew from the committed records."""
     start, end = (readme.find(marker) for marker in README_MARKERS)
     if start < 0 or end < start:
         raise InputError(f"README.md lacks the lines {' and '.join(README_MARKERS)}")

@@ -17,7 +17,6 @@ class Predictions:
     """The classes that several networks give to the pixels of some images.
 
     Attributes:
-        images: The images and their truth.
         classes: Method → predicted classes (H, W), one array an image.
         scores: Index = image, one column a method: the image's own mIoU, percent.
     """

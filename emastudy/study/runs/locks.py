@@ -41,11 +41,9 @@ class Status:
 
     Attributes:
         state: "running" is believed only while the lock is held.
-        config: The run, see ``RunConfig.to_dict``.
         records: Folder that its record will go to, or "".
         host, pid: Process that works, or worked, on it.
         job: Its Slurm job, or "".
-        since: UTC time of the state.
         error: The error's type and message; "" unless failed.
     """
 

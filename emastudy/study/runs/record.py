@@ -27,19 +27,14 @@ class Record:
     """Config, results and circumstances of one finished run.
 
     Attributes:
-        config: The run.
         metrics: Means by name, percent: "miou", "pixel_accuracy", and since they exist
             "mean_accuracy" and "frequency_weighted_iou".
         iou: IoU per class, 0-1; None for a class neither present nor predicted.
         confusion: Pixel counts, [true class][predicted class].
-        curves: Name → list of (iteration, value).
         seconds: "train" and "evaluate", wall clock.
-        parameters: Number of the network's parameters, frozen ones included.
         machine: Processor, threads, accelerator, precision, operating system.
         versions: Versions of Python and the packages that make the numbers.
         commit: Git commit of the source, "+" behind it if files differed; "" outside a checkout.
-        numbers: Version of the numbers, see ``engine.NUMBERS_VERSION``.
-        created: UTC time of writing.
         data: Split → fingerprint of the files that the run saw; empty for data that are drawn, and
             in records from before it was kept.
         by_image: What every image has of ``confusion``, see ``metrics.pack``; "" in records from

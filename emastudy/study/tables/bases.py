@@ -19,7 +19,6 @@ class Service(NamedTuple):
     Attributes:
         usage: Share of the pixels that each basis takes.
         classes: Share of each class among a basis' pixels; zero for a basis that takes none.
-        everywhere: Share of each class among all pixels.
     """
 
     usage: Float[np.ndarray, " bases"]
