@@ -1,6 +1,5 @@
 """COCO-Stuff: things and stuff in COCO's photographs, 171 classes.
 
-
 Two releases with the same classes: 10,000 images with MATLAB labels, on which the paper reports,
 and all of COCO 2017 with pixel maps, of use for pre-training.
 """
@@ -134,18 +133,12 @@ class CocoStuff164k(FileDataset):
         annotations/{train2017,val2017}/NAME.png   greyscale, COCO's id minus 1; 255 = unlabelled
 
     Args:
-        root: Where the dataset lies.
-        split: "train" or "val".
         voc: Give VOC 2012's 21 classes instead, to pre-train networks for VOC: its 20 objects by
             COCO's names for them, every other labelled pixel as background, unlabelled pixels
             ignored. The paper pre-trains on COCO without saying with which labels; this is the
             choice that leaves the classifier as it is.
-        classes: Names of the classes to keep, see :class:`~emastudy.datasets.files.FileDataset`.
-        complete: See there.
 
-    Raises:
-        FileNotFoundError: As for every file dataset.
-        ValueError: The same.
+    For all else see :class:`~emastudy.datasets.files.FileDataset`.
 
     Source: README of github.com/nightrome/cocostuff ("Caffe-compatible stuff-thing maps") and its
     labels.txt; checksums of the photographs as published by several projects that use them.

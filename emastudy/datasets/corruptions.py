@@ -1,6 +1,5 @@
 """Worse photographs on purpose: noise, blur, lost contrast, JPEG, at five severities.
 
-
 Noise, contrast and JPEG have the strengths of Hendrycks and Dietterich, "Benchmarking neural
 network robustness to common corruptions and perturbations", ICLR 2019. Their blur is a disc in
 images of 224 pixels; ours is Gaussian, with a width that grows with the image.

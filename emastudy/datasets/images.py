@@ -1,6 +1,5 @@
 """The one door for image files: what is read how, and what is refused, by its real name.
 
-
 Photographs (:func:`read_image`) become 8-bit RGB:
 
 * grey, palettes, CMYK and YCbCr are converted by Pillow, without colour management;

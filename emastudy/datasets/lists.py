@@ -1,6 +1,5 @@
 """Which files make up a split: lists of names, and folders whose files pair by name.
 
-
 A list is a UTF-8 text file with one name a line. Byte order marks, CR LF, blank lines, spaces
 around a name, the ending of an image file behind it, backslashes and decomposed Unicode (as macOS
 writes file names) are passed over. Columns, comments and absolute paths are not: they name no file.

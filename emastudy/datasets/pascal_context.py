@@ -44,16 +44,12 @@ class PascalContext(FileDataset):
     cloth diningtable, bedcloth and clothes); the classes here are in alphabetical order.
 
     Args:
-        root: Where the dataset lies.
-        split: "train" or "val".
         background: Whether the other 400 classes and unlabelled pixels are one more class,
             "background", the first (the paper's 60-class setting); else they are ignored.
         classes: Names of the classes to keep instead, "background" among them or not.
-        complete: See :class:`~emastudy.datasets.files.FileDataset`.
 
-    Raises:
-        FileNotFoundError: As for every file dataset.
-        ValueError: The same, or ``labels.txt`` is another release's.
+    For all else see :class:`~emastudy.datasets.files.FileDataset`; a ``labels.txt`` of another
+    release is an error.
 
     Source: Mottaghi et al., CVPR 2014; the labels' numbers as in the preprocessing that
     PyTorch-Encoding, GluonCV and MMSegmentation share, checked against the alphabetical list of

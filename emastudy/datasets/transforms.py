@@ -1,6 +1,5 @@
 """From (image, mask) to network input, for training and for evaluation.
 
-
 Image and mask are tv_tensors, so that every geometric transform moves both alike: images bilinear,
 masks nearest.
 """

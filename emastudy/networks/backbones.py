@@ -1,6 +1,5 @@
 """Backbones: an image (B, 3, H, W) to a list of feature maps, one per stage, finest first.
 
-
 All share one interface: ``channels`` (of each map), ``native_stride`` (of the last map) and
 :meth:`Backbone.set_output_stride`, which trades strides for dilation by the à trous rule and so
 keeps every weight's meaning: the dilated network's last map, subsampled, *is* the undilated one's.

@@ -1,9 +1,10 @@
 """Heads: a backbone's feature maps to class logits, at the last map's resolution or finer.
 
-
 All share one interface: ``maker(in_channels, num_classes, **options)`` makes a module that maps
-the list of feature maps to logits. A head that reads other maps than the last says so in
-``levels``, their places in the backbone's list. ``HEADS`` has them by name.
+the list of feature maps, of so many channels each, to so many logits. A head that reads other maps
+than the last says so in ``levels``, their places in the backbone's list. ``dropout`` is, for all of
+them, the probability with which a whole channel is dropped before the classifier. ``HEADS`` has
+them by name.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,11 +40,7 @@ class ContextHead(nn.Module):
 
     Args:
         context: Makes the context module, called as ``context(channels, **options)``.
-        in_channels: Channels of the backbone's feature maps; the last is used, with a decoder the
-            first as well.
-        num_classes: Number of logits.
         channels: Channels that the context module sees, the paper's C.
-        dropout: Probability with which a whole channel is dropped before the classifier.
         extra_channels: Channels of a further 3×3 conv-BN-ReLU after the context module, 256 in
             the released EMANet; 0 = none, as in the paper's Table 1.
         detail_channels: Channels that the decoder takes of the first feature map, 48 in

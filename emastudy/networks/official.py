@@ -1,6 +1,5 @@
 """Checkpoints of the released EMANet: into ``build("emanet_released", ...)`` and back.
 
-
 The released network names its tensors ``extractor.{0,1,4,5,6,7}`` (stem, its last batch norm,
 layer1 to layer4, within which torchvision's names hold), ``fc0`` (3×3 conv), ``emau``,
 ``fc1`` (the extra 3×3 conv) and ``fc2`` (classifier). The bases are ``emau.mu`` (1, C, K), the

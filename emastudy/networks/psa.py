@@ -96,13 +96,10 @@ class PSAHead(nn.Module):
     """The last feature map beside its point-wise spatial attention → 3×3 conv → classifier.
 
     Args:
-        in_channels: Channels of the backbone's feature maps; the last is used.
-        num_classes: Number of logits.
         channels: Channels of the 3×3 conv.
         attention_channels: Channels that the attention sees.
         flow: "collect", "distribute" or "both".
         window: Displacements per side, see :class:`PointwiseSpatialAttention`.
-        dropout: Probability with which a whole channel is dropped before the classifier.
 
     Source: Zhao et al., ECCV 2018. Differs from the authors' code: 256 instead of 512 channels in
     the last 3×3 conv, the width at which the EMANet paper's Table 1 agrees; no auxiliary loss.

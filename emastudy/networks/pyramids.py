@@ -69,12 +69,9 @@ class DeepLabV3Head(nn.Module):
     """ASPP on the last feature map → 1×1 classifier.
 
     Args:
-        in_channels: Channels of the backbone's feature maps; the last is used.
-        num_classes: Number of logits.
         channels: Channels of ASPP's branches and output.
         rate: ASPP's smallest dilation at output stride 16.
         image_pooling: Whether ASPP has the image's mean among its branches.
-        dropout: Probability with which a whole channel is dropped before the classifier.
 
     Source: Chen et al., arXiv 1706.05587. Differs from torchvision's: no further 3×3 conv (the
     EMANet paper's Table 1 counts none), and rates that follow the stride.
@@ -104,13 +101,10 @@ class DeepLabV3PlusHead(nn.Module):
     """ASPP on the last feature map → decoder with the first one → 1×1 classifier.
 
     Args:
-        in_channels: Channels of the backbone's feature maps; the first and the last are used.
-        num_classes: Number of logits.
         channels: Channels of ASPP and of the decoder's two 3×3 convs.
         rate: ASPP's smallest dilation at output stride 16.
         image_pooling: Whether ASPP has the image's mean among its branches.
         detail_channels: Channels that the decoder takes of the first feature map.
-        dropout: Probability with which a whole channel is dropped before the classifier.
 
     Source: Chen et al., ECCV 2018, Section 3.1; see ``layers.Decoder``.
     """
@@ -171,9 +165,7 @@ class PSPHead(nn.Module):
 
     Args:
         in_channels: Channels of the backbone's feature maps; the last, a multiple of 4, is used.
-        num_classes: Number of logits.
         channels: Channels of the 3×3 conv.
-        dropout: Probability with which a whole channel is dropped before the classifier.
 
     Raises:
         InputError: The last feature map's channels are no multiple of 4.

@@ -86,24 +86,15 @@ def paces(runs: pd.DataFrame, title: str) -> None:
     ax.set_title(title)
 
 
-def pixel_costs(times: pd.DataFrame, memory: pd.DataFrame, title: str) -> None:
-    """Time and peak memory of the attention modules against the number of pixels, with fits.
+def growth(times: pd.DataFrame, memory: pd.DataFrame, x: str, title: str) -> None:
+    """Time and peak memory of the attention modules, with fits, see ``counting.growth``.
 
     Args:
-        times: Columns "module", "N", "milliseconds".
-        memory: Columns "module", "N", "MiB".
+        times: Columns "module", ``x`` and "milliseconds".
+        memory: Columns "module", ``x`` and "MiB".
+        x: "N", the number of pixels, or "K", of bases.
+        title: Of the figure.
     """
-    _two_laws(times, memory, "N", title)
-
-
-def bases_costs(measured: pd.DataFrame, title: str) -> None:
-    """Time and peak memory of EMA and A² against the number of bases, with fits."""
-    units = measured[measured["K"] > 0]
-    times = units.assign(milliseconds=1000 * units["seconds"])
-    _two_laws(times, units.assign(MiB=units["peak_bytes"] / 2**20), "K", title)
-
-
-def _two_laws(times: pd.DataFrame, memory: pd.DataFrame, x: str, title: str) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
     label = "time, ms (median)"
     charts.power_laws(times, x, "milliseconds", "module", ax=left, xlabel=x, ylabel=label)

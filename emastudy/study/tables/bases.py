@@ -55,21 +55,12 @@ def courses(measured: pd.DataFrame) -> pd.DataFrame:
         "gradient", "λ", "seed", "start" ("trained" or "random"), "iteration" and "information",
         nats.
     """
-    return pd.DataFrame(
-        [
-            {
-                "gradient": row["head.gradient"],
-                "λ": row["head.concentration"],
-                "seed": row["seed"],
-                "start": start,
-                "iteration": iteration,
-                "information": value,
-            }
-            for _, row in measured.iterrows()
-            for start, column in (("trained", "information"), ("random", "random_bases"))
-            for iteration, value in enumerate(row[column], 1)
-        ]
-    )
+    starts = {
+        start: _by_iteration(measured.assign(information=measured[column]), "information", 1)
+        for start, column in (("trained", "information"), ("random", "random_bases"))
+    }
+    columns = ["gradient", "λ", "seed", "start", "iteration", "information"]
+    return pd.concat(starts, names=["start"]).reset_index("start")[columns]
 
 
 def ends(measured: pd.DataFrame) -> pd.DataFrame:
@@ -171,18 +162,15 @@ def distinct_courses(measured: pd.DataFrame) -> pd.DataFrame:
     Returns:
         "gradient", "seed", "iteration" (0 = before the first) and "distinct".
     """
-    return pd.DataFrame(
-        [
-            {
-                "gradient": row["head.gradient"],
-                "seed": row["seed"],
-                "iteration": iteration,
-                "distinct": value,
-            }
-            for _, row in measured.iterrows()
-            for iteration, value in enumerate(row["distinct"])
-        ]
-    )
+    return _by_iteration(measured, "distinct", 0)[["gradient", "seed", "iteration", "distinct"]]
+
+
+def _by_iteration(measured: pd.DataFrame, column: str, first: int) -> pd.DataFrame:
+    """A column of lists, one value an iteration, as one row a value."""
+    names = {"head.gradient": "gradient", "head.concentration": "λ"}
+    long = measured.rename(columns=names).reset_index(drop=True).explode(column)
+    iteration = first + long.groupby(level=0).cumcount()
+    return long.assign(iteration=iteration, **{column: long[column].astype(float)})
 
 
 def starts(measured: pd.DataFrame) -> pd.DataFrame:

@@ -41,20 +41,6 @@ def beside_published(costs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def misses(ratios: pd.DataFrame) -> pd.DataFrame:
-    """How far each row is off the published one, as a share of it.
-
-    Returns:
-        Index = method; "multiply-adds" and "parameters".
-    """
-    return pd.DataFrame(
-        {
-            "multiply-adds": (ratios["gmacs_ratio"] - 1).abs(),
-            "parameters": (ratios["mparams_ratio"] - 1).abs(),
-        }
-    )
-
-
 def definitions(costs: pd.DataFrame, *, size: int) -> pd.DataFrame:
     """What the rows of Table 1 would be under other definitions, see ``DEFINITIONS``.
 
@@ -104,8 +90,8 @@ def memory(costs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def growth(measured: pd.DataFrame, *, least_side: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Time and peak memory of the attention modules, for fits against the number of pixels.
+def growth(measured: pd.DataFrame, *, least_side: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Time and peak memory of the attention modules, for fits against a size.
 
     Args:
         least_side: Smaller maps are left out: there, fixed costs hide the growth.
