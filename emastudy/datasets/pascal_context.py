@@ -9,8 +9,8 @@ import numpy as np
 from emastudy.datasets.base import voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
-from emastudy.datasets.lists import Pair, read_list, require_folder
-from emastudy.errors import InputError, MissingFileError
+from emastudy.datasets.lists import Pair, find_folder, read_list
+from emastudy.errors import InputError
 
 # Label in the original files (1-459, alphabetical) → class.
 _LABELS = {
@@ -103,14 +103,9 @@ class PascalContext(FileDataset):
     @classmethod
     def locate(cls, root: Path) -> Path:
         """``root``, ``root/VOCdevkit/VOC2010`` or ``root/VOC2010``, whichever has the labels."""
-        require_folder(root, "PASCAL Context")
-        for folder in (root, root / "VOCdevkit" / "VOC2010", root / "VOC2010"):
-            if (folder / "trainval").is_dir():
-                return folder
-        raise MissingFileError(
-            f"data root {root} holds no PASCAL Context: neither trainval/ nor "
-            f"VOCdevkit/VOC2010/trainval/ is in it. Expected {cls.layout}"
-        )
+        inside = ("VOCdevkit/VOC2010", "VOC2010")
+        marks = ("trainval",)
+        return find_folder(root, "PASCAL Context", inside=inside, marks=marks, layout=cls.layout)
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of the split's list."""

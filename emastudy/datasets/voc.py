@@ -10,7 +10,7 @@ from emastudy.datasets.base import IGNORE, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
 from emastudy.datasets.images import read_mask
-from emastudy.datasets.lists import Pair, read_list, require_folder
+from emastudy.datasets.lists import Pair, find_folder, read_list
 from emastudy.errors import MissingFileError
 
 VOC_CLASSES = (
@@ -91,15 +91,9 @@ class VOC2012(FileDataset):
     @classmethod
     def locate(cls, root: Path) -> Path:
         """``root``, ``root/VOCdevkit/VOC2012`` or ``root/VOC2012``, whichever has the images."""
-        require_folder(root, "VOC 2012")
-        for folder in (root, root / "VOCdevkit" / "VOC2012", root / "VOC2012"):
-            if (folder / "JPEGImages").is_dir():
-                break
-        else:
-            raise MissingFileError(
-                f"data root {root} holds no VOC 2012: neither JPEGImages/ nor "
-                "VOCdevkit/VOC2012/JPEGImages/ is in it. Is the archive unpacked?"
-            )
+        inside = ("VOCdevkit/VOC2012", "VOC2012")
+        marks = ("JPEGImages",)
+        folder = find_folder(root, "VOC 2012", inside=inside, marks=marks, layout=cls.layout)
         missing = [name for name in ("ImageSets/Segmentation",) if not (folder / name).is_dir()]
         if not any((folder / f"SegmentationClass{s}").is_dir() for s in ("", "Aug")):
             missing.append("SegmentationClass or SegmentationClassAug")

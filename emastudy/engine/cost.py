@@ -121,7 +121,7 @@ def multiply_adds(run: Callable[[], Any]) -> int:
     """Multiply-adds of the products in a call, which may be one on the meta device."""
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:

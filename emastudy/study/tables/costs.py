@@ -24,6 +24,19 @@ def table1_heads() -> dict[str, tuple[str, dict[str, Any]]]:
     return {row: rows[row] for row in published.table1().index if row in rows}
 
 
+def released_network(head: str, **options: Any) -> networks.SegmentationNetwork:
+    """A head on the released ResNet-101 (deep stem) at output stride 8, on the meta device."""
+    with torch.device("meta"):
+        return networks.build(
+            head,
+            backbone="resnet101",
+            num_classes=21,
+            output_stride=8,
+            backbone_options={"deep_stem": True},
+            **options,
+        )
+
+
 def table1(
     heads: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None, *, size: int = 513
 ) -> pd.DataFrame:
@@ -41,16 +54,7 @@ def table1(
     """
     rows = {}
     for method, (head, options) in (heads or table1_heads()).items():
-        with torch.device("meta"):
-            network = networks.build(
-                head,
-                backbone="resnet101",
-                num_classes=21,
-                output_stride=8,
-                backbone_options={"deep_stem": True},
-                **options,
-            )
-        whole = cost.measure(network, (size, size))
+        whole = cost.measure(released_network(head, **options), (size, size))
         rows["ResNet-101"] = _row(whole.parts["backbone"])
         rows[method] = _row(whole.parts["head"])
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")

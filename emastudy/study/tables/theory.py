@@ -51,8 +51,8 @@ def fall_shares(
 
 def jacobian_norm(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """The largest factor by which a map lengthens a small change of all of x."""
-    matrix: Tensor = torch.autograd.functional.jacobian(function, x)
-    return torch.linalg.matrix_norm(matrix.reshape(x.numel(), x.numel()), 2).item()
+    matrix = torch.autograd.functional.jacobian(function, x)  # type: ignore[no-untyped-call]
+    return float(torch.linalg.matrix_norm(matrix.reshape(x.numel(), x.numel()), 2))
 
 
 def likely_concentration(
