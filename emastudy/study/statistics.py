@@ -140,14 +140,13 @@ def benjamini_hochberg(p: Iterable[float]) -> np.ndarray:
 
 
 def spread_ratio_interval(
-    values: Iterable[float], reference: Iterable[float], confidence: float = 0.95
+    values: Iterable[float], reference: Iterable[float]
 ) -> tuple[float, float, float, float]:
-    """Ratio of two standard deviations and its F-interval, for independent normal samples.
+    """Ratio of two standard deviations and its 95 % F-interval, for independent normal samples.
 
     Args:
         values: One number per seed; at least two.
         reference: The same of what is divided by; at least two.
-        confidence: Coverage of the interval.
 
     Returns:
         (ratio, low, high, two-sided p-value that it is 1); NaN if the reference does not vary.
@@ -158,7 +157,7 @@ def spread_ratio_interval(
         return (float("nan"),) * 4
     ratio = float(above.std(ddof=1)) / spread
     f = stats.f(len(above) - 1, len(below) - 1)
-    low, high = ratio / np.sqrt(f.ppf([0.5 + confidence / 2, 0.5 - confidence / 2]))
+    low, high = ratio / np.sqrt(f.ppf([0.975, 0.025]))
     p = 2 * min(f.cdf(ratio**2), f.sf(ratio**2))
     return ratio, float(low), float(high), float(p)
 
@@ -232,7 +231,7 @@ def paired_differences(
             return corrected(both)
         nothing = pd.MultiIndex.from_arrays([[]] * (len(within) + 1), names=[*within, by])
         return pd.DataFrame(index=nothing, columns=columns)
-    _one_run_each(frame, by, "seed")
+    _one_run_each(frame, by)
     wide = frame.pivot(index="seed", columns=by, values=value)
     rows = {}
     for group in frame[by].unique():
@@ -353,23 +352,19 @@ class AdditiveModel(NamedTuple):
     freedom: int
 
 
-def additive_model(
-    frame: pd.DataFrame, method: str, seed: str, value: str, confidence: float = 0.95
-) -> AdditiveModel:
+def additive_model(frame: pd.DataFrame, by: str, value: str) -> AdditiveModel:
     """All differences between methods at once, with one spread estimated from all of them.
 
     The model is value = method + seed + noise, with noise of one variance for all methods; compare
     the columns of ``residuals`` before believing that. Tukey's intervals
     d_ij ± q_{m, (m-1)(n-1)} s / √n, q the quantile of the studentized range and s the
-    deviation of the residuals, cover all m(m-1)/2 differences at once with the confidence.
+    deviation of the residuals, cover all m(m-1)/2 differences at once with 95 % confidence.
 
     Args:
         frame: One row a run: at most one per method and seed. Seeds that a method lacks are left
             out of all.
-        method: Column that names the methods.
-        seed: Column of the seed.
+        by: Column that names the methods.
         value: Column to compare.
-        confidence: Coverage of all intervals together.
 
     Raises:
         InputError: Two runs of one method share a seed, or fewer than two methods or seeds remain.
@@ -378,22 +373,22 @@ def additive_model(
         Tukey, The problem of multiple comparisons, 1953; for randomized blocks, Box, Hunter and
         Hunter, Statistics for Experimenters, 1978.
     """
-    _one_run_each(frame, method, seed)
-    wide = frame.pivot(index=seed, columns=method, values=value)[list(frame[method].unique())]
+    _one_run_each(frame, by)
+    wide = frame.pivot(index="seed", columns=by, values=value)[list(frame[by].unique())]
     wide = wide.dropna()
     seeds, methods = wide.shape
     if min(seeds, methods) < 2:
         raise InputError(
-            f"a model of {method} and {seed} needs two of each; of {methods} {method} all have "
-            f"{seeds} in common"
+            f"a model of {by} and seed needs two of each; of {methods} {by} all have {seeds} in "
+            "common"
         )
     means = wide.mean()
     residuals = wide.sub(means).sub(wide.mean(axis=1), axis=0) + means.mean()
     freedom = (methods - 1) * (seeds - 1)
     deviation = float(np.sqrt(np.square(residuals.to_numpy()).sum() / freedom))
-    half = _range_quantile(confidence, methods, freedom) * deviation / np.sqrt(seeds)
+    half = _range_quantile(methods, freedom) * deviation / np.sqrt(seeds)
     rows = {(a, b): means[a] - means[b] for a, b in itertools.combinations(wide.columns, 2)}
-    found = pd.Series(rows).rename_axis([method, "baseline"]).to_frame("difference")
+    found = pd.Series(rows).rename_axis([by, "baseline"]).to_frame("difference")
     found = found.assign(low=found["difference"] - half, high=found["difference"] + half)
     found["decided"] = found["difference"].abs() > half
     return AdditiveModel(found, residuals, deviation, freedom)
@@ -401,12 +396,12 @@ def additive_model(
 
 # scipy integrates it anew each time, a fifth of a second.
 @functools.cache
-def _range_quantile(confidence: float, groups: int, freedom: int) -> float:
-    return float(stats.studentized_range.ppf(confidence, groups, freedom))
+def _range_quantile(groups: int, freedom: int) -> float:
+    return float(stats.studentized_range.ppf(0.95, groups, freedom))
 
 
-def _one_run_each(frame: pd.DataFrame, by: str, seed: str) -> None:
-    if frame.duplicated([by, seed]).any():
+def _one_run_each(frame: pd.DataFrame, by: str) -> None:
+    if frame.duplicated([by, "seed"]).any():
         raise InputError(
             f"several runs share one {by} and seed; pairing by seed needs one run each: "
             "filter the frame first"

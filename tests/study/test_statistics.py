@@ -107,11 +107,11 @@ def blocks():
         "C": [97, 92, 87, 89, 80],
         "D": [94, 79, 85, 84, 88],
     }
-    return pd.DataFrame(yields).melt(ignore_index=False, var_name="method").reset_index(names="s")
+    return pd.DataFrame(yields).melt(ignore_index=False, var_name="method").reset_index(names="seed")
 
 
 def test_the_additive_model_of_a_published_experiment():
-    found = additive_model(blocks(), "method", "s", "value")
+    found = additive_model(blocks(), "method", "value")
     # Their analysis of variance: residuals have a sum of squares of 226 and 12 degrees of freedom.
     assert found.freedom == 12
     assert found.deviation**2 * 12 == pytest.approx(226)
@@ -132,7 +132,7 @@ def test_tukeys_intervals_cover_all_differences_at_once():
     for _ in range(200):
         scores = gains + 9 * rng.normal(size=(3, 1)) + rng.normal(size=(3, 4))
         runs = pd.DataFrame(scores).melt(ignore_index=False).reset_index(names="seed")
-        table = additive_model(runs, "variable", "seed", "value").differences
+        table = additive_model(runs, "variable", "value").differences
         true = truth.loc[list(table.index)].to_numpy()
         covered += ((table["low"] < true) & (true < table["high"])).all()
     assert stats.binomtest(int(covered), 200, 0.95).pvalue > 0.01
@@ -140,11 +140,11 @@ def test_tukeys_intervals_cover_all_differences_at_once():
 
 def test_a_model_needs_two_of_each_and_one_run_for_each():
     with pytest.raises(ValueError, match=r"of 1 method all have 5 in common"):
-        additive_model(blocks().query("method == 'A'"), "method", "s", "value")
+        additive_model(blocks().query("method == 'A'"), "method", "value")
     with pytest.raises(ValueError, match="pairing by seed"):
-        additive_model(pd.concat([blocks(), blocks()]), "method", "s", "value")
-    part = blocks().query("not (method == 'B' and s == 3)")
-    assert additive_model(part, "method", "s", "value").freedom == 9
+        additive_model(pd.concat([blocks(), blocks()]), "method", "value")
+    part = blocks().query("not (method == 'B' and seed == 3)")
+    assert additive_model(part, "method", "value").freedom == 9
 
 
 def test_the_interval_of_a_ratio_of_spreads_covers():

@@ -33,13 +33,14 @@ def by_iterations(
 
 
 def objective_traces(
-    objectives: Mapping[tuple[float, str], Float[Tensor, "problems steps"]], drawn: int = 20
+    objectives: Mapping[tuple[float, str], Float[Tensor, "problems steps"]],
 ) -> None:
     """F against the iteration: blue what never falls, red what does at least once.
 
+    At most twenty problems of either kind are drawn; all are counted.
+
     Args:
         objectives: (λ, normalisation) → F in nats, one row a problem; a row of panels a λ.
-        drawn: How many problems of either kind are drawn; all are counted.
     """
     rows = sorted({concentration for concentration, _ in objectives})
     columns = list(dict.fromkeys(normalization for _, normalization in objectives))
@@ -49,9 +50,9 @@ def objective_traces(
         for ax, normalization in zip(row, columns, strict=True):
             objective = objectives[concentration, normalization]
             falls = (objective.diff(dim=1) < -1e-4 * objective[:, 1:].abs()).any(dim=1)
-            ax.plot(objective[~falls].T[:, :drawn], color="C0", alpha=0.3)
+            ax.plot(objective[~falls].T[:, :20], color="C0", alpha=0.3)
             if falls.any():
-                ax.plot(objective[falls].T[:, :drawn], color="C1", alpha=0.3)
+                ax.plot(objective[falls].T[:, :20], color="C1", alpha=0.3)
             setting = f"{normalization}, λ = {concentration:.0f}"
             ax.set_title(f"{setting}:\nfalls in {falls.sum()} of {len(falls)}")
         row[0].set_ylabel("F(μ), nats")

@@ -40,8 +40,8 @@ def knobs(seed: int, values: Mapping[str, Sequence[int | float]]) -> None:
             _show(ax, world, 0, f"{knob} = {value}")
 
 
-def pixel_colors(seed: int, images: int = 16, pixels: int = 12) -> None:
-    """Red and green of single pixels (dots) and of each class' mean in an image (crosses)."""
+def pixel_colors(seed: int, images: int = 16) -> None:
+    """Red and green of some pixels (dots) and of each class' mean in an image (crosses)."""
     world = datasets.load("scenes", "train", seed=seed)
     generator = np.random.default_rng(0)
     _, ax = plt.subplots(figsize=(6.4, 4.4))
@@ -50,7 +50,7 @@ def pixel_colors(seed: int, images: int = 16, pixels: int = 12) -> None:
             image, mask = world[index]
             values = image.numpy()[:, mask.numpy() == number].T / 255
             if len(values):
-                few = generator.choice(values, min(pixels, len(values)), replace=False)
+                few = generator.choice(values, min(12, len(values)), replace=False)
                 ax.plot(few[:, 0], few[:, 1], ".", color=color, alpha=0.25, ms=3)
                 ax.plot(*values.mean(axis=0)[:2], "x", color=color, ms=8, mew=2)
     ax.set(xlabel="red, full scale = 1", ylabel="green, full scale = 1")

@@ -36,11 +36,9 @@ def photograph(name: str = "astronaut", *, height: int = 128) -> Float[Tensor, "
     return torch.from_numpy(small).float().permute(2, 0, 1)
 
 
-def scene_images(
-    count: int, *, seed: int = 0
-) -> tuple[Float[Tensor, "b 3 h w"], UInt8[Tensor, "b h w"]]:
+def scene_images(count: int) -> tuple[Float[Tensor, "b 3 h w"], UInt8[Tensor, "b h w"]]:
     """Validation scenes as a network sees them (zero mean, unit variance), and their masks."""
-    dataset = Scenes("val", num_images=count, seed=seed)
+    dataset = Scenes("val", num_images=count)
     transform = evaluation_transform(dataset)
     pairs = [dataset[index] for index in range(count)]
     images = torch.stack([transform(image, mask)[0].as_subclass(Tensor) for image, mask in pairs])

@@ -80,13 +80,9 @@ def without_record(configs: Iterable[RunConfig]) -> pd.DataFrame:
 
 
 def random_objectives(
-    normalizations: Sequence[Normalization] = NORMALIZATIONS,
-    concentrations: Sequence[float] = (1.0, 4.0),
-    *,
-    problems: int = 200,
-    iterations: int = 12,
+    concentrations: Sequence[float] = (1.0, 4.0), problems: int = 200
 ) -> dict[tuple[float, str], Float[Tensor, "problems steps"]]:
-    """The objective F along EM's iterations on random features, from bases normalised alike.
+    """The objective F along twelve iterations on random features, from bases normalised alike.
 
     Every problem has 64 pixels and 8 bases of 16 channels, the same for all settings.
 
@@ -98,10 +94,10 @@ def random_objectives(
     directions = torch.randn(problems, 8, 16, generator=generator)
     objectives: dict[tuple[float, str], Tensor] = {}
     for concentration in concentrations:
-        for normalization in normalizations:
+        for normalization in NORMALIZATIONS:
             start = em.normalize(directions, "layer" if normalization == "layer" else "l2")
             course = em.expectation_maximization(
-                x, start, iterations, concentration=concentration, normalization=normalization
+                x, start, 12, concentration=concentration, normalization=normalization
             ).objective
             assert course is not None
             objectives[concentration, normalization] = course

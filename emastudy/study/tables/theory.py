@@ -55,12 +55,10 @@ def jacobian_norm(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
     return float(torch.linalg.matrix_norm(matrix.reshape(x.numel(), x.numel()), 2))
 
 
-def likely_concentration(
-    x: Float[Tensor, "n c"], bases: Float[Tensor, "k c"], rounds: int = 30
-) -> float:
-    """The λ of one image that EM of Gaussians with unit means finds, λ learnt."""
+def likely_concentration(x: Float[Tensor, "n c"], bases: Float[Tensor, "k c"]) -> float:
+    """The λ of one image that EM of Gaussians with unit means finds, λ learnt, in 30 iterations."""
     concentration = 1.0
-    for _ in range(rounds):
+    for _ in range(30):
         z, bases, _ = em.expectation_maximization(x, bases, 1, concentration=concentration)
         concentration = x.numel() / (z * torch.cdist(x, bases).square()).sum().item()
     return concentration
@@ -70,10 +68,9 @@ def stable_and_apart(
     x: Float[Tensor, "n c"],
     starts: Float[Tensor, "b k c"],
     concentration: float,
-    iterations: int = 1000,
 ) -> int:
     """From how many starts EM ends at rest and stable, with bases in more than one place."""
-    ends = _ends(x, starts, concentration, iterations)
+    ends = _ends(x, starts, concentration, 1000)
     still = (_ends(x, ends, concentration) - ends).flatten(1).norm(dim=1) < 1e-9
     different = (ends @ ends.mT).flatten(1).amin(dim=1) < 1 - 1e-6
     every = x.expand(len(ends), -1, -1)
