@@ -16,24 +16,17 @@ class Fingerprint:
 
     ``dataclasses.asdict`` makes JSON of it, :meth:`from_dict` reads that. Colours are left out, for
     they change no number.
-
-    Attributes:
-        classes: Names of the classes, in the order of their indices.
-        ignored: Mask values that belong to no class.
-        labels: Digest of what mask values mean.
-        names: Digest of the images' names, in their order.
-        content: Digest of the sizes of all files, or of what draws the images.
-        samples: A few images, evenly spaced, with the digests of their files or pixels.
     """
 
     dataset: str
     split: str
     images: int
-    classes: tuple[str, ...]
-    ignored: tuple[int, ...]
-    labels: str = ""
-    names: str = ""
-    content: str = ""
+    classes: tuple[str, ...]  #: Names of the classes, in the order of their indices.
+    ignored: tuple[int, ...]  #: Mask values that belong to no class.
+    labels: str = ""  #: Digest of what mask values mean.
+    names: str = ""  #: Digest of the images' names, in their order.
+    content: str = ""  #: Digest of the sizes of all files, or of what draws the images.
+    #: A few images, evenly spaced, with the digests of their files or pixels.
     samples: tuple[tuple[str, str], ...] = ()
 
     @classmethod

@@ -16,20 +16,13 @@ from emastudy.errors import InputError
 
 @dataclass(frozen=True)
 class Labels:
-    """Pixels counted in some masks of a split.
+    """Pixels counted in some masks of a split."""
 
-    Attributes:
-        pixels: Per class, in the order of the dataset's classes.
-        others: Pixels of the benchmark's further classes, which this dataset does not keep.
-        ignored: Pixels whose value belongs to no class of the benchmark.
-        lone: Masks in which a single class stands beside ignored pixels and nothing else.
-    """
-
-    pixels: tuple[int, ...]
-    others: int = 0
-    ignored: int = 0
+    pixels: tuple[int, ...]  #: Per class, in the order of the dataset's classes.
+    others: int = 0  #: Pixels of the benchmark's further classes, which this dataset does not keep.
+    ignored: int = 0  #: Pixels whose value belongs to no class of the benchmark.
     masks: int = 1
-    lone: int = 0
+    lone: int = 0  #: Masks in which a single class stands beside ignored pixels and nothing else.
 
     @property
     def seen(self) -> int:

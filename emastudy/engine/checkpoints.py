@@ -42,28 +42,22 @@ _WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says of itself.
-
-    Attributes:
-        classes: Class names, in the order of the logits.
-        colors: One RGB triple (0-255) per class, so that predictions are drawn as the dataset is
-            without having it; empty in checkpoints from before they were kept.
-        iteration: Number of SGD steps done.
-        curves: Name → list of (iteration, value) so far.
-        pending: Name → values of the iterations since the curves' last entry, whose mean the next
-            entry will be.
-        files: File name → SHA-256; filled in when the checkpoint is written.
-        data: Fingerprint of the training split; empty in checkpoints from before it was kept.
-    """
+    """What a checkpoint says of itself."""
 
     config: RunConfig
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  #: Class names, in the order of the logits.
+    #: One RGB triple (0-255) per class, so that predictions are drawn as the dataset is without
+    #: having it; empty in checkpoints from before they were kept.
     colors: tuple[tuple[int, int, int], ...]
-    iteration: int
-    curves: dict[str, list[tuple[int, float]]]
+    iteration: int  #: Number of SGD steps done.
+    curves: dict[str, list[tuple[int, float]]]  #: Name → list of (iteration, value) so far.
     seconds: float
+    #: Name → values of the iterations since the curves' last entry, whose mean the next entry will
+    #: be.
     pending: dict[str, list[float]] = field(default_factory=dict)
+    #: File name → SHA-256; filled in when the checkpoint is written.
     files: dict[str, str] = field(default_factory=dict)
+    #: Fingerprint of the training split; empty in checkpoints from before it was kept.
     data: dict[str, Any] = field(default_factory=dict)
 
     def load_dataset(self, split: str, runtime: ScoringRuntime) -> SegmentationDataset:

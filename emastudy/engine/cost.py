@@ -28,29 +28,25 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs of one image's forward pass in float32.
+    """Costs of one image's forward pass in float32."""
 
-    Attributes:
-        macs: Multiply-adds of convolutions and matrix products, half of what
-            ``torch.utils.flop_counter`` counts. It does not see, nor does this: additions of
-            biases, batch norm, softmax, pooling, resizing and other element-wise work.
-        convolution_macs: Those of them that convolutions do.
-        params: Parameters, frozen ones included, and the bases μ^(0) of EM attention, which are
-            learnt though no optimiser touches them. Batch norm's running statistics are not.
-        activation_bytes: Tensors that training keeps for the backward pass, each counted once;
-            weights and the input left out.
-        peak_bytes: Largest sum of tensors alive at one moment of inference; weights and the input
-            left out, and so is what a kernel allocates for itself. Attention over all pixel pairs
-            counts with its N×N matrix, which fused kernels avoid.
-        parts: The same for each part by its dotted name. A part's ``activation_bytes`` are of
-            tensors first kept while it ran; its ``peak_bytes`` the network's while it ran.
-    """
-
+    #: Multiply-adds of convolutions and matrix products, half of what ``torch.utils.flop_counter``
+    #: counts. It does not see, nor does this: additions of biases, batch norm, softmax, pooling,
+    #: resizing and other element-wise work.
     macs: int
-    convolution_macs: int
+    convolution_macs: int  #: Those of them that convolutions do.
+    #: Parameters, frozen ones included, and the bases μ^(0) of EM attention, which are learnt
+    #: though no optimiser touches them. Batch norm's running statistics are not.
     params: int
+    #: Tensors that training keeps for the backward pass, each counted once; weights and the input
+    #: left out.
     activation_bytes: int
+    #: Largest sum of tensors alive at one moment of inference; weights and the input left out, and
+    #: so is what a kernel allocates for itself. Attention over all pixel pairs counts with its N×N
+    #: matrix, which fused kernels avoid.
     peak_bytes: int
+    #: The same for each part by its dotted name. A part's ``activation_bytes`` are of tensors first
+    #: kept while it ran; its ``peak_bytes`` the network's while it ran.
     parts: Mapping[str, "Cost"] = field(default_factory=dict)
 
 

@@ -336,20 +336,14 @@ def _miou(confusion: np.ndarray) -> np.ndarray:
 
 
 class AdditiveModel(NamedTuple):
-    """The fit of :func:`additive_model`.
+    """The fit of :func:`additive_model`."""
 
-    Attributes:
-        differences: Index (method, baseline), each pair once; columns "difference", "low", "high"
-            (simultaneous intervals) and "decided": whether the interval excludes zero.
-        residuals: What the model leaves: one row a seed, one column a method.
-        deviation: Their standard deviation, over ``freedom`` degrees of freedom.
-        freedom: (m - 1)(n - 1) of m methods and n seeds.
-    """
-
+    #: Index (method, baseline), each pair once; columns "difference", "low", "high" (simultaneous
+    #: intervals) and "decided": whether the interval excludes zero.
     differences: pd.DataFrame
-    residuals: pd.DataFrame
-    deviation: float
-    freedom: int
+    residuals: pd.DataFrame  #: What the model leaves: one row a seed, one column a method.
+    deviation: float  #: Their standard deviation, over ``freedom`` degrees of freedom.
+    freedom: int  #: (m - 1)(n - 1) of m methods and n seeds.
 
 
 def additive_model(frame: pd.DataFrame, by: str, value: str) -> AdditiveModel:

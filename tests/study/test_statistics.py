@@ -107,7 +107,9 @@ def blocks():
         "C": [97, 92, 87, 89, 80],
         "D": [94, 79, 85, 84, 88],
     }
-    return pd.DataFrame(yields).melt(ignore_index=False, var_name="method").reset_index(names="seed")
+    return (
+        pd.DataFrame(yields).melt(ignore_index=False, var_name="method").reset_index(names="seed")
+    )
 
 
 def test_the_additive_model_of_a_published_experiment():

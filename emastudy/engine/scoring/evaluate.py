@@ -30,21 +30,17 @@ Keep = Callable[[int, Int[Tensor, "h w"]], None]
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts over a set, and what follows from them, see :mod:`emastudy.engine.scoring.metrics`.
+    """Counts over a set, and what follows from them, see :mod:`emastudy.engine.scoring.metrics`."""
 
-    Attributes:
-        confusion: (classes, classes) int64; entry (i, j) counts pixels of class i predicted as j.
-            Ignored pixels are in none.
-        classes: Class names.
-        border: (classes,) boundary F-score per class, 0-1, NaN for a class without borders; None
-            where it was not asked for.
-        by_image: What every image has of ``confusion``, see ``metrics.count_image``; None
-            where only the counts over the set are known.
-    """
-
+    #: (classes, classes) int64; entry (i, j) counts pixels of class i predicted as j. Ignored
+    #: pixels are in none.
     confusion: Int[Tensor, "c c"]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  #: Class names.
+    #: (classes,) boundary F-score per class, 0-1, NaN for a class without borders; None where it
+    #: was not asked for.
     border: Float[Tensor, " c"] | None = None
+    #: What every image has of ``confusion``, see ``metrics.count_image``; None where only the counts
+    #: over the set are known.
     by_image: Int[Tensor, "n 3"] | None = None
 
     @property

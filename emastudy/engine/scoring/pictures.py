@@ -73,19 +73,14 @@ def write_probabilities(
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, and what is needed to show what it sees.
-
-    Attributes:
-        colors: RGB (0-255) of each.
-        kind: Its dataset's class, for mean and standard deviation of images.
-        config: The run that it is from, or the usual settings where it came as a folder.
-    """
+    """A trained network, and what is needed to show what it sees."""
 
     network: SegmentationNetwork
     classes: tuple[str, ...]
-    colors: Sequence[tuple[int, int, int]]
+    colors: Sequence[tuple[int, int, int]]  #: RGB (0-255) of each.
+    #: Its dataset's class, for mean and standard deviation of images.
     kind: type[datasets.SegmentationDataset]
-    config: RunConfig
+    config: RunConfig  #: The run that it is from, or the usual settings where it came as a folder.
 
 
 def open_trained(name: str | Path) -> Trained:
@@ -112,16 +107,12 @@ def open_trained(name: str | Path) -> Trained:
 
 @dataclass(frozen=True)
 class PredictedFile:
-    """What has become of one image file.
-
-    Attributes:
-        shares: Shares of its pixels by class, largest first; empty where it failed.
-        error: Why it failed, or None.
-    """
+    """What has become of one image file."""
 
     path: Path
+    #: Shares of its pixels by class, largest first; empty where it failed.
     shares: dict[str, float] = field(default_factory=dict)
-    error: EmastudyError | None = None
+    error: EmastudyError | None = None  #: Why it failed, or None.
 
 
 def predict_files(

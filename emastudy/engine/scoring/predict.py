@@ -21,19 +21,15 @@ MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 class Views:
     """The views of an image that a prediction is averaged over.
 
-    Attributes:
-        scales: Factors of height and width, ``MULTI_SCALE`` for instance.
-        flip: Whether to add the mirror image at every scale.
-        window: Side of the square windows, pixels, that slide over a view larger than one; they
-            overlap by a third or more and probabilities are averaged where they do. 0 = the
-            network sees every view whole. The crop size of training suits.
-
     Raises:
         InputError: No scale, one that is not positive, or a negative window.
     """
 
-    scales: Sequence[float] = (1.0,)
-    flip: bool = False
+    scales: Sequence[float] = (1.0,)  #: Factors of height and width, ``MULTI_SCALE`` for instance.
+    flip: bool = False  #: Whether to add the mirror image at every scale.
+    #: Side of the square windows, pixels, that slide over a view larger than one; they overlap by a
+    #: third or more and probabilities are averaged where they do. 0 = the network sees every view
+    #: whole. The crop size of training suits.
     window: int = 0
 
     def __post_init__(self) -> None:

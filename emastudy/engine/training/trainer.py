@@ -58,23 +58,17 @@ _VALIDATION = "validation_miou"
 
 @dataclass(frozen=True)
 class Training:
-    """What a finished training run returns.
-
-    Attributes:
-        classes: Class names, in the order of the logits.
-        curves: Lists of (iteration, value). "loss", "learning_rate" and, where EMA's bases or the
-            first conv of its unit get gradients, "bases_gradient" and "conv1_gradient", their
-            Euclidean norms: each but the rate is the mean over the iterations since the entry
-            before. "validation_miou", percent, where the runtime asks for it.
-        seconds: Time spent training, interrupted stretches added up.
-        resumed_from: Iteration that this call started at, 0 for a run from scratch.
-    """
+    """What a finished training run returns."""
 
     network: SegmentationNetwork
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  #: Class names, in the order of the logits.
+    #: Lists of (iteration, value). "loss", "learning_rate" and, where EMA's bases or the first conv
+    #: of its unit get gradients, "bases_gradient" and "conv1_gradient", their Euclidean norms: each
+    #: but the rate is the mean over the iterations since the entry before. "validation_miou",
+    #: percent, where the runtime asks for it.
     curves: dict[str, list[tuple[int, float]]]
-    seconds: float
-    resumed_from: int
+    seconds: float  #: Time spent training, interrupted stretches added up.
+    resumed_from: int  #: Iteration that this call started at, 0 for a run from scratch.
 
 
 def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa: B008 - frozen

@@ -45,28 +45,20 @@ class Amendment:
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of the ledger.
+    """One row of the ledger."""
 
-    Attributes:
-        id: "C1" to "C19".
-        rule: When it counts as supported, as first written.
-        page: Stem of the notebook that shows it.
-        scope: What the judge is given: "each" data set by itself, under each regime by itself;
-            "all" data sets together; "none" where no data are needed.
-        regimes: Gradient regimes that an "each" is judged under.
-        amendment: How the rule was changed since; None = it was not.
-    """
-
-    id: str
+    id: str  #: "C1" to "C19".
     section: str
     statement: str
     measure: str
-    rule: str
-    page: str
+    rule: str  #: When it counts as supported, as first written.
+    page: str  #: Stem of the notebook that shows it.
+    #: What the judge is given: "each" data set by itself, under each regime by itself; "all" data
+    #: sets together; "none" where no data are needed.
     scope: Scope
-    regimes: tuple[str, ...]
+    regimes: tuple[str, ...]  #: Gradient regimes that an "each" is judged under.
     judge: Judge = dataclasses.field(repr=False)
-    amendment: Amendment | None = None
+    amendment: Amendment | None = None  #: How the rule was changed since; None = it was not.
 
     def findings(self, evidence: Sequence[Evidence]) -> list[Finding]:
         """Every verdict on this claim, uncorrected."""

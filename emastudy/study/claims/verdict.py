@@ -25,33 +25,23 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class Part:
-    """One comparison or count behind a verdict.
+    """One comparison or count behind a verdict."""
 
-    Attributes:
-        what: What is compared, in words.
-        verdict: What this part alone says of the claim.
-        effect: The number. Differences are turned so that *positive* is what the paper claims.
-        interval: Its 95 % interval (Student's, paired by seed, unless ``what`` says another);
-            NaN where the number is a count or an identity.
-        seeds: Number of seeds that entered, or that are there of those ``needed``.
-        signed: Whether the effect is a difference, to be shown with its sign.
-        p: Of the test behind the verdict, two-sided where the interval is of 95 %; NaN of counts.
-        missing: What is missing, where the verdict is "not run".
-        needed: How many seeds there must be; 0 = the part is no matter of seeds.
-        decides: Whether the rule asks for this part; others are shown beside.
-    """
-
-    what: str
-    verdict: Verdict
+    what: str  #: What is compared, in words.
+    verdict: Verdict  #: What this part alone says of the claim.
+    #: The number. Differences are turned so that *positive* is what the paper claims.
     effect: float = _NAN
+    #: Its 95 % interval (Student's, paired by seed, unless ``what`` says another); NaN where the
+    #: number is a count or an identity.
     interval: tuple[float, float] = (_NAN, _NAN)
-    seeds: int = 0
+    seeds: int = 0  #: Number of seeds that entered, or that are there of those ``needed``.
     unit: str = "mIoU"
-    signed: bool = True
+    signed: bool = True  #: Whether the effect is a difference, to be shown with its sign.
+    #: Of the test behind the verdict, two-sided where the interval is of 95 %; NaN of counts.
     p: float = _NAN
-    missing: str = ""
-    needed: int = 0
-    decides: bool = True
+    missing: str = ""  #: What is missing, where the verdict is "not run".
+    needed: int = 0  #: How many seeds there must be; 0 = the part is no matter of seeds.
+    decides: bool = True  #: Whether the rule asks for this part; others are shown beside.
 
     @property
     def number(self) -> str:
@@ -73,25 +63,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on one claim, on one data set, under one gradient regime.
+    """The verdict on one claim, on one data set, under one gradient regime."""
 
-    Attributes:
-        parts: The comparisons behind it.
-        variant: What else distinguishes it, e.g. the normalisation; "" = nothing.
-        any_of: Whether one supported part is enough.
-        dataset: The profile; "" where no data set is needed.
-        gradient: The regime; "" where the claim is not about EMA networks' training.
-        first: The parts by the rule as first written, where it was amended since; empty = the same.
-        adjusted: ``p`` by Holm's method among the verdicts it is read with: see ``claims.judge``.
-    """
-
-    parts: tuple[Part, ...]
-    variant: str = ""
-    any_of: bool = False
+    parts: tuple[Part, ...]  #: The comparisons behind it.
+    variant: str = ""  #: What else distinguishes it, e.g. the normalisation; "" = nothing.
+    any_of: bool = False  #: Whether one supported part is enough.
     claim: str = ""
-    dataset: str = ""
-    gradient: str = ""
+    dataset: str = ""  #: The profile; "" where no data set is needed.
+    gradient: str = ""  #: The regime; "" where the claim is not about EMA networks' training.
+    #: The parts by the rule as first written, where it was amended since; empty = the same.
     first: tuple[Part, ...] = ()
+    #: ``p`` by Holm's method among the verdicts it is read with: see ``claims.judge``.
     adjusted: float = _NAN
 
     @property

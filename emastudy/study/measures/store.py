@@ -28,18 +28,13 @@ from emastudy.study.runs.record import read_json, write_json
 
 @dataclass(frozen=True)
 class Measurement:
-    """The rows that one measure yielded for one run, with its options and circumstances.
-
-    Attributes:
-        name: Key of ``MEASURES``.
-        options: Those that differ from the measure's defaults.
-        circumstances: Machine, versions, commit and version of the numbers, as in records.
-    """
+    """The rows that one measure yielded for one run, with its options and circumstances."""
 
     config: RunConfig
-    name: str
-    options: dict[str, Any]
+    name: str  #: Key of ``MEASURES``.
+    options: dict[str, Any]  #: Those that differ from the measure's defaults.
     rows: list[Row]
+    #: Machine, versions, commit and version of the numbers, as in records.
     circumstances: dict[str, Any]
 
     def write(self, folder: Path) -> Path:

@@ -38,13 +38,9 @@ def register(name: str) -> Callable[[Measure], Measure]:
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained network with what is needed to ask it.
+    """A trained network with what is needed to ask it."""
 
-    Attributes:
-        network: The network, in evaluation mode, on its device.
-    """
-
-    network: SegmentationNetwork
+    network: SegmentationNetwork  #: The network, in evaluation mode, on its device.
     config: RunConfig
     runtime: Runtime
 

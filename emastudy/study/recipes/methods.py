@@ -17,19 +17,13 @@ REGIMES = {"detached": "detached", "unrolled": "unrolled", "one_step": "one-step
 
 @dataclass(frozen=True)
 class Method:
-    """A context module in one setting.
-
-    Attributes:
-        table1_row: The row of the paper's Table 1 that it stands beside; "" = none.
-        gradient: EMA's regime; "" for the others.
-        width: Share of the usual channels that it works on.
-    """
+    """A context module in one setting."""
 
     label: str
     head: str
-    table1_row: str = ""
-    gradient: str = ""
-    width: float = 1.0
+    table1_row: str = ""  #: The row of the paper's Table 1 that it stands beside; "" = none.
+    gradient: str = ""  #: EMA's regime; "" for the others.
+    width: float = 1.0  #: Share of the usual channels that it works on.
 
     def head_options(self, channels: int) -> dict[str, Any]:
         """Options of its head where the usual one has so many channels."""

@@ -14,16 +14,12 @@ from emastudy.study.measures import evenly_spaced, per_image
 
 @dataclass(frozen=True)
 class Predictions:
-    """The classes that several networks give to the pixels of some images.
-
-    Attributes:
-        classes: Method → predicted classes (H, W), one array an image.
-        scores: Index = image, one column a method: the image's own mIoU, percent.
-    """
+    """The classes that several networks give to the pixels of some images."""
 
     images: SegmentationDataset
+    #: Method → predicted classes (H, W), one array an image.
     classes: Mapping[str, Sequence[np.ndarray]]
-    scores: pd.DataFrame
+    scores: pd.DataFrame  #: Index = image, one column a method: the image's own mIoU, percent.
 
     @classmethod
     def of(

@@ -37,24 +37,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Status:
-    """What ``status.json`` says of a run that is not recorded yet.
+    """What ``status.json`` says of a run that is not recorded yet."""
 
-    Attributes:
-        state: "running" is believed only while the lock is held.
-        records: Folder that its record will go to, or "".
-        host, pid: Process that works, or worked, on it.
-        job: Its Slurm job, or "".
-        error: The error's type and message; "" unless failed.
-    """
-
+    #: "running" is believed only while the lock is held.
     state: Literal["running", "interrupted", "failed"]
     config: dict[str, Any]
-    records: str
-    host: str
+    records: str  #: Folder that its record will go to, or "".
+    host: str  #: Where the process works, or worked, on it.
     pid: int
-    job: str
+    job: str  #: Its Slurm job, or "".
     since: str
-    error: str = ""
+    error: str = ""  #: The error's type and message; "" unless failed.
 
     @classmethod
     def read(cls, run_dir: Path) -> "Status | None":

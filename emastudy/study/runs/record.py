@@ -24,36 +24,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """Config, results and circumstances of one finished run.
-
-    Attributes:
-        metrics: Means by name, percent: "miou", "pixel_accuracy", and since they exist
-            "mean_accuracy" and "frequency_weighted_iou".
-        iou: IoU per class, 0-1; None for a class neither present nor predicted.
-        confusion: Pixel counts, [true class][predicted class].
-        seconds: "train" and "evaluate", wall clock.
-        machine: Processor, threads, accelerator, precision, operating system.
-        versions: Versions of Python and the packages that make the numbers.
-        commit: Git commit of the source, "+" behind it if files differed; "" outside a checkout.
-        data: Split → fingerprint of the files that the run saw; empty for data that are drawn, and
-            in records from before it was kept.
-        by_image: What every image has of ``confusion``, see ``metrics.pack``; "" in records from
-            before it was kept.
-    """
+    """Config, results and circumstances of one finished run."""
 
     config: RunConfig
+    #: Means by name, percent: "miou", "pixel_accuracy", and since they exist "mean_accuracy" and
+    #: "frequency_weighted_iou".
     metrics: dict[str, float]
+    #: IoU per class, 0-1; None for a class neither present nor predicted.
     iou: dict[str, float | None]
-    confusion: list[list[int]]
+    confusion: list[list[int]]  #: Pixel counts, [true class][predicted class].
     curves: dict[str, list[tuple[int, float]]]
-    seconds: dict[str, float]
+    seconds: dict[str, float]  #: "train" and "evaluate", wall clock.
     parameters: int
-    machine: dict[str, Any]
-    versions: dict[str, str]
+    machine: dict[str, Any]  #: Processor, threads, accelerator, precision, operating system.
+    versions: dict[str, str]  #: Versions of Python and the packages that make the numbers.
+    #: Git commit of the source, "+" behind it if files differed; "" outside a checkout.
     commit: str
     numbers: int
     created: str
+    #: Split → fingerprint of the files that the run saw; empty for data that are drawn, and in
+    #: records from before it was kept.
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: What every image has of ``confusion``, see ``metrics.pack``; "" in records from before.
     by_image: str = ""
 
     @property

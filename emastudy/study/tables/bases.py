@@ -14,14 +14,10 @@ from emastudy.study.statistics import mean_interval, summarize_columns
 
 
 class Service(NamedTuple):
-    """Which classes the bases serve.
+    """Which classes the bases serve."""
 
-    Attributes:
-        usage: Share of the pixels that each basis takes.
-        classes: Share of each class among a basis' pixels; zero for a basis that takes none.
-    """
-
-    usage: Float[np.ndarray, " bases"]
+    usage: Float[np.ndarray, " bases"]  #: Share of the pixels that each basis takes.
+    #: Share of each class among a basis' pixels; zero for a basis that takes none.
     classes: Float[np.ndarray, "bases classes"]
     everywhere: Float[np.ndarray, " classes"]
 

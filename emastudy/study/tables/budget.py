@@ -29,15 +29,10 @@ _SHAPES = ("head", "head_options", "backbone", "backbone_options", "output_strid
 
 @dataclass(frozen=True)
 class Speed:
-    """What one GPU does.
+    """What one GPU does."""
 
-    Attributes:
-        macs_per_second: Multiply-adds that it sustains in training.
-        words: The same for readers, with where it is from.
-    """
-
-    macs_per_second: float
-    words: str
+    macs_per_second: float  #: Multiply-adds that it sustains in training.
+    words: str  #: The same for readers, with where it is from.
 
 
 def sustained(results: Path | None = None) -> Speed:
@@ -76,17 +71,12 @@ def _rate(macs: float) -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cost of training one run.
+    """Cost of training one run."""
 
-    Attributes:
-        macs: Multiply-adds of all forward and backward passes, on full crops.
-        hours: Wall clock; scoring and waiting for data come on top.
-        memory: Bytes per GPU: what the backward pass keeps, in bfloat16, and weights, gradients
-            and momentum in float32; what the libraries take for themselves comes on top.
-    """
-
-    macs: float
-    hours: float
+    macs: float  #: Multiply-adds of all forward and backward passes, on full crops.
+    hours: float  #: Wall clock; scoring and waiting for data come on top.
+    #: Bytes per GPU: what the backward pass keeps, in bfloat16, and weights, gradients and momentum
+    #: in float32; what the libraries take for themselves comes on top.
     memory: float
 
 
