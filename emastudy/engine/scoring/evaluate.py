@@ -39,8 +39,8 @@ class Scores:
     #: (classes,) boundary F-score per class, 0-1, NaN for a class without borders; None where it
     #: was not asked for.
     border: Float[Tensor, " c"] | None = None
-    #: What every image has of ``confusion``, see ``metrics.count_image``; None where only the counts
-    #: over the set are known.
+    #: What every image has of ``confusion``, see ``metrics.count_image``; None where only the
+    #: counts over the set are known.
     by_image: Int[Tensor, "n 3"] | None = None
 
     @property
