@@ -173,6 +173,24 @@ class Page:
             executor="none",
         )
 
+    def on_frozen_features(self, methods: Callable[["Page"], Methods]) -> dict[str, pd.DataFrame]:
+        """What is recorded of some methods on frozen features, by data set.
+
+        Args:
+            methods: Makes them, of the same page on a data set.
+
+        Returns:
+            What a reader calls the data set → records with "method", for data sets that have some.
+        """
+        found = {}
+        for name in ("animals_frozen", "camvid_frozen"):
+            there = self.committed(name)
+            asked = methods(there)
+            runs = there.recorded(_all_of(asked))
+            if len(runs):
+                found[DATASETS[name].words] = name_methods(runs, asked)
+        return found
+
     def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
         """What EMA is above some rivals in each regime, on each data set that claims are judged on.
 
