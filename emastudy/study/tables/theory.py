@@ -70,10 +70,10 @@ def stable_and_apart(
     concentration: float,
 ) -> int:
     """From how many starts EM ends at rest and stable, with bases in more than one place."""
-    ends = _ends(x, starts, concentration, 1000)
-    still = (_ends(x, ends, concentration) - ends).flatten(1).norm(dim=1) < 1e-9
+    every = x.expand(len(starts), -1, -1)
+    ends = _ends(every, starts, concentration, 1000)
+    still = (_ends(every, ends, concentration) - ends).flatten(1).norm(dim=1) < 1e-9
     different = (ends @ ends.mT).flatten(1).amin(dim=1) < 1 - 1e-6
-    every = x.expand(len(ends), -1, -1)
     stable = spectral_radius(jacobian(every, ends, concentration=concentration)) < 1
     return int((still & different & stable).sum())
 
