@@ -132,5 +132,10 @@ class View(SegmentationDataset):
         whole, seen = self.dataset.fingerprint(), super().fingerprint()
         content = digest([whole.content, whole.names, *self.indices])
         return dataclasses.replace(
-            seen, ignored=whole.ignored, labels=whole.labels, names=whole.names, content=content
+            seen,
+            ignored=whole.ignored,
+            labels=whole.labels,
+            names=whole.names,
+            content=content,
+            files=whole.files,
         )

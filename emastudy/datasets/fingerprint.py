@@ -15,7 +15,8 @@ class Fingerprint:
     """What a split holds; it stays the same where the files are copied or moved.
 
     ``dataclasses.asdict`` makes JSON of it, :meth:`from_dict` reads that. Colours are left out, for
-    they change no number.
+    they change no number. A field that one of two fingerprints does not have yet, for it was taken
+    before there was that field, is not compared: what was kept with older runs stays valid.
     """
 
     dataset: str
@@ -28,6 +29,10 @@ class Fingerprint:
     content: str = ""  #: Digest of the sizes of all files, or of what draws the images.
     #: A few images, evenly spaced, with the digests of their files or pixels.
     samples: tuple[tuple[str, str], ...] = ()
+    #: Digest of the bytes of masks and images, as many as are read in a moment, see
+    #: ``FileDataset.fingerprint``; empty in fingerprints from before it was kept, and for data that
+    #: are no files.
+    files: str = ""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Fingerprint":
@@ -58,7 +63,9 @@ def differences(now: Fingerprint, before: Fingerprint) -> list[str]:
         found.append("images of other names" + _examples(others))
     if changed:
         found.append("files of other content" + _examples(changed))
-    elif now.content != before.content and now.names == before.names:
+    elif now.names == before.names and (
+        now.content != before.content or (now.files and before.files and now.files != before.files)
+    ):
         found.append("images or masks of other content")
     return found
 

@@ -83,17 +83,70 @@ def test_splits_and_subsets_of_classes_differ(tmp_path):
     assert differences(part, whole)[0].startswith("classes: cat, dog instead of background, aerop")
 
 
-def test_a_file_outside_of_the_sample_counts_by_its_size(tmp_path):
+@pytest.fixture
+def thirty(tmp_path):
+    """A dataset with more files than are sampled, all of one size on disk."""
     (tmp_path / "dataset.yaml").write_text("classes: [a, b]")
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "train").mkdir(parents=True)
     for index in range(30):
         photograph(tmp_path / "images" / "train" / f"{index:02}.bmp", 4, 6)
-        (tmp_path / "masks" / "train").mkdir(parents=True, exist_ok=True)
-        save_mask(tmp_path / "masks" / "train" / f"{index:02}.png", blocks([0, 1], 4, 6))
-    before = taken(tmp_path)
+        save_mask(tmp_path / "masks" / "train" / f"{index:02}.bmp", blocks([0, 1], 4, 6))
+    return tmp_path
+
+
+def other_mask(root):
+    save_mask(root / "masks" / "train" / "01.bmp", blocks([1, 0], 4, 6))
+
+
+def other_photograph(root):
+    photograph(root / "images" / "train" / "01.bmp", 4, 6, seed=1)
+
+
+def grey_photograph(root):
+    Image.new("L", (6, 4)).save(root / "images" / "train" / "01.bmp")
+
+
+@pytest.mark.parametrize("change", [other_mask, other_photograph, grey_photograph])
+def test_a_file_outside_of_the_sample_counts_too(thirty, change):
+    before = taken(thirty)
     assert len(before.samples) == 8
     assert (before.samples[0][0], before.samples[-1][0]) == ("00", "29")
-    Image.new("L", (6, 4)).save(tmp_path / "images" / "train" / "01.bmp")
-    assert differences(taken(tmp_path), before) == ["images or masks of other content"]
+    sizes = {path: path.stat().st_size for path in thirty.rglob("*.bmp")}
+    change(thirty)
+    unchanged = {path: path.stat().st_size for path in thirty.rglob("*.bmp")} == sizes
+    assert unchanged == (change is not grey_photograph)
+    assert differences(taken(thirty), before) == ["images or masks of other content"]
+
+
+def test_of_many_masks_some_are_read_and_of_large_images_none(thirty, monkeypatch):
+    monkeypatch.setattr("emastudy.datasets.files._SMALL", 0)
+    before = taken(thirty)
+    other_photograph(thirty)
+    assert taken(thirty) == before
+    other_mask(thirty)
+    assert taken(thirty) != before
+    monkeypatch.setattr("emastudy.datasets.files._MANY", 8)
+    before = taken(thirty)
+    save_mask(thirty / "masks" / "train" / "02.bmp", blocks([1, 0], 4, 6))
+    assert taken(thirty) == before
+
+
+def test_what_was_kept_before_bytes_were_read_is_compared_by_the_rest(thirty):
+    kept = dataclasses.asdict(taken(thirty))
+    del kept["files"]
+    before = Fingerprint.from_dict(kept)
+    other_mask(thirty)
+    assert differences(taken(thirty), before) == []
+    grey_photograph(thirty)
+    assert differences(taken(thirty), before) == ["images or masks of other content"]
+
+
+def test_a_part_of_a_dataset_is_told_by_the_masks_of_the_whole(thirty):
+    before = View(load("folder", root=thirty), [0, 29]).fingerprint()
+    other_mask(thirty)
+    after = View(load("folder", root=thirty), [0, 29]).fingerprint()
+    assert differences(after, before) == ["images or masks of other content"]
 
 
 def test_scenes_are_told_by_their_parameters():
