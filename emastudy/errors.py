@@ -21,6 +21,10 @@ class MissingFileError(EmastudyError, FileNotFoundError):
     """A file or folder that was asked for is not there."""
 
 
+class UnknownSplitError(InputError, FileNotFoundError):
+    """A dataset has no such split; the message lists those that it has."""
+
+
 class DownloadError(EmastudyError, ConnectionError):
     """Something could not be fetched; the message says from where, and how to do without."""
 

@@ -3,13 +3,14 @@
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import Image, Mask
 
 from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
+from emastudy.errors import UnknownSplitError
 
 #: Red, green and blue, 0-255.
 Color = tuple[int, int, int]
@@ -24,6 +25,22 @@ def voc_color(index: int) -> Color:
         for channel in range(3):
             rgb[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
     return rgb[0], rgb[1], rgb[2]
+
+
+def require_split(split: str, owner: object, there: Iterable[str]) -> None:
+    """Check that there is a split.
+
+    Args:
+        split: Its name.
+        owner: What should have it, for the message.
+        there: The splits that it has.
+
+    Raises:
+        UnknownSplitError: It is none of them.
+    """
+    there = tuple(there)
+    if split not in there:
+        raise UnknownSplitError(f"split is {split!r}; {owner} has {', '.join(there)}")
 
 
 class _Palette:

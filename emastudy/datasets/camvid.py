@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from emastudy.datasets.base import IGNORE
+from emastudy.datasets.base import IGNORE, require_split
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset
 from emastudy.datasets.lists import Listed, Pair, find_folder, pair_files, read_list
-from emastudy.errors import InputError
 
 
 class CamVid(FileDataset):
@@ -66,8 +65,7 @@ class CamVid(FileDataset):
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of ``SPLIT.txt``, or else of all files in the split's folders."""
-        if split not in self.counts:
-            raise InputError(f"split is {split!r}; camvid has {', '.join(self.counts)}")
+        require_split(split, self.name, self.counts)
         names = None
         if (root / f"{split}.txt").is_file():
             lines = read_list(root / f"{split}.txt", split)

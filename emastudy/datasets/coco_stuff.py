@@ -10,12 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from emastudy.datasets.base import IGNORE, Color, voc_color
+from emastudy.datasets.base import IGNORE, Color, require_split, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
 from emastudy.datasets.lists import Pair, find_folder, pair_files, read_list
 from emastudy.datasets.voc import VOC_CLASSES
-from emastudy.errors import InputError
 
 # Names of the ids 1-182, things first; those in _EMPTY occur in COCO's numbering only.
 _IDS = """
@@ -106,8 +105,7 @@ class CocoStuff(FileDataset):
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of the split's list."""
         lists = {"train": "train", "val": "test", "test": "test"}
-        if split not in lists:
-            raise InputError(f"split is {split!r}; coco_stuff has {', '.join(lists)}")
+        require_split(split, self.name, lists)
         return [
             Pair(name, root / "images" / f"{name}.jpg", root / "annotations" / f"{name}.mat")
             for name in read_list(root / "imageLists" / f"{lists[split]}.txt", split)
@@ -205,7 +203,6 @@ class CocoStuff164k(FileDataset):
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """All files of the split's two folders, by name."""
-        if split not in self.counts:
-            raise InputError(f"split is {split!r}; coco_stuff_164k has {', '.join(self.counts)}")
+        require_split(split, self.name, self.counts)
         images, masks = (root / kind / f"{split}2017" for kind in ("images", "annotations"))
         return pair_files(images, masks, split=split)

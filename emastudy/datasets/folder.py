@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from emastudy.datasets.base import IGNORE, Color, voc_color
+from emastudy.datasets.base import IGNORE, Color, require_split, voc_color
 from emastudy.datasets.files import FileDataset
 from emastudy.datasets.lists import Pair, pair_files, read_list, require_folder
 from emastudy.errors import InputError, MissingFileError
@@ -107,9 +107,7 @@ class Folder(FileDataset):
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of the split's list, or all files of its folders."""
         description = _read_description(root)
-        there = self.splits(root)
-        if split not in there:
-            raise InputError(f"split is {split!r}; {root} has {', '.join(there)}")
+        require_split(split, root, self.splits(root))
         images, masks = root / description.images, root / description.masks
         if not description.lists:
             return pair_files(images / split, masks / split, split=split)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from emastudy.datasets.images import RARE_SUFFIXES, SUFFIXES
-from emastudy.errors import InputError, MissingFileError
+from emastudy.errors import InputError, MissingFileError, UnknownSplitError
 
 
 class Listed(str):
@@ -58,13 +58,13 @@ def read_list(path: Path, split: str) -> list[Listed]:
     """The names of a split's list, in their order.
 
     Raises:
-        FileNotFoundError: There is no such list; the message names those beside it.
+        UnknownSplitError: There is no such list; the message names those beside it.
         ValueError: It is empty, or no UTF-8 text.
     """
     if not path.is_file():
         lists = (p.stem for p in path.parent.glob("*.txt") if not p.name.startswith("."))
         there = ", ".join(sorted(lists)) or "none"
-        raise MissingFileError(f"split {split!r}: there is no {path}; lists there: {there}")
+        raise UnknownSplitError(f"split {split!r}: there is no {path}; lists there: {there}")
     content = path.read_bytes()
     if b"\0" in content or content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(

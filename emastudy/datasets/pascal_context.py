@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from emastudy.datasets.base import voc_color
+from emastudy.datasets.base import require_split, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
 from emastudy.datasets.lists import Pair, find_folder, read_list
@@ -109,8 +109,7 @@ class PascalContext(FileDataset):
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of the split's list."""
-        if split not in self.counts:
-            raise InputError(f"split is {split!r}; pascal_context has {', '.join(self.counts)}")
+        require_split(split, self.name, self.counts)
         _require_same_labels(root / "labels.txt")
         lists = root / "ImageSets" / "SegmentationContext"
         if not lists.is_dir():

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torchvision.tv_tensors import Image, Mask
 
-from emastudy.datasets.base import IGNORE, Color, SegmentationDataset
+from emastudy.datasets.base import IGNORE, Color, SegmentationDataset, require_split
 from emastudy.datasets.fingerprint import Fingerprint, digest
 from emastudy.errors import InputError
 
@@ -70,8 +70,7 @@ class Scenes(SegmentationDataset):
         noise: float = 0.3,
         seed: int = 0,
     ) -> None:
-        if split not in SPLITS:
-            raise InputError(f"split is {split!r}; scenes has {', '.join(SPLITS)}")
+        require_split(split, "scenes", SPLITS)
         for field, value, low, high in (
             ("num_images", num_images, 1, math.inf),
             ("num_classes", num_classes, 2, 64),

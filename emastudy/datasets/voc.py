@@ -11,7 +11,7 @@ from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
 from emastudy.datasets.images import read_mask
 from emastudy.datasets.lists import Pair, find_folder, read_list
-from emastudy.errors import MissingFileError
+from emastudy.errors import MissingFileError, UnknownSplitError
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
@@ -115,7 +115,7 @@ class VOC2012(FileDataset):
             elif augmented.is_dir():
                 more = {path.stem for path in augmented.glob("[!.]*.png")}
             else:
-                raise MissingFileError(
+                raise UnknownSplitError(
                     f"split 'trainaug' needs SBD: {root} holds neither SegmentationClassAug/ nor "
                     "benchmark_RELEASE/dataset/ in or beside it"
                 )

@@ -14,17 +14,24 @@ from torch.optim.lr_scheduler import LambdaLR
 from emastudy import datasets, networks
 from emastudy.engine.config import RunConfig
 from emastudy.engine.runtime import Runtime, ScoringRuntime
-from emastudy.errors import InputError
+from emastudy.errors import InputError, UnknownSplitError
 
 
 def load_dataset(
-    config: RunConfig, split: str, runtime: ScoringRuntime
+    config: RunConfig, split: str, runtime: ScoringRuntime, *, option: str = ""
 ) -> datasets.SegmentationDataset:
     """The dataset of one split.
+
+    Args:
+        config: Of the run.
+        split: Name of the split.
+        runtime: Says where the files are.
+        option: What the split was named with, for the message; "" = the config's field.
 
     Raises:
         InputError: Of those of ``datasets.load``; or ``eval_images`` names a number, and the
             dataset has one of its own.
+        UnknownSplitError: There is no such split; the message names the option.
     """
     config.check_sources(config.dataset)
     options: dict[str, Any] = dict(config.dataset_options)
@@ -37,7 +44,13 @@ def load_dataset(
             )
         if split != config.train_split:
             options["num_images"] = config.eval_images
-    return datasets.load(config.dataset, split, root=runtime.data_root or None, **options)
+    try:
+        return datasets.load(config.dataset, split, root=runtime.data_root or None, **options)
+    except UnknownSplitError as error:
+        option = option or ("train_split" if split == config.train_split else "eval_split")
+        raise UnknownSplitError(
+            f"{error}. Choose with {option} (--{option.replace('_', '-')} for the command)"
+        ) from None
 
 
 def data_seen(dataset: datasets.SegmentationDataset) -> dict[str, Any]:

@@ -66,7 +66,9 @@ class Manifest:
         Raises:
             InputError: Its classes are not those of the network.
         """
-        dataset = load_dataset(self.config, split or self.config.eval_split, runtime)
+        dataset = load_dataset(
+            self.config, split or self.config.eval_split, runtime, option="split"
+        )
         if dataset.classes != self.classes:
             raise InputError(
                 f"the dataset has the classes {', '.join(dataset.classes)}; the network was "

@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 from engine.tiny import TINY, runtime
+from layouts import make_folder
 
 from emastudy import networks
 from emastudy.engine import RunConfig, train
-from emastudy.engine.build import build_network, parameter_groups
-from emastudy.errors import InputError
+from emastudy.engine.build import build_network, load_dataset, parameter_groups
+from emastudy.errors import InputError, UnknownSplitError
 
 
 def test_parameter_groups_are_the_papers():
@@ -59,3 +60,19 @@ def test_a_dataset_of_files_has_the_images_that_it_has(tmp_path):
     words = r"eval_images is 3, .*'folder' has as many .* \(--eval-images 0 .* all of split 'val'"
     with pytest.raises(InputError, match=words):
         train(config, runtime(tmp_path / "runs", data_root=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("split", "option", "fix"),
+    [
+        ("trainaug", "", "--train-split"),
+        ("dev", "", "--eval-split"),
+        ("trainaug", "split", "--split"),
+    ],
+)
+def test_a_split_that_is_not_there_is_told_with_its_option(tmp_path, split, option, fix):
+    config = RunConfig(dataset="folder", train_split="trainaug", eval_split="dev")
+    place = runtime(tmp_path / "runs", data_root=str(make_folder(tmp_path / "data")))
+    words = rf"split is '{split}'; .*data has train, val\. Choose with .* \({fix} for the command\)"
+    with pytest.raises(UnknownSplitError, match=words):
+        load_dataset(config, split, place, option=option)
