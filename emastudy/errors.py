@@ -6,6 +6,7 @@ traceback.
 """
 
 import platform
+import re
 from importlib.metadata import metadata, version
 
 
@@ -65,6 +66,21 @@ class NotebookError(EmastudyError, RuntimeError):
     """A notebook failed, or was given a parameter that it does not have."""
 
 
+def why_not_fetched(error: Exception) -> str:
+    """What went wrong with a download, in one line, and what helps where the network is guarded."""
+    from urllib.request import getproxies  # slow to import, and seldom needed
+
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "CERTIFICATE" in reason.upper():
+        return (
+            f"{reason}. If a proxy signs connections with a certificate of its own, name that "
+            "certificate's file in the variable SSL_CERT_FILE"
+        )
+    if proxies := ", ".join(f"{k}_proxy={_shown(v)}" for k, v in sorted(getproxies().items())):
+        return f"{reason}; by way of {proxies}"
+    return reason
+
+
 def require(holds: bool, name: str, value: object, expected: str) -> None:
     """Raise ``InputError("NAME is VALUE; expected EXPECTED")`` unless a condition holds."""
     if not holds:
@@ -87,3 +103,8 @@ def bug_report(command: str) -> str:
         f"{platform.python_version()}, torch {version('torch')}, {platform.platform()}).\n"
         f"emastudy: please report the command {command!r} with all lines above: {tracker}"
     )
+
+
+def _shown(proxy: str) -> str:
+    """A proxy's address without the password that may be in it."""
+    return re.sub(r"//[^@/]*@", "//…@", proxy)

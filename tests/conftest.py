@@ -10,8 +10,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 from jaxtyping import install_import_hook
 
@@ -127,7 +129,35 @@ def web(tmp_path: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with _served(Quiet, tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """A proxy that answers for every http server with the files of tmp_path, and refuses https."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            asked.append(f"GET {self.path}")
+            self.path = "/" + self.path.rpartition("/")[2]
+            super().do_GET()
+
+        def do_CONNECT(self) -> None:
+            asked.append(f"CONNECT {self.path}")
+            self.send_error(403)
+
+    with _served(Handler, tmp_path) as address:
+        yield SimpleNamespace(address=address, asked=asked)
+
+
+@contextmanager
+def _served(kind: type[SimpleHTTPRequestHandler], folder: Path) -> Iterator[str]:
+    handler = functools.partial(kind, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

@@ -15,7 +15,8 @@ from urllib.error import URLError
 from torchvision.datasets.utils import check_integrity, download_url
 from tqdm.auto import tqdm
 
-from emastudy.errors import InputError
+from emastudy.errors import DownloadError, InputError, why_not_fetched
+from emastudy.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ def download(archives: Sequence[Archive], root: Path) -> None:
         root: The data root; it is made.
 
     Raises:
-        OSError: The address cannot be reached, or ``root`` cannot be written.
-        ValueError: A bad checksum, a damaged archive, or one with members outside the root.
+        DownloadError: An address cannot be reached. Proxies are taken from the variables
+            ``http_proxy``, ``https_proxy`` and ``no_proxy``.
+        WriteError: ``root`` cannot be written.
+        InputError: A bad checksum, a damaged archive, or one with members outside the root.
     """
     kept = root / "archives"
-    kept.mkdir(parents=True, exist_ok=True)
+    check_writable(kept, "choose another root")
     for archive in archives:
         path, done = (kept / f"{archive.file_name}{suffix}" for suffix in ("", ".unpacked"))
         if done.exists():
@@ -69,9 +72,9 @@ def fetch(archive: Archive, path: Path) -> None:
     try:
         download_url(archive.url, path.parent, partial.name, archive.md5)
     except (ConnectionError, TimeoutError, URLError, HTTPException) as error:
-        raise OSError(
-            f"{archive.url} cannot be fetched ({error}); try again, or fetch it by other means "
-            f"and put it at {path}"
+        raise DownloadError(
+            f"{archive.url} cannot be fetched ({why_not_fetched(error)}); try again, or fetch it "
+            f"by other means and put it at {path}"
         ) from error
     except RuntimeError as error:
         partial.unlink(missing_ok=True)

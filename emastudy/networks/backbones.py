@@ -8,14 +8,16 @@ keeps every weight's meaning: the dilated network's last map, subsampled, *is* t
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights
 
-from emastudy.errors import DownloadError, InputError, MissingFileError
+from emastudy.errors import DownloadError, InputError, MissingFileError, why_not_fetched
 from emastudy.networks.state_dicts import unwrap
 
 #: Multi-grid's factors for the dilations of the last stage's blocks, as in the released EMANet.
@@ -260,11 +262,13 @@ def _load(trunk: nn.Module, weights: str | Path | None, name: str) -> None:
 def _download(choice: WeightsEnum) -> Any:
     try:
         return choice.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:
+    # RuntimeError: torch.hub's for another checksum, and, with the two before it, torch.load's for
+    # a damaged file in its cache.
+    except (OSError, HTTPException, EOFError, UnpicklingError, RuntimeError) as error:
         raise DownloadError(
-            f"weights: {choice.url} could not be downloaded ({error}); fetch it elsewhere "
-            "and give its path (weights_path, WEIGHTS=... for make, --weights-path for the "
-            "command)"
+            f"weights: {choice.url} could not be downloaded into {torch.hub.get_dir()}, or is "
+            f"damaged there ({why_not_fetched(error)}); fetch it elsewhere and give its path "
+            "(weights_path, WEIGHTS=... for make, --weights-path for the command)"
         ) from error
 
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from emastudy import own
-from emastudy.errors import DownloadError, InputError, MissingFileError
+from emastudy.errors import DownloadError, InputError, MissingFileError, why_not_fetched
 from emastudy.files import write_text, written_whole
 from emastudy.networks.build import SegmentationNetwork, build
 
@@ -144,5 +144,5 @@ def _folder(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise DownloadError(
             f"{name!r} is no folder here, and could not be had from the Hugging Face Hub "
-            f"({str(error).splitlines()[0]}); download it by hand and give its folder"
+            f"({why_not_fetched(error)}); download it by hand and give its folder"
         ) from error

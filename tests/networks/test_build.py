@@ -1,12 +1,16 @@
 """Whole networks: names, strides, weights."""
 
+import ssl
+from hashlib import sha256
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
 import torch
-from torchvision.models import mobilenet_v2, resnet18
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2, resnet18
 
 from emastudy import networks
+from emastudy.errors import DownloadError
 
 BACKBONES = {"small_resnet": 4, "mobilenet_v2": 32, "resnet18": 32}
 
@@ -171,6 +175,66 @@ def test_a_failed_download_says_what_to_do(monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")
     monkeypatch.setattr("os.makedirs", lambda *_, **__: None)
     with pytest.raises(ConnectionError, match="could not be downloaded .*weights_path"):
+        make(weights="imagenet")
+
+
+@pytest.fixture
+def proxied(tmp_path, monkeypatch, proxy):
+    """The proxy between this machine and a server that has ImageNet weights."""
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)  # asks for proxies once, when it is made
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("http_proxy", proxy.address)
+    monkeypatch.setenv("https_proxy", proxy.address.replace("//", "//me:secret@"))
+    torch.save(mobilenet_v2().state_dict(), tmp_path / "w.pth")
+    digest = sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
+    (tmp_path / "w.pth").rename(tmp_path / f"w-{digest[:8]}.pth")
+    choice = MobileNet_V2_Weights.IMAGENET1K_V1.value
+    monkeypatch.setattr(choice, "url", f"http://weights.invalid/w-{digest[:8]}.pth")
+    return SimpleNamespace(proxy=proxy, choice=choice, file=tmp_path / f"w-{digest[:8]}.pth")
+
+
+def test_weights_come_by_way_of_the_proxy(proxied):
+    make(weights="imagenet")
+    assert proxied.proxy.asked == [f"GET {proxied.choice.url}"]
+
+
+def test_hosts_of_no_proxy_are_asked_themselves(proxied, monkeypatch):
+    monkeypatch.setenv("no_proxy", ".invalid")
+    with pytest.raises(DownloadError, match="weights.invalid/.* could not be downloaded"):
+        make(weights="imagenet")
+    assert proxied.proxy.asked == []
+
+
+def test_a_proxy_that_refuses_is_named_without_its_password(proxied, monkeypatch):
+    url = proxied.choice.url.replace("http:", "https:")
+    monkeypatch.setattr(proxied.choice, "url", url)
+    with pytest.raises(DownloadError, match=r"403 .*https_proxy=http://…@127.0.0.1") as caught:
+        make(weights="imagenet")
+    assert "secret" not in str(caught.value)
+    assert proxied.proxy.asked == ["CONNECT weights.invalid:443"]
+
+
+def test_weights_that_come_damaged_or_lie_damaged_in_the_cache_are_refused(proxied, tmp_path):
+    data = proxied.file.read_bytes()
+    proxied.file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DownloadError, match="damaged there .invalid hash value"):
+        make(weights="imagenet")
+    kept = tmp_path / "cache" / "hub" / "checkpoints" / proxied.file.name
+    kept.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DownloadError, match=rf"{tmp_path / 'cache'}.* damaged there .*--weights-"):
+        make(weights="imagenet")
+
+
+def test_a_certificate_that_is_not_trusted_is_the_reason(monkeypatch, tmp_path):
+    def guarded(*_, **__):
+        raise URLError(ssl.SSLCertVerificationError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"))
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", guarded)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(DownloadError, match=r"VERIFY_FAILED\] self-signed.*variable SSL_CERT_FILE"):
         make(weights="imagenet")
 
 
