@@ -1,5 +1,6 @@
 """The command ``emastudy``: its subcommands, its exit status and what it says of errors."""
 
+import errno
 import io
 import logging
 import os
@@ -33,6 +34,12 @@ COMMANDS = {
     "study": "Run the notebooks through papermill; those that are up to date are left alone.",
     "data": "List the datasets, describe one, or check its files (which are never changed).",
 }
+
+# Errors of writing that no check beforehand can rule out.
+_OF_THE_MACHINE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    errno.ENAMETOOLONG,
+)
 
 
 def main() -> None:
@@ -81,6 +88,8 @@ def main() -> None:
                 f"a path has letters beyond those of the locale ({sys.getfilesystemencoding()}): "
                 "set PYTHONUTF8=1, or LC_ALL=C.UTF-8, and run again"
             )
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            _refuse(f"{error}: free space there, make it writable, or choose another place")
         traceback.print_exc()
         sys.exit(bug_report(shlex.join(["emastudy", *arguments])))
 

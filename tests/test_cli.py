@@ -1,5 +1,6 @@
 """The command, from training to pictures, and its options frozen."""
 
+import errno
 import inspect
 import io
 import json
@@ -267,6 +268,16 @@ def test_what_was_not_foreseen_is_called_a_bug(monkeypatch, capsys):
     assert "this is a bug in emastudy" in error
     assert "report the command \"emastudy records 'a profile'\"" in error
     assert "ZeroDivisionError: division by zero" in error
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_cannot_be_written_is_no_bug(monkeypatch, capsys, number):
+    full = OSError(number, os.strerror(number), "/data/archives")
+    monkeypatch.setattr(records, "survey", broken(full))
+    error = failure(monkeypatch, capsys, "records")
+    assert f"{os.strerror(number)}: '/data/archives': free space there" in error
+    assert "bug" not in error
+    assert "Traceback" not in error
 
 
 def test_a_path_beyond_the_locale_is_explained(monkeypatch, capsys):

@@ -15,7 +15,7 @@ from emastudy.datasets.base import voc_color
 from emastudy.datasets.voc import VOC2012, VOC_CLASSES
 from emastudy.engine.scoring.pictures import class_picture
 from emastudy.errors import InputError, SubmissionError
-from emastudy.files import written_whole
+from emastudy.files import check_writable, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class VOCSubmission:
         if never:
             logger.warning("the network does not know %s: they will score 0", ", ".join(never))
         self._inside = Path("results", "VOC2012", "Segmentation", f"comp6_{dataset.split}_cls")
-        (folder / self._inside).mkdir(parents=True, exist_ok=True)
+        check_writable(folder / self._inside, "choose another with submit")
 
     def __call__(self, index: int, classes: Int[Tensor, "h w"]) -> None:
         """Write one image's PNG.

@@ -19,7 +19,6 @@ MOST_WORDS = 40
 PLACEHOLDER = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 _DECIMAL = re.compile(r"\d\.\d")
 Query = Comparison | Best | Verdicts
-T = TypeVar("T", bound="Query | Finding")
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,9 @@ def load_findings(path: Path) -> list[Finding]:
 
 def _kind(query: Mapping[str, Any]) -> type[Query]:
     return Verdicts if "ledger" in query else Best if "best" in query else Comparison
+
+
+T = TypeVar("T", bound=Query | Finding)
 
 
 def _make(kind: type[T], values: Mapping[str, Any], about: str) -> T:
