@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +124,17 @@ def build_accelerator(config: RunConfig, runtime: Runtime) -> Accelerator:
     """Accelerate's handle on device, precision and the other processes of the run.
 
     Raises:
-        InputError: The config wants float16 and there is no GPU.
+        InputError: The config wants float16 and there is no GPU; or TensorBoard cannot write in a
+            folder of that name under this locale.
     """
+    folder = runtime.run_dir(config)
+    if os.fsencode(folder) != str(folder).encode(errors="replace"):
+        # TensorBoard takes its path for UTF-8, and would write into a folder of another name.
+        raise InputError(
+            f"the folder of runs, {str(folder)!r}, has letters that the locale "
+            f"({sys.getfilesystemencoding()}) does not write as UTF-8: set PYTHONUTF8=1, or "
+            "LC_ALL=C.UTF-8, or choose a runs_dir of plain letters (--runs-dir for the command)"
+        )
     precision = runtime.precision(config)
     if precision == "fp16" and (runtime.device == "cpu" or not torch.accelerator.is_available()):
         raise InputError("precision is 'fp16', which wants a GPU; use 'bf16' or 'float32' on a CPU")

@@ -8,7 +8,7 @@ from layouts import make_folder
 
 from emastudy import networks
 from emastudy.engine import RunConfig, train
-from emastudy.engine.build import build_network, load_dataset, parameter_groups
+from emastudy.engine.build import build_accelerator, build_network, load_dataset, parameter_groups
 from emastudy.errors import InputError, UnknownSplitError
 
 
@@ -76,3 +76,9 @@ def test_a_split_that_is_not_there_is_told_with_its_option(tmp_path, split, opti
     words = rf"split is '{split}'; .*data has train, val\. Choose with .* \({fix} for the command\)"
     with pytest.raises(UnknownSplitError, match=words):
         load_dataset(config, split, place, option=option)
+
+
+def test_a_folder_that_tensorboard_cannot_name_in_this_locale_is_refused():
+    """As an 8-bit locale, or none, makes of a letter that the file system has in UTF-8."""
+    with pytest.raises(InputError, match=r"the folder of runs.* does not write as UTF-8: set PYTH"):
+        build_accelerator(TINY, runtime("r\udcc3\udcbcns"))
