@@ -1,6 +1,7 @@
 """What a network sees: images with pixel labels, and the transforms between them and a tensor.
 
-Imports torch and torchvision; knows nothing of networks. ``load(name, ...)`` opens a dataset.
+Imports torch, and torchvision where it is used; knows nothing of networks. ``load(name, ...)``
+opens a dataset.
 """
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset, View

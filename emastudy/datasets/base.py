@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
+from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.tv_tensors import Image, Mask
 
 from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
 from emastudy.errors import UnknownSplitError
@@ -52,7 +52,7 @@ class _Palette:
         return kind.default_palette if dataset is None else dataset.own_palette
 
 
-class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
+class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
     """Images with a class index per pixel.
 
     A dataset of one's own derives from this class: a constructor ``(split, **options)``, with a
@@ -97,8 +97,8 @@ class SegmentationDataset(Dataset[tuple[Image, Mask]], ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, index: int) -> tuple[Image, Mask]:
-        """Image (3, H, W) uint8 and mask (H, W) uint8 of the same size."""
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image (3, H, W) uint8 and mask (H, W) uint8 of the same size, as tv_tensors."""
 
     def fingerprint(self) -> Fingerprint:
         """Which data these are, told by a few images; see :class:`Fingerprint`."""
@@ -125,7 +125,7 @@ class View(SegmentationDataset):
         self,
         dataset: SegmentationDataset,
         indices: Sequence[int] | None = None,
-        change: Callable[[Image, int], Image] | None = None,
+        change: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
         self.dataset = dataset
         self.indices = range(len(dataset)) if indices is None else indices
@@ -140,7 +140,7 @@ class View(SegmentationDataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, mask = self.dataset[self.indices[index]]
         return (self.change(image, self.indices[index]) if self.change else image), mask
 

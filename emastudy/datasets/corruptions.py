@@ -9,9 +9,9 @@ import io
 
 import torch
 from PIL import Image as PILImage
-from torchvision.transforms.v2 import functional as F
-from torchvision.tv_tensors import Image
+from torch import Tensor
 
+from emastudy.datasets.samples import as_image
 from emastudy.errors import InputError
 
 #: Kind → strength at severity 1, …, 5.
@@ -27,7 +27,7 @@ CORRUPTIONS: dict[str, tuple[float, ...]] = {
 }
 
 
-def corrupt(image: Image, index: int, *, kind: str, severity: int) -> Image:
+def corrupt(image: Tensor, index: int, *, kind: str, severity: int) -> Tensor:
     """A corrupted copy of an image; a ``View`` of a dataset takes it as its ``change``.
 
     Args:
@@ -39,6 +39,8 @@ def corrupt(image: Image, index: int, *, kind: str, severity: int) -> Image:
     Raises:
         ValueError: Unknown kind or severity.
     """
+    from torchvision.transforms.v2 import functional as F
+
     if kind not in CORRUPTIONS:
         raise InputError(f"corruption is {kind!r}; there are {', '.join(CORRUPTIONS)}")
     if not 1 <= severity <= len(CORRUPTIONS[kind]):
@@ -47,16 +49,16 @@ def corrupt(image: Image, index: int, *, kind: str, severity: int) -> Image:
     if kind == "jpeg":
         file = io.BytesIO()
         F.to_pil_image(image).save(file, "JPEG", quality=int(strength))
-        return Image(F.pil_to_tensor(PILImage.open(file)))
+        return as_image(F.pil_to_tensor(PILImage.open(file)))
     if kind == "blur":
         sigma = strength * max(image.shape[-2:]) / 224
         side = 2 * min(round(3 * sigma), (min(image.shape[-2:]) - 1) // 2) + 1
-        return Image(F.gaussian_blur(image, [side, side], [sigma, sigma]))
-    pixels = image.as_subclass(torch.Tensor).float() / 255
+        return as_image(F.gaussian_blur(image, [side, side], [sigma, sigma]))
+    pixels = image.as_subclass(Tensor).float() / 255
     if kind == "noise":
         generator = torch.Generator().manual_seed(index)
         pixels = pixels + strength * torch.randn(pixels.shape, generator=generator)
     else:
         mean = pixels.mean(dim=(-2, -1), keepdim=True)
         pixels = mean + strength * (pixels - mean)
-    return Image((255 * pixels.clamp(0, 1)).round().to(torch.uint8))
+    return as_image((255 * pixels.clamp(0, 1)).round().to(torch.uint8))

@@ -12,7 +12,6 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
-from torchvision.datasets.utils import check_integrity, download_url
 from tqdm.auto import tqdm
 
 from emastudy.errors import DownloadError, InputError, why_not_fetched
@@ -64,6 +63,8 @@ def download(archives: Sequence[Archive], root: Path) -> None:
 
 def fetch(archive: Archive, path: Path) -> None:
     """Bring an archive to ``path``, unless it is there and whole."""
+    from torchvision.datasets.utils import check_integrity, download_url
+
     if check_integrity(path, archive.md5):
         return
     partial = path.with_name(f"{path.name}.partial")

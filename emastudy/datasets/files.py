@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torchvision.tv_tensors import Image, Mask
 
 from emastudy.datasets.base import IGNORE, Color, SegmentationDataset
 from emastudy.datasets.download import Archive
 from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
 from emastudy.datasets.images import orientation, read_image, read_mask
 from emastudy.datasets.lists import Listed, Pair, missing_files
+from emastudy.datasets.samples import as_mask
 from emastudy.errors import InputError, MissingFileError
 
 #: Mark of stored values that mean nothing in a dataset; no dataset has that many classes.
@@ -145,16 +145,16 @@ class FileDataset(SegmentationDataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         pair = self.pairs[index]
         image = read_image(pair.image)
         if pair.mask is None:
-            return image, Mask(torch.full(image.shape[1:], IGNORE, dtype=torch.uint8))
+            return image, as_mask(torch.full(image.shape[1:], IGNORE, dtype=torch.uint8))
         mask = self.read_classes(pair.mask)
         require_same_size(pair, image, mask)
         return image, mask
 
-    def read_classes(self, path: Path) -> Mask:
+    def read_classes(self, path: Path) -> torch.Tensor:
         """A mask file as (H, W) uint8 indices into ``classes``, 255 = ignored.
 
         Raises:
@@ -163,7 +163,7 @@ class FileDataset(SegmentationDataset):
         """
         return self.to_classes(self.read_values(path), path)
 
-    def to_classes(self, values: np.ndarray, path: Path) -> Mask:
+    def to_classes(self, values: np.ndarray, path: Path) -> torch.Tensor:
         """Stored values (H, W) as uint8 indices into ``classes``, 255 = ignored.
 
         Raises:
@@ -179,7 +179,7 @@ class FileDataset(SegmentationDataset):
                 f"known are {_ranges(self.stored)}. Is it a mask of another dataset, or one that "
                 "was resized or saved with loss?"
             )
-        return Mask(mask)
+        return as_mask(mask)
 
     def fingerprint(self) -> Fingerprint:
         """Names and sizes of all files and the bytes of most; nothing is decoded.

@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as PILImage
-from torchvision.tv_tensors import Image
 
+from emastudy.datasets.samples import as_image
 from emastudy.errors import InputError, MissingFileError
 
 #: Endings of the files that count as images or masks; anything else in a folder is passed over.
@@ -76,7 +76,7 @@ class _Unfit(Exception):
     """Why a picture is refused, and what to do about it."""
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path) -> torch.Tensor:
     """An image file as (3, H, W) uint8 RGB, upright.
 
     Raises:
@@ -101,7 +101,7 @@ def read_image(path: Path) -> Image:
             white = PILImage.new("RGBA", image.size, "white")
             image = PILImage.alpha_composite(white, image.convert("RGBA"))
         pixels = torch.from_numpy(np.array(image.convert("RGB")))
-    return Image(pixels.permute(2, 0, 1).contiguous())
+    return as_image(pixels.permute(2, 0, 1).contiguous())
 
 
 def read_mask(path: Path) -> np.ndarray:

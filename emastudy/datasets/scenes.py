@@ -23,10 +23,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torchvision.tv_tensors import Image, Mask
 
 from emastudy.datasets.base import IGNORE, Color, SegmentationDataset, require_split
 from emastudy.datasets.fingerprint import Fingerprint, digest
+from emastudy.datasets.samples import as_image, as_mask
 from emastudy.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -122,7 +122,7 @@ class Scenes(SegmentationDataset):
             self.name, self.split, len(self), self.classes, (IGNORE,), content=digest(drawn)
         )
 
-    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not 0 <= index < self.num_images:
             raise IndexError(f"image {index} of {self.num_images}")
         rng = np.random.default_rng((*self._key, index))
@@ -148,6 +148,6 @@ class Scenes(SegmentationDataset):
         image += np.float32(self.noise) * rng.standard_normal((size, size, 3), dtype=np.float32)
         pixels = np.clip(image * 255, 0, 255).astype(np.uint8)
         return (
-            Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()),
-            Mask(torch.from_numpy(mask.astype(np.uint8))),
+            as_image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()),
+            as_mask(torch.from_numpy(mask.astype(np.uint8))),
         )

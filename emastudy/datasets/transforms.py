@@ -11,67 +11,28 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from torch import nn
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
-from torchvision.tv_tensors import Image, Mask
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset
 
 
-class RandomScale(v2.Transform):  # type: ignore[misc]
-    """Resize by a factor drawn uniformly from ``scales``."""
-
-    def __init__(self, scales: Sequence[float]) -> None:
-        super().__init__()
-        self.scales = tuple(scales)
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the new size; torchvision calls this once for image and mask together."""
-        factor = self.scales[int(torch.randint(len(self.scales), ()))]
-        height, width = v2.functional.get_size(flat_inputs[0])
-        return {"size": [round(height * factor), round(width * factor)]}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize the image (bilinear) or the mask (nearest)."""
-        return v2.functional.resize(inpt, params["size"], antialias=True)
-
-
-class FitSquare(v2.Transform):  # type: ignore[misc]
-    """The whole image in a square: shrunk where it is too large, then padded right and below.
-
-    Padding is 0 in the image and 255 (ignored) in the mask. The corner stays where it is, as in
-    :func:`pad_to_grid`.
-    """
-
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.side = side
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The size to shrink to."""
-        size = v2.functional.get_size(flat_inputs[0])
-        factor = min(1, self.side / max(size))
-        return {"size": [max(1, round(length * factor)) for length in size]}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Shrink and pad the image (bilinear) or the mask (nearest)."""
-        height, width = params["size"]
-        fitted = v2.functional.resize(inpt, [height, width], antialias=True)
-        padding = [0, 0, self.side - width, self.side - height]
-        return v2.functional.pad(fitted, padding, fill=IGNORE if isinstance(inpt, Mask) else 0)
-
-
 def training_transform(
     dataset: SegmentationDataset, *, scales: Sequence[float], crop_size: int
-) -> v2.Transform:
+) -> nn.Module:
     """Random scale, flip, normalise, crop; images smaller than the crop are padded.
 
     Padding is 0 after normalisation (the mean colour) in the image and 255 (ignored) in the mask.
 
     Source: the paper's protocol as the released code has it.
     """
+    from torchvision.transforms import v2
+    from torchvision.tv_tensors import Image, Mask
+
+    from emastudy.datasets.resizing import RandomScale
+
     steps = [] if tuple(scales) == (1.0,) else [RandomScale(scales)]
-    return v2.Compose(
+    transform: nn.Module = v2.Compose(
         [
             *steps,
             v2.RandomHorizontalFlip(0.5),
@@ -80,21 +41,31 @@ def training_transform(
             v2.ToPureTensor(),
         ]
     )
+    return transform
 
 
-def evaluation_transform(dataset: SegmentationDataset) -> v2.Transform:
+def evaluation_transform(dataset: SegmentationDataset) -> nn.Module:
     """Image to float32 with zero mean and unit variance, mask to int64; sizes stay."""
-    return v2.Compose(
+    from torchvision.transforms import v2
+    from torchvision.tv_tensors import Image, Mask
+
+    transform: nn.Module = v2.Compose(
         [
             v2.ToDtype({Image: torch.float32, Mask: torch.int64}, scale=True),
             v2.Normalize(dataset.mean, dataset.std),
         ]
     )
+    return transform
 
 
-def whole_image_transform(dataset: SegmentationDataset, side: int) -> v2.Transform:
-    """Normalise, then the whole image in a square, see :class:`FitSquare`; nothing random."""
-    return v2.Compose([evaluation_transform(dataset), FitSquare(side)])
+def whole_image_transform(dataset: SegmentationDataset, side: int) -> nn.Module:
+    """Normalise, then the whole image in a square, see ``resizing.FitSquare``; nothing random."""
+    from torchvision.transforms import v2
+
+    from emastudy.datasets.resizing import FitSquare
+
+    transform: nn.Module = v2.Compose([evaluation_transform(dataset), FitSquare(side)])
+    return transform
 
 
 def pad_to_grid(image: Float[torch.Tensor, "b 3 h w"]) -> Float[torch.Tensor, "b 3 _ _"]:

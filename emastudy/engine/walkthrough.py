@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchvision.transforms.v2.functional import normalize
 
 from emastudy import em
 from emastudy.datasets import SegmentationDataset, pad_to_grid
@@ -75,6 +74,8 @@ def walk_through(
         image: RGB from 0 to 1.
         num_iterations: T.
     """
+    from torchvision.transforms.v2.functional import normalize
+
     unit = unit_of(network)
     seen = normalize(image, SegmentationDataset.mean, SegmentationDataset.std)
     features = unit_input(network, pad_to_grid(seen[None]))

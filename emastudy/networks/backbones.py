@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum, get_model, get_model_weights
 
 from emastudy.errors import DownloadError, InputError, MissingFileError, why_not_fetched
 from emastudy.networks.state_dicts import unwrap
@@ -139,6 +138,8 @@ def mobilenet_v2(weights: str | Path | None = None) -> Backbone:
     The 1×1 conv to 1,280 channels that follows serves classification and is left out, as
     DeepLab does.
     """
+    from torchvision.models import get_model
+
     features = get_model("mobilenet_v2").features[:18]
     _load(features, weights, "mobilenet_v2")
     cuts = ((0, 4, 24), (4, 7, 32), (7, 14, 96), (14, 18, 320))
@@ -173,6 +174,8 @@ def resnet(
         InputError: ``stages`` is neither 3 nor 4; multi-grid without layer4; weights that do not
             fit.
     """
+    from torchvision.models import get_model
+
     if stages not in (3, 4):
         raise InputError(f"stages is {stages}; a ResNet may end at stage 3 or 4")
     if multi_grid and stages != 4:
@@ -238,7 +241,9 @@ def _load(trunk: nn.Module, weights: str | Path | None, name: str) -> None:
     """Fill ``trunk`` from torchvision's download or from a file of torchvision's names."""
     if weights is None:
         return
-    published: dict[str, WeightsEnum] = dict(get_model_weights(name).__members__)
+    from torchvision.models import get_model_weights
+
+    published: dict[str, Any] = dict(get_model_weights(name).__members__)
     published["imagenet"] = published["IMAGENET1K_V1"]
     if weights in published:
         state = _download(published[str(weights)])
@@ -259,7 +264,7 @@ def _load(trunk: nn.Module, weights: str | Path | None, name: str) -> None:
     trunk.load_state_dict({key: state[key] for key in wanted})
 
 
-def _download(choice: WeightsEnum) -> Any:
+def _download(choice: Any) -> Any:
     try:
         return choice.get_state_dict(progress=True, check_hash=True)
     # RuntimeError: torch.hub's for another checksum, and, with the two before it, torch.load's for

@@ -28,7 +28,6 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from emastudy import networks, own
@@ -216,7 +215,7 @@ def _build(
     unfinished.rename(folder)
 
 
-def _views(fit: v2.Transform, side: int, sample: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+def _views(fit: nn.Module, side: int, sample: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     """An image as the backbone takes it, (views, 3, H', W'), and its mask, uint8."""
     image, mask = (x.as_subclass(Tensor) for x in fit(*sample))
     views = torch.stack([image, image.flip(-1)]) if side else pad_to_grid(image[None])

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchvision.transforms import v2
-from torchvision.tv_tensors import Image
 from tqdm.auto import tqdm
 
 from emastudy.datasets import SegmentationDataset, View, evaluation_transform
@@ -58,7 +56,7 @@ class Scores:
         """Means by name, in percent: those of ``metrics.summary``, and "boundary_f" if asked for.
 
         The boundary F-score is a mean over the classes with a border, true or predicted, see
-        :class:`emastudy.engine.scoring.metrics.BoundaryF`.
+        :class:`emastudy.engine.scoring.borders.BoundaryF`.
         """
         border = {} if self.border is None else {"boundary_f": 100 * float(self.border.nanmean())}
         return metrics.summary(self.confusion) | border
@@ -110,7 +108,7 @@ def score(
     *,
     split: str = "",
     indices: Sequence[int] | None = None,
-    change: Callable[[Image, int], Image] | None = None,
+    change: Callable[[Tensor, int], Tensor] | None = None,
     views: Views = Views(),  # noqa: B008 - frozen
     description: str = "evaluate",
 ) -> Scores:
@@ -163,7 +161,11 @@ def _count(
 ) -> Scores:
     """Count what is predicted for a set, by all processes together, against what is true."""
     classes = len(dataset.classes)
-    border = metrics.BoundaryF(classes).to(device) if boundary else None
+    border = None
+    if boundary:
+        from emastudy.engine.scoring.borders import BoundaryF
+
+        border = BoundaryF(classes).to(device)
     entries = [torch.zeros(0, 3, dtype=torch.int64)]
     rank, processes = _place()
     share = range(rank, len(dataset), processes)
@@ -202,7 +204,7 @@ def _of_all_processes(entries: Int[Tensor, "n 3"], processes: int) -> Int[Tensor
     return every[every[:, 0].argsort(stable=True)]
 
 
-def _prepared(transform: v2.Transform, entry: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+def _prepared(transform: nn.Module, entry: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     """An image as networks take it, and its mask."""
     image, mask = (x.as_subclass(Tensor) for x in transform(*entry))
     return image, mask

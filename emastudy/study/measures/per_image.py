@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from emastudy.datasets import IGNORE, SegmentationDataset
 from emastudy.engine import RunConfig, Runtime, evaluate
@@ -40,6 +39,8 @@ def score_images(
     Returns:
         Index = image, one column a method, percent; NaN for an image without a scored pixel.
     """
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
     classes = len(dataset.classes)
     rows = []
     for index in range(len(dataset)):

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import normalize
 
 from emastudy.datasets import SegmentationDataset
 from emastudy.files import write_text
@@ -91,6 +90,8 @@ def astronaut(weights: str | Path) -> dict[str, Any]:
     Args:
         weights: File of torchvision's ImageNet weights of MobileNetV2.
     """
+    from torchvision.transforms.v2.functional import normalize
+
     image = photograph("astronaut", height=320)
     network = mobilenet_v2(weights).eval()
     network.set_output_stride(8)

@@ -8,7 +8,7 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from emastudy.engine.scoring import metrics
-from emastudy.engine.scoring.metrics import BoundaryF
+from emastudy.engine.scoring.borders import BoundaryF
 
 # Class 3 is neither present nor predicted, 4 predicted only, 5 present and never found.
 CLASSES = 6

@@ -1,0 +1,53 @@
+"""Resizing image and mask alike, as torchvision's transforms: a random factor, or into a square."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torchvision.transforms import v2
+from torchvision.tv_tensors import Mask
+
+from emastudy.datasets.base import IGNORE
+
+
+class RandomScale(v2.Transform):  # type: ignore[misc]
+    """Resize by a factor drawn uniformly from ``scales``."""
+
+    def __init__(self, scales: Sequence[float]) -> None:
+        super().__init__()
+        self.scales = tuple(scales)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the new size; torchvision calls this once for image and mask together."""
+        factor = self.scales[int(torch.randint(len(self.scales), ()))]
+        height, width = v2.functional.get_size(flat_inputs[0])
+        return {"size": [round(height * factor), round(width * factor)]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize the image (bilinear) or the mask (nearest)."""
+        return v2.functional.resize(inpt, params["size"], antialias=True)
+
+
+class FitSquare(v2.Transform):  # type: ignore[misc]
+    """The whole image in a square: shrunk where it is too large, then padded right and below.
+
+    Padding is 0 in the image and 255 (ignored) in the mask. The corner stays where it is, as in
+    :func:`emastudy.datasets.pad_to_grid`.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The size to shrink to."""
+        size = v2.functional.get_size(flat_inputs[0])
+        factor = min(1, self.side / max(size))
+        return {"size": [max(1, round(length * factor)) for length in size]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Shrink and pad the image (bilinear) or the mask (nearest)."""
+        height, width = params["size"]
+        fitted = v2.functional.resize(inpt, [height, width], antialias=True)
+        padding = [0, 0, self.side - width, self.side - height]
+        return v2.functional.pad(fitted, padding, fill=IGNORE if isinstance(inpt, Mask) else 0)
