@@ -16,18 +16,19 @@ from unittest import mock
 import torch
 from accelerate import Accelerator
 
+from benchmarks import results
 from emastudy.engine import RunConfig, Runtime, checkpoints, train
 from emastudy.study.recipes import scenes
 
 
 def main() -> None:
     """Print a table for each length."""
-    for scale in (0.25, 1.0):
-        measure(scenes(scale=scale))
+    rows = [row for scale in (0.25, 1.0) for row in measure(scenes(scale=scale))]
+    results.keep("safety", rows)
 
 
-def measure(config: RunConfig) -> None:
-    """Train a run and print where the time went."""
+def measure(config: RunConfig) -> list[dict[str, Any]]:
+    """Train a run, print where the time went and return it."""
     spent = {"checkpoints": 0.0, "TensorBoard": 0.0}
     calls = dict.fromkeys(spent, 0)
 
@@ -57,6 +58,8 @@ def measure(config: RunConfig) -> None:
         sys.stdout.write(f"{name:<14}{calls[name]:>8}{spent[name]:>8.2f}{share:>8.2%}\n")
     total = sum(spent.values()) / seconds
     sys.stdout.write(f"{'together':<30}{total:>8.2%}  (at most 2 % is wanted)\n")
+    whole = {"run": config.id, "iterations": config.iterations, "run_seconds": seconds}
+    return [{"what": n, "times": calls[n], "seconds": spent[n], **whole} for n in spent]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import results
 from emastudy.engine import Runtime
 from emastudy.study import run
 from emastudy.study.recipes import scenes
@@ -35,6 +36,8 @@ def main() -> None:
         f"two side by side    {seconds[2]:>8.1f} s\n"
         f"ratio               {ratio:>8.2f}   (aim: {AIM} or less)\n"
     )
+    rows = [{"runs": RUNS, "cores": cores, "seconds": spent} for cores, spent in seconds.items()]
+    results.keep("sweeping", rows)
     if load > 0.5:
         sys.stdout.write(f"The machine was busy (load {load:.1f} at the start): do not trust it.\n")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks import results
 from emastudy.engine.training.loss import segmentation_loss
 from emastudy.networks import build
 
@@ -39,6 +40,8 @@ def main() -> None:
     )
     for name, seconds in medians.items():
         sys.stdout.write(f"{name:<26}{1000 * seconds:>8.0f}{seconds / default:>8.2f}\n")
+    setting = {"batch": BATCH, "crop": CROP, "classes": CLASSES}
+    results.keep("training", [{"way": n, "seconds": s, **setting} for n, s in medians.items()])
 
 
 def make_step(layout: torch.memory_format, *, bf16: bool) -> Callable[[], None]:

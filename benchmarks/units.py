@@ -1,5 +1,7 @@
 """How fast EM attention is: ``python -m benchmarks.units`` prints two tables, in some minutes.
 
+They are kept in ``benchmarks/results/units.json``, one row a line.
+
 The first is of EM alone (T iterations and the re-estimate, no convs), in float32 and bfloat16:
 
 * *em*: ``expectation_maximization`` and ``reconstruct`` on pixel-major features, and
@@ -20,11 +22,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks import results
 from emastudy import em
 from emastudy.engine import cost
 from emastudy.networks import EMAU, NonLocal
@@ -33,6 +37,7 @@ CHANNELS, BASES, ITERATIONS = 512, 64, 3
 #: Images and side of the feature map; whether training is timed too.
 CASES = ((4, 33, True), (4, 65, True), (1, 97, True), (1, 129, False))
 REPEATS = 7
+Row = dict[str, Any]
 
 
 def transcribed(x: Tensor, mu: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
@@ -87,16 +92,18 @@ def main() -> None:
         f"matrix products reach {reached}"
     )
     _say(f"\nEM alone\n{_head(['ms', 'ratio', 'limit ms', 'of limit'])}")
+    rows = []
     for batch, side in ((1, 65), (4, 65), (1, 129)):
-        em_alone(batch, side, rates)
+        rows += em_alone(batch, side, rates)
     _say(f"\nThe unit, float32\n{_head(['ms', 'ratio', 'MiB', 'limit ms', 'of limit'])}")
     for batch, side, trains in CASES:
         for training in (False, True) if trains else (False,):
-            compare(batch, side, training, rates[torch.float32])
+            rows += compare(batch, side, training, rates[torch.float32])
+    results.keep("units", rows)
 
 
-def em_alone(batch: int, side: int, rates: dict[torch.dtype, float]) -> None:
-    """Print one row a way of computing the iterations and X̃ for maps of side² pixels."""
+def em_alone(batch: int, side: int, rates: dict[torch.dtype, float]) -> list[Row]:
+    """Print and return one row a way of computing the iterations and X̃ for maps of side² pixels."""
     x = torch.randn(batch, side**2, CHANNELS)
     start = F.normalize(torch.randn(BASES, CHANNELS), dim=-1)
     channels_first, half = x.transpose(1, 2).contiguous(), x.bfloat16()
@@ -120,16 +127,19 @@ def em_alone(batch: int, side: int, rates: dict[torch.dtype, float]) -> None:
         repeats=5 * REPEATS,
     )
     macs = (2 * ITERATIONS + 1) * x[..., 0].numel() * BASES * CHANNELS
+    rows: list[Row] = []
     for name, seconds in times.items():
         limit = macs / rates[torch.bfloat16 if "bfloat16" in name else torch.float32]
         _say(
             f"{f'{batch}×{side}×{side}':<12}{'inference':<10}{name:<22}{1000 * seconds:>10.1f}"
             f"{seconds / times['em']:>10.2f}{1000 * limit:>10.1f}{limit / seconds:>10.0%}"
         )
+        rows.append(_row("EM alone", batch, side, "inference", name, seconds, limit))
+    return rows
 
 
-def compare(batch: int, side: int, training: bool, rate: float) -> None:
-    """Print one row a module for maps of side² pixels."""
+def compare(batch: int, side: int, training: bool, rate: float) -> list[Row]:
+    """Print and return one row a module for maps of side² pixels."""
     ordinary, channels_last = torch.contiguous_format, torch.channels_last
     modules: dict[str, tuple[nn.Module, torch.memory_format]] = {
         "EMAU": (EMAU(CHANNELS, BASES, ITERATIONS), channels_last),
@@ -148,15 +158,19 @@ def compare(batch: int, side: int, training: bool, rate: float) -> None:
         runs[name] = _step(module, x) if training else _inference(module, x)
         inputs[name] = [x, *module.parameters(), *module.buffers()]
     times = medians(runs)
+    rows: list[Row] = []
+    kind = "training" if training else "inference"
     for name, run in runs.items():
         limit = batch * macs[name] / rate
         share = f"{1000 * limit:>10.1f}{limit / times[name]:>10.0%}"
+        peak = cost.peak_bytes(run, *inputs[name])
         _say(
-            f"{f'{batch}×{side}×{side}':<12}{'training' if training else 'inference':<10}{name:<22}"
-            f"{1000 * times[name]:>10.1f}{times[name] / times['EMAU']:>10.2f}"
-            f"{cost.peak_bytes(run, *inputs[name]) / 2**20:>10.0f}"
+            f"{f'{batch}×{side}×{side}':<12}{kind:<10}{name:<22}"
+            f"{1000 * times[name]:>10.1f}{times[name] / times['EMAU']:>10.2f}{peak / 2**20:>10.0f}"
             + (share if name.startswith("EMAU") and not training else "")
         )
+        rows.append(_row("unit", batch, side, kind, name, times[name], limit) | {"bytes": peak})
+    return rows
 
 
 def medians(runs: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
@@ -203,6 +217,16 @@ def _step(module: nn.Module, x: Tensor) -> Callable[[], object]:
         module(x).sum().backward()
 
     return run
+
+
+def _row(
+    table: str, batch: int, side: int, kind: str, way: str, seconds: float, limit: float
+) -> Row:
+    return {
+        "table": table, "batch": batch, "side": side, "pass": kind, "way": way,
+        "seconds": seconds, "limit_seconds": limit,
+        "channels": CHANNELS, "bases": BASES, "iterations": ITERATIONS,
+    }  # fmt: skip
 
 
 def _head(columns: list[str]) -> str:
