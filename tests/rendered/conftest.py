@@ -15,7 +15,7 @@ from emastudy.study.report.notebooks import run_notebooks
 def executed(root):
     """Folder of the executed notebooks. What is up to date is not run again."""
     folder = root / "build" / "smoke" / "notebooks"
-    run_notebooks(root / "experiments", folder, "smoke")
+    run_notebooks(root / "experiments", folder, "smoke", jobs=2)
     write_includes(root / "experiments" / "records", folder.parent / "generated")
     return folder
 

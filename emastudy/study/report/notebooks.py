@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,19 +16,19 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
-from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 from tqdm.auto import tqdm
 
 import emastudy
 from emastudy.errors import NotebookError
 from emastudy.files import check_writable, write_text
+from emastudy.study.report.kernels import Kernel, forked_kernels
 
 # How a notebook is run, not what it shows: changing these does not make a page out of date.
 _HOW = ("executor", "device", "runs_dir")
 # Profiles whose records are evidence of nothing; a notebook makes them as it runs.
 _PASSING = ("smoke", "quick")
+# For fewer notebooks the imports of a server that forks them take longer than they spare.
+_WORTH_A_SERVER = 3
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def run_notebooks(
         only: Names (or beginnings of names) of the notebooks to run; empty = all.
         parameters: Further parameters, for those of the notebooks that declare them; at least one
             must. Empty values count as not given.
-        jobs: How many notebooks are executed at a time. More than one for notebooks that train
-            nothing: those that do use all cores by themselves.
+        jobs: How many notebooks are executed at a time. Those that measure times (they have a
+            parameter ``repeats``) are executed one by one, after the others.
 
     Returns:
         One outcome a notebook, in order.
@@ -82,7 +82,12 @@ def run_notebooks(
     _check_parameters(given, chosen, "given is", "none of the chosen notebooks")
     values = {**settings, **given}
     orders = [
-        _Order(path, {name: values[name] for name in values if name in declared}, output)
+        _Order(
+            path,
+            {name: values[name] for name in values if name in declared},
+            output,
+            timed="repeats" in declared,
+        )
         for path, declared in chosen.items()
     ]
     check_writable(output, "choose another with output (--output for the command)")
@@ -119,13 +124,16 @@ def _execute(orders: Sequence["_Order"], jobs: int) -> list[Outcome]:
     outcomes = {order.name: Outcome(order.name, 0.0, skipped=True) for order in orders}
     waiting = [order for order in orders if not order.is_up_to_date()]
     # smoothing=0: the time left follows from the mean of all notebooks, not from the last one's.
-    with tqdm(
-        total=len(orders),
-        initial=len(orders) - len(waiting),
-        desc="notebooks",
-        unit="notebook",
-        smoothing=0,
-    ) as bar:
+    with (
+        tqdm(
+            total=len(orders),
+            initial=len(orders) - len(waiting),
+            desc="notebooks",
+            unit="notebook",
+            smoothing=0,
+        ) as bar,
+        forked_kernels() if len(waiting) >= _WORTH_A_SERVER else nullcontext(),
+    ):
         for outcome in _outcomes(waiting, jobs, bar):
             outcomes[outcome.name] = outcome
             bar.update()
@@ -133,32 +141,20 @@ def _execute(orders: Sequence["_Order"], jobs: int) -> list[Outcome]:
 
 
 def _outcomes(orders: Sequence["_Order"], jobs: int, bar: "tqdm[Any]") -> Iterator[Outcome]:
-    if jobs == 1:
-        for order in orders:
+    beside = [order for order in orders if not order.timed] if jobs > 1 else []
+    if beside:
+        # Processes and not threads: papermill changes the working directory of its whole process.
+        with _cores_each(jobs), ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            work = [pool.submit(order.execute) for order in beside]
+            try:
+                for one in as_completed(work):
+                    yield one.result()
+            finally:
+                pool.shutdown(cancel_futures=True)  # after a failure, or Ctrl-C
+    for order in orders:
+        if order not in beside:
             bar.set_postfix_str(order.name)
             yield order.execute()
-        return
-    # Processes and not threads: papermill changes the working directory of its whole process.
-    with _cores_each(jobs), ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        work = [pool.submit(order.execute) for order in orders]
-        try:
-            for one in as_completed(work):
-                yield one.result()
-        finally:
-            pool.shutdown(cancel_futures=True)  # after a failure, or Ctrl-C
-
-
-class _ThisInterpreter(AsyncKernelManager):
-    """A kernel in the interpreter that runs this, whatever Jupyter has under a notebook's name.
-
-    Another environment's kernel named python3 may come first on Jupyter's path, and has no
-    emastudy, or an old one.
-    """
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        # The kernel talks to this machine alone; that it warns of doing so unencrypted is left out.
-        return KernelSpec(**get_kernel_dict(extra_arguments=["--log-level=ERROR"]))
 
 
 @dataclass(frozen=True)
@@ -168,6 +164,8 @@ class _Order:
     notebook: Path
     values: dict[str, Any]
     output: Path
+    #: Whether it measures times, which whatever runs beside it would make longer.
+    timed: bool
 
     @property
     def name(self) -> str:
@@ -192,7 +190,9 @@ class _Order:
                 progress_bar=False,
                 cwd=self.notebook.parent,
                 log_output=False,
-                kernel_manager_class=_ThisInterpreter,
+                # The first kernel waits for its server's imports; one that dies is noticed at once.
+                start_timeout=600,
+                kernel_manager_class=Kernel,
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(

@@ -5,12 +5,13 @@ An executor takes jobs, says how they stand, and stops them; ``queue`` decides w
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,8 +22,8 @@ import torch
 from emastudy.engine import RunConfig, Runtime
 from emastudy.errors import InputError
 from emastudy.files import check_writable
-from emastudy.study.runs.forks import ForkServer
-from emastudy.study.runs.job import RunJob
+from emastudy.study.runs.forks import ForkServer, blocked
+from emastudy.study.runs.job import JOB, RunJob
 from emastudy.study.runs.locks import OTHER_RUNS_DIR
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Local:
         self._free: list[str | None] = [*map(str, gpus)] or [None] * side_by_side
         self._used: dict[str, str | None] = {}
         self._server = ForkServer() if sys.platform == "linux" and not gpus else None
-        python = {"local_python": self._server.command} if self._server else {}
+        python = {"local_python": shlex.join(self._server.command(JOB))} if self._server else {}
         self._executor = submitit_executor("local", runtime, parameters, **python)
 
     @property
@@ -96,11 +97,9 @@ class Local:
             gpu = self._free.pop()
             if gpu is None:  # a processor may have to be timed: here, and all runs compute alike
                 self.runtime.precision(config)
-            # Ctrl-C reaches all processes of a terminal. The runs shall not die of it but hear of
-            # it from the sweep, so they inherit the signal blocked.
-            with _blocked(signal.SIGINT):
-                if self._server:
-                    self._server.start()
+            if self._server:
+                self._server.start()
+            with blocked(signal.SIGINT):
                 jobs.append(self._executor.submit(RunJob(), job, config, folder, self.runtime, gpu))
             self._used[jobs[-1].job_id] = gpu
         return jobs
@@ -164,12 +163,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,61 +1,105 @@
-"""Processes of local runs, forked from a server that has imported everything.
+"""Processes that are forked from a server which has imported everything.
 
-Importing takes a process some five seconds of the processor, a fork next to nothing. Each run still
-has a process, a log and an environment of its own, and what is around it is submitit's: where
-submitit would start Python for a job, it starts this file, which has the server fork one and stands
-for it. It is only for runs on CPUs, for CUDA does not survive a fork, and only for Linux.
+Importing takes a process some seconds of the processor, a fork next to nothing. Each process still
+has an environment, a working directory and an output of its own, and what is around it is
+submitit's or Jupyter's: where those would start Python for a run or a notebook, they start this
+file, which has the server fork a process and stands for it. It is only for what computes on CPUs,
+for CUDA does not survive a fork, and only for Linux.
 """
 
 import json
 import os
 import select
-import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from shutil import rmtree
+
+#: Environment variable with the address of a server that was started for several sweeps.
+SHARED = "EMASTUDY_FORKS"
+# What a run imports where it uses it; the rest came with this module.
+_MODULES = ("emastudy.study.runs.job", "torchmetrics.classification", "torchvision.transforms.v2")
 
 
 class ForkServer:
-    """The server of one sweep; it ends with this object, and the processes it forked do not."""
+    """A server: the one of ``SHARED``, or one that ends with this object.
 
-    def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="emastudy-")  # for this user only
-        self._address = str(Path(self._folder) / "server")
+    The processes that it forked go on by themselves.
+
+    Args:
+        modules: What it imports beside what runs need.
+        environment: Variables for those imports.
+    """
+
+    def __init__(self, *modules: str, environment: Mapping[str, str] | None = None) -> None:
+        self._code = f"from emastudy.study.runs.forks import serve; serve({{}}, *{modules!r})"
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
-        #: What submitit is to start in place of Python. Without the paths of scripts and packages:
-        #: it needs nothing of them, and this file's neighbours have names of the standard library.
-        self.command = shlex.join([sys.executable, "-P", "-S", __file__, self._address])
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        #: Where it listens.
+        self.address = shared()
+        self._shared = bool(self.address)
+        if not self._shared:
+            folder = tempfile.mkdtemp(prefix="emastudy-")  # for this user only
+            self.address = str(Path(folder) / "server")
+            weakref.finalize(self, rmtree, folder, ignore_errors=True)
+
+    def command(self, function: str) -> list[str]:
+        """What to start in place of Python: it has the server call a function, in a process.
+
+        Args:
+            function: As "module:name"; it is called with the list of the command's arguments.
+        """
+        # Without the paths of scripts and packages: it needs nothing of them, and this file's
+        # neighbours have names of the standard library.
+        return [sys.executable, "-P", "-S", __file__, self.address, function]
 
     def start(self) -> None:
-        """Start the server where it does not run; jobs may ask at once, and wait."""
-        if self._process is not None:
+        """Start the server where it does not run; processes may ask at once, and wait."""
+        if self._shared or self._process is not None:
             return
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self._address)
+        with socket.socket(socket.AF_UNIX) as listener, blocked(signal.SIGINT):
+            listener.bind(self.address)
             listener.listen(64)
-            code = f"from emastudy.study.runs.forks import serve; serve({listener.fileno()})"
             self._process = subprocess.Popen(
-                [sys.executable, "-u", "-c", code],
+                [sys.executable, "-u", "-c", self._code.format(listener.fileno())],
                 stdin=subprocess.PIPE,
+                env=self._environment,
                 pass_fds=[listener.fileno()],
             )
         weakref.finalize(self, _end, self._process)
 
 
-def serve(listener: int) -> None:
-    """Fork a process for each job that asks, until standard input ends.
+def shared() -> str:
+    """Address of a server that was started for several sweeps; "" where none is."""
+    address = os.environ.get(SHARED, "")
+    return address if Path(address).is_socket() else ""
 
-    All that a run needs is imported by then: with this module its packages came.
+
+@contextmanager
+def blocked(number: signal.Signals) -> Iterator[None]:
+    """Hold back a signal; processes that start in here never see it.
+
+    Ctrl-C reaches all processes of a terminal. Runs shall not die of it but hear of it from the
+    sweep.
     """
-    from submitit.core.submission import process_job
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+
+def serve(listener: int, *modules: str) -> None:
+    """Import modules, then fork a process for each that asks, until standard input ends."""
+    for module in (*_MODULES, *modules):
+        import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the processes end
     with socket.socket(fileno=listener) as server:
         while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
@@ -66,19 +110,20 @@ def serve(listener: int) -> None:
         else:
             return
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    folder = _become(asking)
+    function, arguments = _become(asking)
+    module, _, name = function.partition(":")
     try:
-        process_job(folder)
+        getattr(import_module(module), name)(arguments)
     except SystemExit as stop:  # submitit's way to ask for another turn is an exit code
-        asking.sendall(f"{stop.code}\n".encode())
+        asking.sendall(f"{stop.code or 0}\n".encode())
         raise
     asking.sendall(b"0\n")
 
 
-def _become(asking: socket.socket) -> str:
-    """Take over environment, working directory and output of who asks; returns its job's folder."""
+def _become(asking: socket.socket) -> tuple[str, list[str]]:
+    """Take over environment, working directory and output of who asks; returns what it wants."""
     _, outputs, *_ = socket.recv_fds(asking, 1, 2)
-    environment, directory, folder = json.loads(asking.makefile().readline())
+    environment, directory, function, arguments = json.loads(asking.makefile().readline())
     with Path(os.devnull).open() as nothing:
         for number, file in enumerate((nothing.fileno(), *outputs)):
             os.dup2(file, number)
@@ -86,15 +131,15 @@ def _become(asking: socket.socket) -> str:
     os.environ.update(environment)
     os.chdir(directory)
     asking.sendall(f"{os.getpid()}\n".encode())
-    return str(folder)
+    return function, arguments
 
 
-def ask(address: str, folder: str) -> int:
-    """Have the server fork a process for the job, and stand for it; returns its exit code."""
+def ask(address: str, function: str, *arguments: str) -> int:
+    """Have the server fork a process for a call, and stand for it; returns its exit code."""
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
         socket.send_fds(server, [b"."], [sys.stdout.fileno(), sys.stderr.fileno()])
-        request = json.dumps([dict(os.environ), str(Path.cwd()), folder])
+        request = json.dumps([dict(os.environ), str(Path.cwd()), function, arguments])
         server.sendall(f"{request}\n".encode())
         answers = server.makefile()
         process = int(answers.readline())
@@ -114,4 +159,4 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(ask(sys.argv[1], sys.argv[-1]))
+    sys.exit(ask(*sys.argv[1:]))

@@ -3,16 +3,25 @@
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.core.submission import process_job
 
 from emastudy.engine import RunConfig, Runtime
 
 logger = logging.getLogger(__name__)
+
+#: What a server of forks calls where submitit would start Python for a job.
+JOB = f"{__name__}:process"
+
+
+def process(arguments: Sequence[str]) -> None:
+    """Do a job of submitit's, whose command ends with the job's folder."""
+    process_job(arguments[-1])
 
 
 class RunJob:

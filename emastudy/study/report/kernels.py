@@ -1,0 +1,71 @@
+"""The processes that notebooks run in: this interpreter's, and on CPUs forked with all imported."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+from emastudy.study.runs.forks import SHARED, ForkServer, shared
+
+# A kernel talks to this machine alone; that it warns of doing so unencrypted is left out.
+_ARGUMENTS = ["--log-level=ERROR"]
+# What pages import beside what runs do.
+_MODULES = (
+    "ipykernel.kernelapp",
+    "emastudy.study.report",
+    "emastudy.study.figures",
+    "emastudy.engine.walkthrough",
+    "sklearn.mixture",
+)
+# Where figures go is decided when matplotlib is imported; a kernel says so in its environment.
+_INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel in the interpreter that runs this, whatever Jupyter has under a notebook's name.
+
+    Another environment's kernel named python3 may come first on Jupyter's path, and has no
+    emastudy, or an old one.
+    """
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """How the kernel is started."""
+        usual = get_kernel_dict(extra_arguments=_ARGUMENTS)
+        if shared():
+            command = ForkServer().command(f"{__name__}:{start.__name__}")
+            usual = {**usual, "argv": [*command, "-f", "{connection_file}", *_ARGUMENTS]}
+        return KernelSpec(**usual)
+
+
+def start(arguments: Sequence[str]) -> None:
+    """Be a kernel, in a process that was forked for it."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    os.setsid()  # Ctrl-C in the terminal is not for the kernel
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # OpenMP has read the server's environment, not this one.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    # When the server ends, so does the kernel.
+    IPKernelApp.launch_instance(argv=[*arguments], parent_handle=os.getppid())
+
+
+@contextmanager
+def forked_kernels() -> Iterator[None]:
+    """Fork kernels, and the runs of their sweeps, from one server, where that can be done."""
+    if sys.platform != "linux" or torch.cuda.device_count() or shared():
+        yield
+        return
+    server = ForkServer(*_MODULES, environment=_INLINE)
+    server.start()
+    os.environ[SHARED] = server.address
+    try:
+        yield
+    finally:
+        del os.environ[SHARED], server
