@@ -1,4 +1,4 @@
-# The five things people do: study, test, book, bench, clean (lint and test-gpu on their own).
+# The five things people do: study, test, book, bench, clean (check, lint and test-gpu on their own).
 # Each does its own set-up; a machine needs Python >= 3.11, make and git.
 
 PYTHON ?= python3
@@ -16,18 +16,23 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 # -W -n: a link, figure, citation or equation that points nowhere fails the build.
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
-.PHONY: help study book test test-gpu lint bench clean
+# Two processes; the tests of a file, those with the book and those on Slurm stay together.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+.PHONY: help study book test check test-gpu lint bench clean
 help:
 	@echo "make study   set up, run every notebook live (PROFILE=$(PROFILE)), build the book"
 	@echo "make book    build the book from what is recorded (PROFILE=scenes in a fresh clone)"
+	@echo "make check   while one works: lint, types, the tests that are fast"
 	@echo "make test    set up, lint, types, all tests"
 	@echo "make test-gpu   the tests that want a GPU"
 	@echo "make lint    formatting, lint, types, import order, findings against records"
-	@echo "make bench   time the EMA unit, a training step, what checkpoints cost, a sweep"
+	@echo "make bench   time the EMA unit, a training step, what checkpoints cost, a sweep;"
+	@echo "             the tables are kept in benchmarks/results, with the machine"
 	@echo "make clean   remove what was built (runs and records stay)"
 
 study: .venv/study
-	$(NOTEBOOKS)
+	$(NOTEBOOKS) --jobs 2
 	$(BUILD)
 	@echo "Open book/_build/html/index.html"
 
@@ -37,8 +42,12 @@ book: .venv/study
 	@echo "Open book/_build/html/index.html"
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest -m "not unchecked"
-	SHAPE_CHECKS=0 $(BIN)/python -m pytest -m unchecked
+	$(PYTEST) -m "not unchecked"
+	SHAPE_CHECKS=0 $(PYTEST) -m unchecked
+
+# While one works: a test takes part unless its file is in tests/slow.txt.
+check: .venv/dev lint
+	$(PYTEST) -m "not slow and not unchecked"
 
 # Without shape checks: torch.compile cannot see through them.
 test-gpu: .venv/dev

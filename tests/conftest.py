@@ -4,6 +4,7 @@ torch.compile cannot see through those checks, and they refuse some bad input be
 can; the tests concerned are marked ``unchecked`` and run with SHAPE_CHECKS=0, as make test does.
 """
 
+import collections
 import functools
 import os
 import signal
@@ -44,10 +45,58 @@ ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("EMASTUDY_DATA", ROOT.parent / "shared"))
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--record-slow",
+        action="store_true",
+        help="write the files whose tests took more than a few seconds to tests/slow.txt",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--record-slow") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SlowFiles())
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config, items):
+    slow = set(SlowFiles.PATH.read_text().split())
     for item in items:
+        name = item.path.relative_to(ROOT / "tests").as_posix()
+        if name in slow or "executed" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
         if SHAPE_CHECKS and item.get_closest_marker("unchecked"):
             item.add_marker(pytest.mark.skip(reason="wants SHAPE_CHECKS=0 pytest -m unchecked"))
+    if hasattr(config, "workerinput"):  # one of several processes: what a file sets up is shared
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+        # What takes longest first: then the processes end together.
+        items.sort(key=lambda item: {"book": 0, "slurm": 1}.get(_group(item), 2))
+
+
+def _group(item):
+    """Tests of one group run in one process: of a file, with the book, on the one Slurm node."""
+    if "executed" in item.fixturenames:
+        return "book"
+    return "slurm" if item.get_closest_marker("slurm") else str(item.path)
+
+
+class SlowFiles:
+    """Writes which files are slow, all their tests together, for the marker ``slow``."""
+
+    PATH = Path(__file__).with_name("slow.txt")
+    SECONDS = 5.0
+
+    def __init__(self):
+        self.seconds = collections.Counter()
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[report.location[0]] += report.duration
+
+    def pytest_sessionfinish(self):
+        slow = [name for name, seconds in self.seconds.items() if seconds > self.SECONDS]
+        names = sorted(Path(name).relative_to("tests").as_posix() for name in slow)
+        self.PATH.write_text("\n".join([*names, ""]))
 
 
 MY_MODULE = '''
