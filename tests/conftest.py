@@ -62,8 +62,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     slow = set(SlowFiles.PATH.read_text().split())
     for item in items:
-        name = item.path.relative_to(ROOT / "tests").as_posix()
-        if name in slow or "executed" in item.fixturenames:
+        if _file(item) in slow or "executed" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
         if SHAPE_CHECKS and item.get_closest_marker("unchecked"):
             item.add_marker(pytest.mark.skip(reason="wants SHAPE_CHECKS=0 pytest -m unchecked"))
@@ -78,7 +77,11 @@ def _group(item):
     """Tests of one group run in one process: of a file, with the book, on the one Slurm node."""
     if "executed" in item.fixturenames:
         return "book"
-    return "slurm" if item.get_closest_marker("slurm") else str(item.path)
+    return "slurm" if item.get_closest_marker("slurm") else _file(item)
+
+
+def _file(item):
+    return item.path.relative_to(ROOT / "tests").as_posix()
 
 
 class SlowFiles:
@@ -91,12 +94,12 @@ class SlowFiles:
         self.seconds = collections.Counter()
 
     def pytest_runtest_logreport(self, report):
-        self.seconds[report.location[0]] += report.duration
+        self.seconds[report.location[0].removeprefix("tests/")] += report.duration
 
     def pytest_sessionfinish(self):
-        slow = [name for name, seconds in self.seconds.items() if seconds > self.SECONDS]
-        names = sorted(Path(name).relative_to("tests").as_posix() for name in slow)
-        self.PATH.write_text("\n".join([*names, ""]))
+        names = {name for name, seconds in self.seconds.items() if seconds > self.SECONDS}
+        names |= set(self.PATH.read_text().split()) - self.seconds.keys()  # that were not run
+        self.PATH.write_text("\n".join([*sorted(names), ""]))
 
 
 MY_MODULE = '''

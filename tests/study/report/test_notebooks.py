@@ -142,3 +142,43 @@ def test_one_bar_goes_over_the_notebooks_and_nothing_else_is_printed(experiments
     assert all(line.startswith("notebooks: ") for line in lines), lines
     assert " 1/2 " in lines[0]  # what is up to date counts as done
     assert " 2/2 " in lines[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux alone")
+def test_several_notebooks_are_forked_from_one_process(experiments, tmp_path, capfd):
+    where = """import os, sys
+print(os.getppid(), os.getpid(), "seaborn" in sys.modules, os.environ.get("CHANGED"))
+os.environ["CHANGED"] = "by another notebook"
+import matplotlib.pyplot as plt
+plt.plot([1, 2])"""
+    for number in (1, 2, 3):
+        write(experiments, f"0{number}_count", where)
+    run_notebooks(experiments, tmp_path / "done", "quick")
+    done = [nbformat.read(tmp_path / "done" / f"0{n}_count.ipynb", 4) for n in (1, 2, 3)]
+    seen = [notebook.cells[-1].outputs[0].text.split() for notebook in done]
+    servers, processes, imported, changed = zip(*seen, strict=True)
+    assert len(set(servers)) == 1
+    assert len(set(processes)) == 3
+    assert set(imported) == {"True"}
+    assert set(changed) == {"None"}  # what one changes the next does not find
+    pictures = [out for notebook in done for out in notebook.cells[-1].outputs if "data" in out]
+    assert sum("image/png" in picture.data for picture in pictures) == 3
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(servers[0]), 0)  # the process that forked them ended with the last
+    out, error = capfd.readouterr()
+    lines = [line.strip() for line in error.replace("\r", "\n").splitlines() if line.strip()]
+    assert out == ""
+    assert all(line.startswith("notebooks: ") for line in lines), lines
+
+
+def test_a_notebook_that_measures_times_is_executed_alone(experiments, tmp_path):
+    """Of two at a time the timed one begins when the others have ended."""
+    stamp = "import time\nprint(time.time())\ntime.sleep(0.2)\nprint(time.time())"
+    write(experiments, "01_count", stamp, parameters="repeats: int = 3  # timed passes")
+    write(experiments, "02_count", stamp)
+    run_notebooks(experiments, tmp_path / "done", "quick", jobs=2)
+    timed, other = (
+        [float(word) for word in outputs(tmp_path / "done" / f"0{n}_count.ipynb").split()]
+        for n in (1, 2)
+    )
+    assert timed[0] > other[1]
