@@ -19,18 +19,19 @@ class Walkthrough:
     """What EM does with one photograph, as arrays to draw.
 
     Bases in one place do what one basis of a larger weight would do. They are drawn as one: a group
-    is what is in one place (cosines above 0.99) after the last iteration, the largest group first,
-    and its map is the sum of its members' responsibilities.
+    is what is in one place (cosines above 0.99) after the last iteration, and its map is the sum of
+    its members' responsibilities.
 
     Attributes:
         image: (H, W, 3), from 0 to 1.
         mask: (H, W), the network's class of every pixel.
         classes: Names of the classes.
         colors: RGB of the classes.
-        similarity: (T, G, h, w): inner product of every pixel with the group's mean basis, from
-            which each iteration starts.
-        maps: (T, G, h, w): share of every pixel that the group takes, in each iteration.
-        sizes: (G,): number of bases in the group.
+        products: (T, K, h, w): inner product of every pixel with every basis, from which each
+            iteration starts.
+        responsibilities: (T, K, h, w): share of every pixel that each basis takes, in each
+            iteration.
+        group: (K,): the group of each basis; group 0 takes the most pixels.
         features: (N, C), what EM works on.
         estimate: (N, C), the same rebuilt from the bases, before the unit's ReLU.
     """
@@ -39,11 +40,44 @@ class Walkthrough:
     mask: Int[np.ndarray, "H W"]
     classes: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
-    similarity: Float[np.ndarray, "t g h w"]
-    maps: Float[np.ndarray, "t g h w"]
-    sizes: Int[np.ndarray, " g"]
+    products: Float[np.ndarray, "t k h w"]
+    responsibilities: Float[np.ndarray, "t k h w"]
+    group: Int[np.ndarray, " k"]
     features: Float[np.ndarray, "n c"]
     estimate: Float[np.ndarray, "n c"]
+
+    @property
+    def sizes(self) -> Int[np.ndarray, " g"]:
+        """Number of bases in each group."""
+        return np.bincount(self.group)
+
+    @property
+    def maps(self) -> Float[np.ndarray, "t g h w"]:
+        """Share of every pixel that each group takes, in each iteration."""
+        return self._summed(self.responsibilities)
+
+    @property
+    def similarity(self) -> Float[np.ndarray, "t g h w"]:
+        """Inner product of every pixel with a group's mean basis, at each iteration's start."""
+        mean: np.ndarray = self._summed(self.products) / self.sizes[:, None, None]
+        return mean
+
+    def _summed(self, values: Float[np.ndarray, "t k h w"]) -> Float[np.ndarray, "t g h w"]:
+        groups = range(len(self.sizes))
+        return np.stack([values[:, self.group == g].sum(axis=1) for g in groups], axis=1)
+
+    def examples(self, most: int) -> list[int]:
+        """Bases to draw: of every group in turn the one that takes the most pixels, then the next.
+
+        Args:
+            most: How many.
+        """
+        taken = self.responsibilities[-1].sum(axis=(1, 2))
+        place = np.empty(len(taken), dtype=int)
+        for group in range(len(self.sizes)):
+            members = np.flatnonzero(self.group == group)
+            place[members[np.argsort(-taken[members])]] = np.arange(len(members))
+        return sorted(range(len(taken)), key=lambda k: (place[k], self.group[k]))[:most]
 
     @property
     def mean_colors(self) -> Float[np.ndarray, "t g 3"]:
@@ -87,10 +121,9 @@ def walk_through(
         )
         for t in range(1, num_iterations + 1)
     ]  # fmt: skip
-    groups = torch.nn.functional.one_hot(basis_groups(steps[-1].bases)).float()
-    taken = steps[-1].responsibilities.sum(dim=0) @ groups
-    groups = groups[:, taken.argsort(descending=True)]
-    sizes = groups.sum(dim=0)
+    groups = basis_groups(steps[-1].bases)
+    taken = torch.zeros(int(groups.max()) + 1)
+    taken.index_add_(0, groups, steps[-1].responsibilities.sum(dim=0))
     before = [start.reshape(-1, *start.shape[-2:])[0], *(step.bases for step in steps[:-1])]
     side = features.shape[-2:]
 
@@ -103,9 +136,21 @@ def walk_through(
         mask=predict(network, (image * 255).round().byte(), SegmentationDataset).numpy(),
         classes=network.classes,
         colors=network.colors,
-        similarity=as_maps([x[0] @ bases.mT @ groups / sizes for bases in before]),
-        maps=as_maps([step.responsibilities @ groups for step in steps]),
-        sizes=sizes.int().numpy(),
+        products=as_maps([x[0] @ bases.mT for bases in before]),
+        responsibilities=as_maps([step.responsibilities for step in steps]),
+        group=taken.argsort(descending=True).argsort()[groups].numpy(),
         features=x[0].numpy(),
         estimate=em.reconstruct(steps[-1].responsibilities, steps[-1].bases).numpy(),
     )
+
+
+def change(x: Float[np.ndarray, "n c"], moved: Float[np.ndarray, "n c"]) -> float:
+    r"""How far features moved, in lengths of what they were.
+
+    .. math:: \lVert X' - X\rVert / \lVert X\rVert
+
+    Args:
+        x: X, of a photograph.
+        moved: X', of the same photograph after something was done to it.
+    """
+    return float(np.linalg.norm(moved - x) / np.linalg.norm(x))

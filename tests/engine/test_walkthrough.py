@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from emastudy import em, networks
 from emastudy.engine.diagnostics import basis_groups, unit_of
-from emastudy.engine.walkthrough import walk_through
+from emastudy.engine.walkthrough import change, walk_through
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,30 @@ def test_it_draws_what_the_unit_computes(network):
     assert walk.mask.shape == (65, 97)
     assert walk.mean_colors.shape == (3, len(walk.sizes), 3)
     assert (abs(walk.mean_colors - 0.5) < 0.5).all()
+    last = z.T.reshape(6, *walk.maps.shape[-2:])
+    assert np.allclose(walk.responsibilities[-1], last, atol=1e-5)
+    start = (x @ unit_of(network).bases.T).T.reshape(last.shape)
+    assert np.allclose(walk.products[0], start, atol=1e-4)
+    triple = list(walk.sizes).index(3)
+    assert np.allclose(walk.similarity[0, triple], start[[0, 4, 5]].mean(dim=0), atol=1e-4)
+
+
+def test_examples_are_of_every_group_in_turn_the_most_used_first(network):
+    walk = walk_through(network, torch.rand(3, 65, 97))
+    chosen = walk.examples(6)
+    groups = list(walk.group[chosen])
+    assert sorted(chosen) == list(range(6))
+    assert groups[: len(walk.sizes)] == list(range(len(walk.sizes)))
+    taken = walk.responsibilities[-1].sum(axis=(1, 2))
+    for group in range(len(walk.sizes)):
+        mine = [taken[k] for k in chosen if walk.group[k] == group]
+        assert mine == sorted(mine, reverse=True)
+
+
+def test_a_change_is_measured_in_lengths_of_what_was_there():
+    x = np.random.default_rng(0).random((5, 3))
+    assert change(x, x) == 0
+    assert change(x, 3 * x) == pytest.approx(2)
 
 
 def test_bases_are_in_one_group_through_a_chain_of_others():

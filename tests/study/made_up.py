@@ -14,6 +14,7 @@ import pandas as pd
 from study.tiny import make_record
 
 from emastudy.engine import RunConfig
+from emastudy.engine.walkthrough import Walkthrough
 from emastudy.study.claims import CLAIMS, Evidence
 from emastudy.study.recipes import name_methods, scenes
 from emastudy.study.runs import to_frame
@@ -125,3 +126,15 @@ def find(id, evidence, gradient="detached", variant=""):
         f for f in CLAIMS[id].findings([evidence]) if (f.gradient, f.variant) == (gradient, variant)
     ]
     return found
+
+
+def walked(seed=0):
+    """A photograph's way through a unit of five bases, three of them in one place."""
+    generator = np.random.default_rng(seed)
+    shares = generator.dirichlet(np.ones(5), size=(2, 5, 6)).transpose(0, 3, 1, 2)
+    return Walkthrough(
+        image=generator.random((40, 48, 3)), mask=np.eye(40, 48, dtype=int),
+        classes=("background", "cat"), colors=((0, 0, 0), (9, 9, 9)), products=shares,
+        responsibilities=shares, group=np.array([0, 1, 0, 2, 0]),
+        features=generator.random((30, 8)), estimate=generator.random((30, 8)),
+    )  # fmt: skip

@@ -8,8 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Ellipse, Patch
+
+from emastudy.em.mixtures import MixtureParameters
 
 _WRONG = (213, 94, 0)  # of a wrong pixel: the style's second colour, C1
 
@@ -42,9 +45,46 @@ def heat(ax: Axes, image: np.ndarray, weights: np.ndarray, title: str = "") -> N
     ax.axis("off")
 
 
-def gallery(rows: int, columns: int, *, size: float = 1.6) -> tuple[Figure, np.ndarray]:
-    """A grid of axes without ticks, for pictures. Returns (figure, (rows, columns) axes)."""
-    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, size * rows), squeeze=False)
+def gaussians(
+    ax: Axes, x: np.ndarray, responsibilities: np.ndarray, parameters: MixtureParameters
+) -> np.ndarray:
+    """Points of the plane and the Gaussians that share them: one and two standard deviations.
+
+    Args:
+        ax: What is drawn on.
+        x: (N, 2).
+        responsibilities: (N, K), mixes the Gaussians' colours into those of the points.
+        parameters: Of K Gaussians with full covariances.
+
+    Returns:
+        The points' colours, (N, 3).
+    """
+    names = [f"C{k}" for k in range(len(parameters.bases))]
+    colors: np.ndarray = (responsibilities @ np.array([to_rgb(c) for c in names])).clip(0, 1)
+    ax.scatter(x[:, 0], x[:, 1], c=colors, s=9, linewidths=0)
+    for mean, spread, color in zip(parameters.bases, parameters.spread, names, strict=True):
+        values, vectors = np.linalg.eigh(spread.numpy())
+        angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
+        for radius in (1, 2):
+            wide, high = 2 * radius * np.sqrt(values[::-1])
+            ax.add_patch(Ellipse(mean.numpy(), wide, high, angle=angle, fill=False, color=color))
+        ax.plot(*mean, "k+")
+    return colors
+
+
+def gallery(
+    rows: int, columns: int, *, size: float = 1.6, aspect: float = 1
+) -> tuple[Figure, np.ndarray]:
+    """A grid of axes without ticks, for pictures. Returns (figure, (rows, columns) axes).
+
+    Args:
+        rows: From top to bottom.
+        columns: From left to right.
+        size: Width of a picture with its margin, inches.
+        aspect: Height of a picture over its width.
+    """
+    shape = size * columns, (size * aspect + 0.25 * (aspect < 1)) * rows
+    figure, axes = plt.subplots(rows, columns, figsize=shape, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     return figure, axes

@@ -1,5 +1,7 @@
 """EM attention on one photograph, drawn step by step."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -9,29 +11,46 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from emastudy.engine.diagnostics import effective_rank
-from emastudy.engine.walkthrough import Walkthrough
+from emastudy.engine.walkthrough import Walkthrough, change
 from emastudy.study.figures import drawing
 
 
-def overview(walk: Walkthrough, most: int = 5) -> Figure:
-    """The whole story in one picture: photograph, segmentation, maps over the iterations."""
-    steps, groups = len(walk.maps), min(most, len(walk.sizes))
+def overview(walk: Walkthrough, most: int = 5, *, single: bool = False) -> Figure:
+    """The whole story in one picture: photograph, segmentation, maps over the iterations.
+
+    Args:
+        walk: What is drawn.
+        most: Number of columns: of groups of bases, the largest first, or of bases.
+        single: Draw bases, of every group in turn, and the largest share that each takes of a
+            pixel. Otherwise groups.
+    """
+    if single:
+        chosen = walk.examples(most)
+        titles = [f"basis {k}\n{_alike(walk, k)}" for k in chosen]
+        maps = walk.responsibilities[:, chosen]
+    else:
+        maps = walk.maps[:, :most]
+        titles = [_bases(walk, group) for group in range(maps.shape[1])]
+    steps, columns = maps.shape[:2]
     height, width = walk.image.shape[:2]
-    cell = 9 / (steps / 2 + groups)
-    figure = plt.figure(figsize=(9, steps * cell * height / width + 0.5), facecolor="white")
-    grid = figure.add_gridspec(1, 2, width_ratios=(steps / 2, groups))
+    cell = 9 / (steps / 2 + columns)
+    beside = 0.5 + single * (0.2 + 0.2 * steps)
+    figure = plt.figure(figsize=(9, steps * cell * height / width + beside), facecolor="white")
+    grid = figure.add_gridspec(1, 2, width_ratios=(steps / 2, columns))
     (photograph,), (segmented,) = grid[0].subgridspec(2, 1).subplots(squeeze=False)
     photograph.imshow(walk.image)
     photograph.set_title("a photograph", fontsize=9)
     segmented.imshow(_segmented(walk))
     segmented.set_title(f"segmented: {_classes(walk)}", fontsize=9)
-    cells = grid[1].subgridspec(steps, groups).subplots(squeeze=False)
+    cells = grid[1].subgridspec(steps, columns).subplots(squeeze=False)
     for step, row in enumerate(cells):
         row[0].set_ylabel(f"iteration {step + 1}", fontsize=9)
-        for group, ax in enumerate(row):
-            _share(ax, walk, step, group)
+        for column, ax in enumerate(row):
+            _share(ax, walk, maps[step, column])
             if step == 0:
-                ax.set_title(_bases(walk, group), fontsize=9)
+                ax.set_title(titles[column], fontsize=9)
+            if single:
+                ax.set_xlabel(f"at most {maps[step, column].max():.0%}", fontsize=9)
     for ax in figure.axes:
         _bare(ax)
     return figure
@@ -45,7 +64,7 @@ def one_iteration(walk: Walkthrough, group: int = 0) -> Figure:
     seen.set_title("the pixels, $x_n$", fontsize=9)
     drawing.heat(likeness, walk.image, walk.similarity[0, group])
     likeness.set_title(r"likeness to the basis, $x_n^\top \mu_k$", fontsize=9)
-    _share(share, walk, 0, group)
+    _share(share, walk, walk.maps[0, group])
     share.set_title("E step: its share $z_{nk}$", fontsize=9)
     weights = walk.maps[0, group][..., None] / walk.maps[0, group].max()
     mean.imshow(weights * walk.small_image + (1 - weights))
@@ -67,7 +86,7 @@ def iterations(walk: Walkthrough, most: int = 5) -> Figure:
     for group, row in enumerate(axes):
         row[0].set_ylabel(_bases(walk, group), fontsize=9)
         for step, ax in enumerate(row):
-            _share(ax, walk, step, group)
+            _share(ax, walk, walk.maps[step, group])
             color = walk.mean_colors[step, group]
             ax.add_patch(Rectangle((0, 0), width / 8, width / 8, fc=color, ec="white"))
             if group == 0:
@@ -76,24 +95,39 @@ def iterations(walk: Walkthrough, most: int = 5) -> Figure:
     return figure
 
 
-def low_rank(walk: Walkthrough) -> Figure:
-    """The features before and after, their three main directions as red, green and blue."""
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3 * np.divide(*walk.image.shape[:2]) + 0.5))
-    mean = walk.features.mean(axis=0)
-    _, _, directions = np.linalg.svd(walk.features - mean, full_matrices=False)
-    axes[0].imshow(walk.image)
-    axes[0].set_title("photograph", fontsize=9)
-    for ax, name, x in (
-        (axes[1], "features $X$", walk.features),
-        (axes[2], r"rebuilt from the bases, $\tilde X$", walk.estimate),
+def low_rank(walks: Mapping[str, Walkthrough]) -> Figure:
+    """The features before and after, their three main directions as red, green and blue.
+
+    A row a walk, in the colours of the first, whose features the others are compared to.
+
+    Args:
+        walks: What was done to the photograph → what EM does with it.
+    """
+    first = next(iter(walks.values()))
+    size = 2.4 if len(walks) > 1 else 3
+    row_tall = size * np.divide(*first.image.shape[:2]) + 0.25
+    figure, axes = plt.subplots(
+        len(walks), 3, figsize=(3 * size, len(walks) * row_tall + 0.2), squeeze=False
+    )
+    for ax, (name, walk) in zip(axes[:, 0], walks.items(), strict=True):
+        ax.imshow(walk.image)
+        ax.set_title(name, fontsize=9)
+    mean = first.features.mean(axis=0)
+    _, _, directions = np.linalg.svd(first.features - mean, full_matrices=False)
+    for column, part, label in (
+        (axes[:, 1], "features", "features $X$"),
+        (axes[:, 2], "estimate", r"rebuilt, $\tilde X$"),
     ):
-        projected = (x - mean) @ directions[:3].T
-        low, high = np.percentile(projected, (1, 99), axis=0)
-        colors = (projected - low) / (high - low)
-        ax.imshow(colors.clip(0, 1).reshape(*walk.maps.shape[-2:], 3))
-        rank = effective_rank(torch.from_numpy(x)).item()
-        ax.set_title(f"{name}: effective rank {rank:.1f}", fontsize=9)
-    for ax in axes:
+        xs = [getattr(walk, part) for walk in walks.values()]
+        projected = np.stack([(x - mean) @ directions[:3].T for x in xs])
+        low, high = np.percentile(projected, (1, 99), axis=(0, 1))
+        colors = ((projected - low) / (high - low)).clip(0, 1)
+        for ax, walk, x, shown in zip(column, walks.values(), xs, colors, strict=True):
+            ax.imshow(shown.reshape(*walk.maps.shape[-2:], 3))
+            rank = f"effective rank {effective_rank(torch.from_numpy(x)).item():.1f}"
+            moved = f"{rank}, moved by {change(xs[0], x):.0%}"
+            ax.set_title(f"{label}: {rank}" if walk is first else moved, fontsize=9)
+    for ax in axes.flat:
         _bare(ax)
     return figure
 
@@ -115,9 +149,9 @@ def attention_cost(channels: int = 512, bases: int = 64, iterations: int = 3) ->
     return figure
 
 
-def _share(ax: Axes, walk: Walkthrough, step: int, group: int) -> None:
-    """The share of every pixel that a group takes, over the greyed photograph."""
-    drawing.heat(ax, walk.image, walk.maps[step, group])
+def _share(ax: Axes, walk: Walkthrough, taken: np.ndarray) -> None:
+    """The share of every pixel that is taken, over the greyed photograph."""
+    drawing.heat(ax, walk.image, taken)
     ax.axis("on")
 
 
@@ -139,6 +173,11 @@ def _bare(ax: Axes) -> None:
 def _bases(walk: Walkthrough, group: int) -> str:
     size = walk.sizes[group]
     return f"{size} bases" if size > 1 else "1 basis"
+
+
+def _alike(walk: Walkthrough, basis: int) -> str:
+    size = walk.sizes[walk.group[basis]]
+    return f"1 of {size} alike" if size > 1 else "like no other"
 
 
 def _classes(walk: Walkthrough) -> str:

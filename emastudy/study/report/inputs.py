@@ -8,8 +8,9 @@ import skimage.transform
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torchvision.tv_tensors import Image
 
-from emastudy.datasets import Scenes, evaluation_transform, read_image
+from emastudy.datasets import Scenes, corrupt, evaluation_transform, read_image
 from emastudy.engine import Runtime, load_network, train
 from emastudy.engine.diagnostics import unit_input, unit_of
 from emastudy.networks import SegmentationNetwork
@@ -17,12 +18,15 @@ from emastudy.study.recipes import scenes
 from emastudy.study.runs import lock_run
 
 
-def photograph(name: str = "astronaut", *, height: int = 128) -> Float[Tensor, "3 h w"]:
+def photograph(
+    name: str = "astronaut", *, height: int = 128, noise: int = 0
+) -> Float[Tensor, "3 h w"]:
     """A photograph that scikit-image carries in its package, or any other, as RGB from 0 to 1.
 
     Args:
         name: "astronaut" (square), "coffee", "chelsea" (a cat), or an image file.
         height: Height to shrink it to, pixels; multiples of 4 suit the networks.
+        noise: Severity of the noise laid over it, see ``datasets.corrupt``; 0 = none.
 
     Source: scikit-image's data folder; its three are in the public domain (CC0).
     """
@@ -33,7 +37,11 @@ def photograph(name: str = "astronaut", *, height: int = 128) -> Float[Tensor, "
     width = 4 * round(image.shape[1] / image.shape[0] * height / 4)
     resize: Any = skimage.transform.resize
     small = resize(image, (height, width), anti_aliasing=True)
-    return torch.from_numpy(small).float().permute(2, 0, 1)
+    made = torch.from_numpy(small).float().permute(2, 0, 1)
+    if noise:
+        grains = corrupt(Image((255 * made).round().byte()), 0, kind="noise", severity=noise)
+        made = grains.as_subclass(Tensor).float() / 255
+    return made
 
 
 def scene_images(count: int) -> tuple[Float[Tensor, "b 3 h w"], UInt8[Tensor, "b h w"]]:

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from emastudy.engine.diagnostics import effective_rank
+from emastudy.engine.walkthrough import Walkthrough, change
 from emastudy.study.recipes import TABLE1_RIVALS
 from emastudy.study.report.sentences import best_other, margin
 from emastudy.study.statistics import as_text, fit_exponent, paired_differences, summarize
@@ -242,6 +245,43 @@ def attention(
         f"{shared.iloc[0]:.1f} bases after the first iteration and {shared.iloc[-1]:.1f} after the "
         "last (the exponential of the entropy). One network: intervals over seeds are on the next "
         "page."
+    )
+
+
+def on_a_photograph(walk: Walkthrough) -> str:
+    """In how many places a photograph's bases come to lie.
+
+    Args:
+        walk: What EM does with it.
+    """
+    first, *others = sorted(walk.sizes, reverse=True)
+    many = f"{1 + len(others)} places: {first} in the fullest" if others else "one place"
+    return (
+        f"On this photograph the {len(walk.group)} bases lie in {many}, after {len(walk.maps)} "
+        f"iterations (bases in one place have cosines above 0.99)."
+    )
+
+
+def moved(walks: Mapping[str, Walkthrough]) -> str:
+    """How low the rank is that EM leaves of a photograph, and whether that makes it steadier.
+
+    Args:
+        walks: The photograph as it is, then with more and more noise.
+    """
+    first, *worse = walks.values()
+    ranks = [effective_rank(torch.from_numpy(x)).item() for x in (first.features, first.estimate)]
+    features, estimates = (
+        [change(getattr(first, part), getattr(walk, part)) for walk in worse]
+        for part in ("features", "estimate")
+    )
+    less = sum(after < before for before, after in zip(features, estimates, strict=True))
+    listed = [
+        ", ".join(f"{100 * value:.0f} %" for value in values) for values in (features, estimates)
+    ]
+    return (
+        f"The effective rank falls from {ranks[0]:.1f} to {ranks[1]:.1f}. The noise moves the "
+        f"features by {listed[0]} of their length, and what is rebuilt of them by {listed[1]}: "
+        f"the rebuilt map moves less in {less} of {len(worse)} cases."
     )
 
 

@@ -2,7 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
+from matplotlib.colors import to_rgb
 
+from emastudy.em.mixtures import MixtureParameters
 from emastudy.study.figures import drawing
 
 
@@ -33,4 +36,20 @@ def test_rows_of_predictions_name_their_pictures_and_colours():
     drawn = axes[1, 4].images[0].get_array()
     assert (drawn == (4, 5, 6)).all()
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["sky", "road", "wrong"]
+    plt.close(figure)
+
+
+def test_gaussians_are_drawn_with_the_widths_and_angles_of_their_covariances():
+    turn = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
+    spread = turn @ torch.diag(torch.tensor([9.0, 1.0])) @ turn.T
+    parameters = MixtureParameters(
+        torch.zeros(2, 2), torch.stack([spread, torch.eye(2)]), torch.full((2,), 0.5)
+    )
+    figure, ax = plt.subplots()
+    colors = drawing.gaussians(ax, np.zeros((3, 2)), np.eye(2)[[0, 1, 1]], parameters)
+    assert np.allclose(colors[0], to_rgb("C0"))
+    assert np.allclose(colors[1:], to_rgb("C1"))
+    one, two, *_ = ax.patches
+    assert np.allclose([one.width, one.height, two.width, two.height], [6, 2, 12, 4])
+    assert np.isclose(np.tan(np.radians(one.angle)), 0.75)
     plt.close(figure)

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from study.made_up import ema, record, runs
+from study.made_up import ema, record, runs, walked
 
-from emastudy.engine.walkthrough import Walkthrough
 from emastudy.study import figures
 from emastudy.study.recipes import scenes
 from emastudy.study.runs import to_frame
@@ -282,17 +281,9 @@ def test_changes_have_a_line_each():
     assert labels(ax) == ["a", "b"]
 
 
-@pytest.mark.parametrize("draw", ["overview", "one_iteration", "iterations", "low_rank"])
+@pytest.mark.parametrize("draw", ["overview", "one_iteration", "iterations"])
 def test_a_walk_through_a_photograph_is_drawn(draw):
-    generator = np.random.default_rng(0)
-    maps = generator.dirichlet(np.ones(3), size=(2, 5, 6)).transpose(0, 3, 1, 2)
-    walk = Walkthrough(
-        image=generator.random((40, 48, 3)), mask=np.eye(40, 48, dtype=int),
-        classes=("background", "cat"), colors=((0, 0, 0), (9, 9, 9)), similarity=maps, maps=maps,
-        sizes=np.array([3, 1, 1]), features=generator.random((30, 8)),
-        estimate=generator.random((30, 8)),
-    )  # fmt: skip
-    getattr(figures.walkthrough, draw)(walk)
+    getattr(figures.walkthrough, draw)(walked())
     titles = [title(ax) for ax in drawn()]
     assert any("3 bases" in text for text in titles) == (draw == "overview")
     assert any("cat" in text for text in titles) == (draw == "overview")
@@ -304,3 +295,24 @@ def test_the_sphere_is_animated_one_frame_an_iteration():
         # The last is held, which is one frame that lasts longer.
         assert (gif.format, gif.n_frames) == ("GIF", 2)
     assert not plt.get_fignums()
+
+
+def test_single_bases_are_drawn_with_the_largest_share_of_each():
+    walk = walked()
+    figures.walkthrough.overview(walk, 4, single=True)
+    maps = [ax for ax in drawn() if ax.get_xlabel()]
+    first, second, third, fourth = walk.examples(4)
+    assert [title(ax) for ax in maps[:4]] == [
+        f"basis {first}\n1 of 3 alike", f"basis {second}\nlike no other",
+        f"basis {third}\nlike no other", f"basis {fourth}\n1 of 3 alike",
+    ]  # fmt: skip
+    most = walk.responsibilities[1, first].max()
+    assert maps[4].get_xlabel() == f"at most {most:.0%}"
+
+
+def test_a_worse_photograph_has_a_row_and_says_how_far_it_moved():
+    figures.walkthrough.low_rank({"clean": walked(0), "worse": walked(1)})
+    titles = [title(ax) for ax in drawn()]
+    assert titles[0] == "clean"
+    assert titles[3] == "worse"
+    assert ["moved" in text for text in titles] == [False] * 4 + [True] * 2

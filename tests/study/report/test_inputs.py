@@ -23,6 +23,12 @@ def test_photographs_need_no_download(name):
     assert image.max() <= 1
 
 
+def test_noise_is_laid_over_a_photograph_and_is_the_same_again():
+    image, grains = photograph(height=64), photograph(height=64, noise=2)
+    assert 0.1 < (grains - image).std() < 0.13  # cut at black and white
+    assert torch.equal(grains, photograph(height=64, noise=2))
+
+
 def test_unit_features_are_what_the_unit_attends_to():
     torch.manual_seed(0)
     # 256 pixels and 16 bases: the unit itself folds its conv and computes no features.

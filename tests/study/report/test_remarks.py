@@ -1,7 +1,10 @@
 """What pages say of their numbers is what the numbers are."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
+from study.made_up import walked
 
 from emastudy.study.report import remarks
 from emastudy.study.tables import photographs, sustained
@@ -127,3 +130,20 @@ def test_audits_say_how_many_hold_and_what_is_missing(held, word):
     assert "Not audited yet: camvid." in text
     nothing = remarks.audits(summary.iloc[1:], {"miou": 0.3, "loss": 0.02})
     assert nothing.startswith("Nothing is audited yet. `emastudy audit scenes")
+
+
+def test_the_places_of_a_photographs_bases_are_counted():
+    walk = walked()
+    text = remarks.on_a_photograph(walk)
+    assert text.startswith("On this photograph the 5 bases lie in 3 places: 3 in the fullest,")
+    together = dataclasses.replace(walk, group=0 * walk.group)
+    assert "the 5 bases lie in one place, after 2 iterations" in remarks.on_a_photograph(together)
+
+
+def test_what_noise_moves_is_said_of_the_features_and_of_what_is_rebuilt():
+    clean = walked()
+    little = dataclasses.replace(clean, features=1.5 * clean.features)
+    much = dataclasses.replace(clean, features=2 * clean.features, estimate=4 * clean.estimate)
+    text = remarks.moved({"clean": clean, "little": little, "much": much})
+    assert "moves the features by 50 %, 100 % of their length" in text
+    assert "what is rebuilt of them by 0 %, 300 %: the rebuilt map moves less in 1 of 2" in text
