@@ -1,6 +1,6 @@
 /* The playground: EM attention (em.js) on the features of one photograph, moved by the reader.
 
-   The data come from a script of their own (astronaut.js), since a page that is opened from
+   The data come from a script of their own (cat.js), since a page that is opened from
    file:// may not fetch. */
 "use strict";
 

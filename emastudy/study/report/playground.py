@@ -1,9 +1,8 @@
 """The data of the book's playground: a photograph and the features whose EM the reader moves.
 
-Floor: study (imports networks and pillow). The page's script reads it as a script of its own, for
-a page opened from file:// may not fetch:
+The page's script reads it as a script of its own, for a page opened from file:// may not fetch:
 
-    write_playground(Path("book/playground/astronaut.js"), astronaut("mobilenet_v2.pth"))
+    write_playground(Path("book/playground/cat.js"), cat())
 """
 
 import base64
@@ -17,9 +16,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from emastudy.datasets import SegmentationDataset
+from emastudy.engine.walkthrough import walk_through
 from emastudy.files import write_text
-from emastudy.networks.backbones import mobilenet_v2
+from emastudy.networks import from_pretrained
 from emastudy.study.report.inputs import photograph
 
 _BEFORE, _AFTER = "window.emaPlayground = ", ";\n"
@@ -72,36 +71,15 @@ def playground_data(
     }
 
 
-def as_new_unit_sees(features: Float[Tensor, "d h w"]) -> Float[Tensor, "d h w"]:
-    r"""A feature map as it comes to the EM of a unit that has just been put behind it.
-
-    Each channel gets mean 0 and variance 1 over the image, as by batch norm, and is cut at 0, as by
-    a ReLU. The unit's first convolution, with its initial weights of variance 2/C, multiplies inner
-    products by 2 on average, here exactly.
-    """
-    mean, std = features.mean(dim=(1, 2), keepdim=True), features.std(dim=(1, 2), keepdim=True)
-    return 2**0.5 * ((features - mean) / std.clamp_min(1e-6)).relu()
-
-
-@torch.no_grad()
-def astronaut(weights: str | Path) -> dict[str, Any]:
-    """The data as the book has them: the photograph of Eileen Collins through MobileNetV2.
-
-    Args:
-        weights: File of torchvision's ImageNet weights of MobileNetV2.
-    """
-    from torchvision.transforms.v2.functional import normalize
-
-    image = photograph("astronaut", height=320)
-    network = mobilenet_v2(weights).eval()
-    network.set_output_stride(8)
-    seen = normalize(image, SegmentationDataset.mean, SegmentationDataset.std)
-    features = network(seen[None])[-1][0]
+def cat() -> dict[str, Any]:
+    """The data as the book has them: a cat on its way through the network of the package."""
+    name = "animals-ema"
+    walk = walk_through(from_pretrained(name), photograph("chelsea", height=256))
     return playground_data(
-        image,
-        as_new_unit_sees(features),
-        credit="Eileen Collins, by NASA, in the public domain (from scikit-image)",
-        origin="MobileNetV2 (torchvision's ImageNet weights), last bottleneck, output stride 8",
+        torch.from_numpy(walk.image).permute(2, 0, 1),
+        torch.from_numpy(walk.features).T.unflatten(1, walk.maps.shape[-2:]),
+        credit="Chelsea, by Stéfan van der Walt, CC0 (from scikit-image)",
+        origin=f"the input of EM in {name}, a network with an EMA unit that comes with emastudy",
     )
 
 
