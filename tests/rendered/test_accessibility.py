@@ -8,18 +8,18 @@ from rendered.test_book import pages
 pytestmark = pytest.mark.book
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-# Docutils writes its bibliography as a list of role doc-biblioentry, which ARIA 1.3 no longer counts
+# Docutils writes its bibliography as a list of role doc-biblioentry, which ARIA no longer counts
 # as items of a list; no template of ours could change it.
 FAULTS = """async () => {
     for (const fold of document.querySelectorAll("details")) fold.open = true;
     const found = await axe.run(document, {resultTypes: ["violations"]});
     return found.violations
         .filter(fault => ["serious", "critical"].includes(fault.impact))
-        .flatMap(fault => fault.nodes.map(
-            node => ({fault, node})))
+        .flatMap(fault => fault.nodes.map(node => ({fault, node})))
         .filter(({fault, node}) => !(fault.id === "aria-required-children"
             && node.target.includes(".citation-list")))
-        .map(({fault, node}) => `${fault.id}: ${fault.help}: ${node.target} ${node.html.slice(0, 200)}`);
+        .map(({fault, node}) =>
+            `${fault.id}: ${fault.help}: ${node.target} ${node.html.slice(0, 200)}`);
 }"""
 
 
