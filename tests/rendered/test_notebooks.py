@@ -36,7 +36,7 @@ def test_form(path):
 
 
 # Of the first chapter's animation the drawing is still in its cell.
-@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.name[:2] != "11"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_cell_is_a_call_or_a_plot(path):
     """What a cell would define belongs in the package, where it has types and tests."""
     cells = nbformat.read(path, as_version=4).cells

@@ -77,7 +77,7 @@ def cat() -> dict[str, Any]:
     walk = walk_through(from_pretrained(name), photograph("chelsea", height=256))
     return playground_data(
         torch.from_numpy(walk.image).permute(2, 0, 1),
-        torch.from_numpy(walk.features).T.unflatten(1, walk.maps.shape[-2:]),
+        torch.from_numpy(walk.features).T.reshape(-1, *walk.maps.shape[-2:]),
         credit="Chelsea, by Stéfan van der Walt, CC0 (from scikit-image)",
         origin=f"the input of EM in {name}, a network with an EMA unit that comes with emastudy",
     )
