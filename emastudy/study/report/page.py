@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -71,7 +72,9 @@ class Page:
         """
         use_style()
         names = {field.name for field in fields(cls)}
-        return cls(**{k: v for k, v in variables.items() if k in names} | changes)
+        # A notebook may have imported a module that is called like a parameter: em.gradients.
+        given = {k: v for k, v in variables.items() if k in names and not isinstance(v, ModuleType)}
+        return cls(**given | changes)
 
     @property
     def regimes(self) -> tuple[str, ...]:

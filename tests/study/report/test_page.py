@@ -99,3 +99,10 @@ def test_a_checkpoint_is_one_in_the_runs_own_folder(page):
     assert not page.has_checkpoint(config)
     (page.runtime.run_dir(config) / "checkpoint-3").mkdir(parents=True)
     assert page.has_checkpoint(config)
+
+
+def test_a_module_that_is_called_like_a_parameter_is_none():
+    from emastudy.em import gradients
+
+    page = Page.of({**PARAMETERS, "gradients": gradients})
+    assert page.regimes == Page().regimes
