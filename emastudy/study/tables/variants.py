@@ -12,7 +12,7 @@ import pandas as pd
 from emastudy.engine import RunConfig
 from emastudy.networks import head_defaults
 from emastudy.study.recipes import width
-from emastudy.study.statistics import summarize
+from emastudy.study.statistics import LEVEL, MARGIN, holm, mean_interval, mean_test, summarize
 from emastudy.study.tables import accuracy
 
 #: One setting of EMA changed at a time: in words, and as an option of the head.
@@ -123,7 +123,48 @@ def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunCon
             for method, axes in unrolled.items()
         },
         "Non-local": grid("non_local"),
+        "OCR": grid("ocr"),
     }
+
+
+def not_below(
+    runs: Mapping[str, pd.DataFrame], rivals: Sequence[str], margin: float = MARGIN
+) -> pd.DataFrame:
+    """Which methods are nowhere below any of some rivals: tests of non-inferiority.
+
+    On each data set the one-sided tests that a method is not more than the margin below a rival are
+    paired by seed; the larger p-value counts, for it must hold against every rival. Over all rows
+    p is corrected by Holm's method.
+
+    Args:
+        runs: Data set, in words → runs with "method", "seed" and "miou".
+        rivals: Methods.
+
+    Returns:
+        Index ("data", "method"); "rival", the one that is the hardest to match there,
+        "difference" from it, mIoU, its 90 % interval "low" and "high", "p" (corrected), "seeds",
+        and "not below": whether p is under 5 %.
+    """
+    rows = {}
+    for data, table in runs.items():
+        wide = table.pivot(index="seed", columns="method", values="miou")
+        there = [rival for rival in rivals if rival in wide]
+        for method in [m for m in table["method"].unique() if m not in rivals]:
+            tests = []
+            for rival in there:
+                differences = (wide[method] - wide[rival]).dropna()
+                mean, low, high = mean_interval(differences, 0.9)
+                p = mean_test(differences, -margin) / 2
+                p = p if mean > -margin else 1 - p
+                tests.append((p, rival, mean, low, high, len(differences)))
+            if tests:
+                rows[data, method] = max(tests)
+    columns = ["p", "rival", "difference", "low", "high", "seeds"]
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    found["p"] = holm(found["p"])
+    found["not below"] = found["p"] < LEVEL
+    found.index = pd.MultiIndex.from_tuples(found.index, names=["data", "method"])
+    return found[["rival", "difference", "low", "high", "p", "seeds", "not below"]]
 
 
 def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> list[RunConfig]:

@@ -51,7 +51,7 @@ def test_heads_are_compared_at_one_cost_and_less():
     assert methods["EMA, one head"] == make_grid(gradient=["unrolled"])
     quarter = methods["8 heads of K/4 bases"][1]
     assert (quarter.head_options["num_bases"], quarter.seed) == (4, 1)
-    assert len({config.id for group in methods.values() for config in group}) == 14
+    assert len({config.id for group in methods.values() for config in group}) == 16
 
 
 def test_what_was_explored_is_named_by_what_was_changed():
@@ -79,3 +79,21 @@ def test_one_detail_of_the_protocol_is_changed_at_a_time():
     for words, (config, _) in details.items():
         changed = [k for k, v in vars(config).items() if v != vars(usual)[k]]
         assert len(changed) == (words != "as it is"), words
+
+
+def test_a_method_is_not_below_where_it_is_surely_within_the_margin_of_every_rival():
+    near = scored({
+        "EMA": [50, 51, 52, 53], "Non-local": [49, 50, 51, 52],
+        "level": [50.1, 50.9, 52.1, 52.9], "noisy": [45, 56, 47, 58], "worse": [48, 49, 50, 51],
+    })  # fmt: skip
+    found = variants.not_below({"scenes": near}, ["EMA", "Non-local"])
+    assert found["not below"].to_dict() == {
+        ("scenes", "level"): True, ("scenes", "noisy"): False, ("scenes", "worse"): False,
+    }  # fmt: skip
+    level = found.loc[("scenes", "level")]
+    assert (level["rival"], level["seeds"]) == ("EMA", 4)
+    assert level["low"] > -0.5
+    # Two tests more make each of them harder to pass.
+    alone = near[near["method"].isin(["EMA", "Non-local", "level"])]
+    once = variants.not_below({"scenes": alone}, ["EMA", "Non-local"])
+    assert level["p"] == 3 * once["p"].iloc[0]
