@@ -366,3 +366,11 @@ def test_input_scale_is_a_hidden_concentration_while_conv1_is_frozen():
     for _ in range(3):
         torch.testing.assert_close(scaled(features), concentrated(features))
     torch.testing.assert_close(scaled.bases, concentrated.bases)
+
+
+def test_the_recommended_unit_is_one_call_and_can_be_changed():
+    unit = EMAU.recommended(8)
+    assert (unit.num_bases, unit.num_iterations, unit.gradient) == (64, 2, "unrolled")
+    assert EMAU.recommended(8, 4, num_iterations=3, momentum=0.5).num_iterations == 3
+    with pytest.raises(ValueError, match="num_iterations is 0"):
+        EMAU.recommended(8, num_iterations=0)
