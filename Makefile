@@ -16,8 +16,7 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 # -W -n: a link, figure, citation or equation that points nowhere fails the build.
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
-# Two processes; the tests of a file, those with the book and those on Slurm stay together.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest
 
 .PHONY: help study book test check test-gpu lint bench clean
 help:
