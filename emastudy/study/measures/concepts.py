@@ -34,10 +34,9 @@ def concepts(subject: Subject, *, images: int = 64) -> list[Row]:
 def soft_concepts(subject: Subject, *, images: int = 64) -> list[Row]:
     r"""The same as :func:`concepts` with the responsibilities themselves in place of the argmax.
 
-    p_kc is in proportion to Σ_n z_nk 1[y_n = c]. Among merged bases the argmax is decided by tiny
-    differences, which the responsibilities, and with them the unit's output, hardly show. What is
-    computed from z cannot know more of the class than this together with the rest of the pixel's
-    row, so it is the number that the iterations' gain or loss should be read from.
+    p_kc is in proportion to Σ_n z_nk 1[y_n = c]: what a basis tells that is drawn for each pixel by
+    its responsibilities. Among merged bases the argmax is decided by tiny differences, which the
+    responsibilities, and with them the unit's output, hardly show.
 
     Returns:
         One row: "information", "random_bases", "matched", "shuffled" and "entropy" as there.
