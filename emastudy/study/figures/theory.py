@@ -1,12 +1,43 @@
 """The figures of the chapters of theory that one plotting cell cannot hold."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from emastudy import em
+from emastudy.em.mixtures import GaussianMixture, MixtureParameters
 from emastudy.study.figures import drawing
+
+
+def clusters(
+    x: Float[Tensor, "n 2"], mixture: GaussianMixture, states: Sequence[MixtureParameters]
+) -> bytes:
+    """A mixture of Gaussians on its way to the clusters, and the likelihood that it climbs: a GIF.
+
+    Args:
+        x: The points, in the mixed colours of the Gaussians that share them.
+        mixture: With full covariances.
+        states: Its parameters after 0, 1, … iterations.
+    """
+    figure, (points, curve) = plt.subplots(1, 2, figsize=(8, 3.6), width_ratios=(3, 2))
+    trace = [mixture.log_likelihood(x, state).item() for state in states]
+    low, high = x.min(dim=0).values - 1, x.max(dim=0).values + 1
+    limits = {"xlim": (low[0], high[0]), "ylim": (low[1], high[1])}
+
+    def draw(frame: int) -> None:
+        points.clear()
+        curve.clear()
+        state = states[frame]
+        drawing.gaussians(points, x.numpy(), mixture.e_step(x, state).numpy(), state)
+        points.set(**limits, title=f"iteration {frame}", aspect="equal")
+        curve.plot(trace, color="0.8")
+        curve.plot(trace[: frame + 1], "o-", color="C0", markersize=4)
+        curve.set(xlabel="iteration", ylabel="log-likelihood, nats")
+
+    return drawing.animate(figure, draw, len(states), per_second=4)
 
 
 def sphere(

@@ -148,6 +148,14 @@ class Page:
         except SweepError:
             return pd.DataFrame()
 
+    def recorded_methods(self, methods: Methods) -> pd.DataFrame:
+        """What is recorded of several methods, which the column "method" names.
+
+        Args:
+            methods: Method → its runs.
+        """
+        return name_methods(self.recorded(_all_of(methods)), methods)
+
     def missing(self, configs: Iterable[RunConfig]) -> list[RunConfig]:
         """Those of some runs that have no record."""
         return [config for config in configs if not (self.folder / f"{config.id}.json").exists()]
@@ -176,23 +184,10 @@ class Page:
             executor="none",
         )
 
-    def on_frozen_features(self, methods: Callable[["Page"], Methods]) -> dict[str, pd.DataFrame]:
-        """What is recorded of some methods on frozen features, by data set.
-
-        Args:
-            methods: Makes them, of the same page on a data set.
-
-        Returns:
-            What a reader calls the data set → records with "method", for data sets that have some.
-        """
-        found = {}
-        for name in ("animals_frozen", "camvid_frozen"):
-            there = self.committed(name)
-            asked = methods(there)
-            runs = there.recorded(_all_of(asked))
-            if len(runs):
-                found[DATASETS[name].words] = name_methods(runs, asked)
-        return found
+    def on_frozen_features(self) -> dict[str, "Page"]:
+        """The same page on the data sets of frozen features, by what a reader calls them."""
+        names = ("animals_frozen", "camvid_frozen")
+        return {DATASETS[name].words: self.committed(name) for name in names}
 
     def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
         """What EMA is above some rivals in each regime, on each data set that claims are judged on.

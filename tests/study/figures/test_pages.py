@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from study.made_up import ema, record, runs, walked
 
+from emastudy.em.mixtures import GaussianMixture
 from emastudy.study import figures
 from emastudy.study.recipes import scenes
 from emastudy.study.runs import to_frame
@@ -293,6 +294,16 @@ def test_the_sphere_is_animated_one_frame_an_iteration():
     rest = torch.nn.functional.normalize(torch.randn(3, 3, generator=torch.Generator()), dim=1)
     with Image.open(io.BytesIO(figures.theory.sphere(rest, rest.expand(2, 3, 3), 2.0))) as gif:
         # The last is held, which is one frame that lasts longer.
+        assert (gif.format, gif.n_frames) == ("GIF", 2)
+    assert not plt.get_fignums()
+
+
+def test_clusters_are_animated_one_frame_an_iteration():
+    mixture = GaussianMixture("full")
+    x = torch.randn(30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    states = [mixture.start(x[:3])]
+    states.append(mixture.m_step(x, mixture.e_step(x, states[0])))
+    with Image.open(io.BytesIO(figures.theory.clusters(x, mixture, states))) as gif:
         assert (gif.format, gif.n_frames) == ("GIF", 2)
     assert not plt.get_fignums()
 
