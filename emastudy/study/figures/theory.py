@@ -24,15 +24,16 @@ def clusters(
     """
     figure, (points, curve) = plt.subplots(1, 2, figsize=(8, 3.6), width_ratios=(3, 2))
     trace = [mixture.log_likelihood(x, state).item() for state in states]
-    low, high = x.min(dim=0).values - 1, x.max(dim=0).values + 1
-    limits = {"xlim": (low[0], high[0]), "ylim": (low[1], high[1])}
+    left, bottom = (x.min(dim=0).values - 1).tolist()
+    right, top = (x.max(dim=0).values + 1).tolist()
 
     def draw(frame: int) -> None:
         points.clear()
         curve.clear()
         state = states[frame]
         drawing.gaussians(points, x.numpy(), mixture.e_step(x, state).numpy(), state)
-        points.set(**limits, title=f"iteration {frame}", aspect="equal")
+        points.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+        points.set_title(f"iteration {frame}")
         curve.plot(trace, color="0.8")
         curve.plot(trace[: frame + 1], "o-", color="C0", markersize=4)
         curve.set(xlabel="iteration", ylabel="log-likelihood, nats")
