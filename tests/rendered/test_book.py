@@ -66,8 +66,10 @@ def test_a_page_reads_from_disk(page, built, browser, root):
         assert tab.locator("section > details.fold[open]").count() == 0
         # Question, answer and figure: three screens.
         assert folds.first.bounding_box()["y"] <= 3 * 900
-    width = tab.evaluate("document.documentElement.scrollWidth")
-    assert width <= 1280, "the page is wider than its window"
+    for width in (1280, 390):
+        tab.set_viewport_size({"width": width, "height": 900})
+        wide = tab.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, "the page is wider than its window"
     tab.close()
 
 
