@@ -118,6 +118,8 @@ class TrainingStream(Dataset[tuple[Any, torch.Tensor]]):
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
         sample = self.dataset[int(order[place])]
         draw = np.random.SeedSequence((self.seed, epoch, place)).generate_state(1, np.uint64)
-        with torch.random.fork_rng(devices=[]):  # leave dropout's random numbers alone
-            torch.manual_seed(int(draw[0]))
+        # Dropout's random numbers are left alone. torch.manual_seed would seed GPUs as well, and
+        # without any it keeps a traceback of every call.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(draw[0]))
             return self.transform(*sample)

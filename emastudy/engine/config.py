@@ -5,6 +5,7 @@ folders, devices and process counts belong to ``runtime.Runtime``.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -208,8 +209,8 @@ class RunConfig:
 
     def canonical_json(self) -> str:
         """The fields that differ from their defaults, sorted, without spaces."""
-        default = dataclasses.asdict(RunConfig())
-        changed = {k: v for k, v in dataclasses.asdict(self).items() if v != default[k]}
+        usual = vars(_usual())
+        changed = {name: value for name, value in vars(self).items() if value != usual[name]}
         return json.dumps(changed, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property
@@ -239,3 +240,8 @@ class RunConfig:
         # JSON has no tuples.
         scales = {"scales": tuple(values["scales"])} if "scales" in values else {}
         return cls(**{**values, **scales})
+
+
+@functools.cache
+def _usual() -> RunConfig:
+    return RunConfig()

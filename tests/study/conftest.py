@@ -6,6 +6,7 @@ from study.tiny import TINY
 
 from emastudy.engine import Runtime
 from emastudy.study.claims import cost
+from emastudy.study.claims.claim import _judged
 
 
 @pytest.fixture
@@ -25,4 +26,6 @@ def cheap_costs(monkeypatch):
     costs = pd.DataFrame({"gmacs": [6, 8, 5, 4], "mparams": [6, 8, 5, 4]}, methods)
     costs["kept_mib"] = [7.0, 8.0, 9.0, 4.0]
     monkeypatch.setattr(cost, "table1", lambda: costs)
-    return costs
+    _judged.cache_clear()
+    yield costs
+    _judged.cache_clear()

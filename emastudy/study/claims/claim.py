@@ -17,6 +17,7 @@ counts and costs are no tests, and comparisons on pages, chosen after looking, a
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -63,14 +64,22 @@ class Claim:
     def findings(self, evidence: Sequence[Evidence]) -> list[Finding]:
         """Every verdict on this claim, uncorrected."""
         if self.scope == "each":
-            return [
-                dataclasses.replace(finding, claim=self.id, dataset=one.name, gradient=gradient)
-                for one in evidence
-                for gradient in self.regimes
-                for finding in self.judge(one.under(gradient))
-            ]
-        findings = self.judge() if self.scope == "none" else self.judge(evidence)
-        return [dataclasses.replace(finding, claim=self.id) for finding in findings]
+            return [finding for one in evidence for finding in _judged(self, one)]
+        return list(_judged(self, *(() if self.scope == "none" else evidence)))
+
+
+# Most pages ask for the same verdicts on the same evidence, some of them several times.
+@functools.lru_cache(maxsize=512)
+def _judged(claim: Claim, *evidence: Evidence) -> tuple[Finding, ...]:
+    if claim.scope == "each":
+        (one,) = evidence
+        return tuple(
+            dataclasses.replace(finding, claim=claim.id, dataset=one.name, gradient=gradient)
+            for gradient in claim.regimes
+            for finding in claim.judge(one.under(gradient))
+        )
+    findings = claim.judge() if claim.scope == "none" else claim.judge(evidence)
+    return tuple(dataclasses.replace(finding, claim=claim.id) for finding in findings)
 
 
 #: The claims by id, in their order.

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,9 @@ _SEEDS_OF_OTHERS = 3
 _PLAIN = {"num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """The runs of one profile, and how claims ask for them.
+    """The runs of one profile, and how claims ask for them; equal to itself alone.
 
     Attributes:
         name: The profile.
@@ -220,7 +221,23 @@ def load_evidence(
         InputError: There is no such profile.
     """
     folder = experiments or records_folder("").parent
-    return [Evidence.load(folder, profile) for profile in profiles]
+    return [_loaded(folder, profile, _state(folder, profile)) for profile in profiles]
+
+
+# A page asks several times; what was read counts until a file is another.
+@functools.lru_cache(maxsize=16)
+def _loaded(experiments: Path, profile: str, state: frozenset[Any]) -> Evidence:
+    return Evidence.load(experiments, profile)
+
+
+def _state(experiments: Path, profile: str) -> frozenset[Any]:
+    """Names, times and sizes of the files that :meth:`Evidence.load` reads."""
+    files = chain(
+        (experiments / "profiles").glob(f"{profile}.yaml"),
+        (experiments / "records" / profile).glob("*.json"),
+        (experiments / "records" / profile / "measurements").glob("*.json"),
+    )
+    return frozenset((str(f), s.st_mtime_ns, s.st_size) for f in files if (s := f.stat()))
 
 
 # Asked again for every corruption, severity and regime.

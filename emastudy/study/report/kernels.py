@@ -4,24 +4,27 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+from emastudy.errors import EmastudyError
+from emastudy.study.claims import judge, load_evidence
 from emastudy.study.runs.forks import SHARED, ForkServer, shared
 
 # A kernel talks to this machine alone; that it warns of doing so unencrypted is left out.
 _ARGUMENTS = ["--log-level=ERROR"]
-# What pages import beside what runs do.
+# What pages import, and all compute, beside what runs do.
 _MODULES = (
     "ipykernel.kernelapp",
     "emastudy.study.report",
     "emastudy.study.figures",
     "emastudy.engine.walkthrough",
     "sklearn.mixture",
+    "emastudy.study.report.kernels:judge_records",
 )
 # Where figures go is decided when matplotlib is imported; a kernel says so in its environment.
 _INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
@@ -54,6 +57,15 @@ def start(arguments: Sequence[str]) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     # When the server ends, so does the kernel.
     IPKernelApp.launch_instance(argv=[*arguments], parent_handle=os.getppid())
+
+
+def judge_records() -> None:
+    """Judge the claims once for all pages, whose processes inherit it; some seconds each."""
+    torch.set_num_threads(
+        1
+    )  # the threads of OpenMP do not survive a fork: kernels would wait for them
+    with suppress(EmastudyError):  # a page that asks for them says what is wrong
+        judge(load_evidence())
 
 
 @contextmanager

@@ -92,14 +92,17 @@ def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
 
 
 def ledger_table(findings: Iterable[Finding], pages: Collection[str]) -> str:
-    """The ledger with its numbers as a Markdown table, one row a claim."""
+    """The ledger with its numbers as a Markdown table, one row a claim.
+
+    A row counts its verdicts; the sentences behind them are folded away where they are several.
+    """
     findings = list(findings)
     lines = [history(findings), ""]
     lines += ["| claim | the paper says | and our runs say |", "|---|---|---|"]
     for claim, mine in _by_claim(findings):
-        says, cell = f"{claim.statement} ({claim.section})", "<br>".join(_sentences(mine))
+        says = f"{claim.statement} ({claim.section})"
         says += f"<br>*{note}*" if (note := _amendment(claim)) else ""
-        lines.append(f"| {_link(claim, pages)} | {says} | {cell} |")
+        lines.append(f"| {_link(claim, pages)} | {says} | {_folded(mine)} |")
     return "\n".join(lines)
 
 
@@ -247,6 +250,18 @@ def _sentences(findings: list[Finding]) -> list[str]:
         *(sentence(finding) for finding in findings if finding.verdict != "not run"),
         *([f"{badge('not run')} {absent}"] if absent else []),
     ]
+
+
+def _folded(findings: list[Finding]) -> str:
+    """Sentences for a table's cell; several under a line that says how many of each verdict."""
+    sentences = "<br>".join(_sentences(findings))
+    counts = Counter(finding.verdict for finding in findings)
+    if counts.total() == 1:
+        return sentences
+    summary = " ".join(
+        f"{badge(word)} {counts[word]}" for word in get_args(Verdict) if counts[word]
+    )
+    return f'<details class="fold"><summary>{summary}</summary>{sentences}</details>'
 
 
 def _what(part: Part) -> str:

@@ -25,7 +25,12 @@ from shutil import rmtree
 #: Environment variable with the address of a server that was started for several sweeps.
 SHARED = "EMASTUDY_FORKS"
 # What a run imports where it uses it; the rest came with this module.
-_MODULES = ("emastudy.study.runs.job", "torchmetrics.classification", "torchvision.transforms.v2")
+_MODULES = (
+    "emastudy.study.runs.job",
+    "torch.utils.tensorboard",
+    "torchmetrics.classification",
+    "torchvision.transforms.v2",
+)
 
 
 class ForkServer:
@@ -34,7 +39,7 @@ class ForkServer:
     The processes that it forked go on by themselves.
 
     Args:
-        modules: What it imports beside what runs need.
+        modules: What it imports beside what runs need, or "module:function", which it calls.
         environment: Variables for those imports.
     """
 
@@ -98,8 +103,11 @@ def blocked(number: signal.Signals) -> Iterator[None]:
 
 def serve(listener: int, *modules: str) -> None:
     """Import modules, then fork a process for each that asks, until standard input ends."""
-    for module in (*_MODULES, *modules):
-        import_module(module)
+    for name in (*_MODULES, *modules):
+        module, _, function = name.partition(":")
+        imported = import_module(module)
+        if function:
+            getattr(imported, function)()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the processes end
     with socket.socket(fileno=listener) as server:
         while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:

@@ -207,11 +207,13 @@ def protocol(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]
 
     Returns:
         Detail → one config a seed; "as it is" is the first. What the recipe has already is left
-        out.
+        out, and on frozen features, which are computed at one scale, the scales.
     """
     usual = grid()
     found = {"as it is": usual}
     for words, change in PROTOCOL.items():
+        if usual[0].frozen_backbone and "scales" in change:
+            continue
         changed = [_changed(config, **change) for config in usual]
         if changed[0].id != usual[0].id:
             found[words] = changed

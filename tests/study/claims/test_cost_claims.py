@@ -4,12 +4,14 @@ import pytest
 from study.made_up import evidence, measured
 
 from emastudy.study.claims import CLAIMS
+from emastudy.study.claims.claim import _judged
 from emastudy.study.recipes import scenes
 
 
 def test_costs(cheap_costs):
     assert CLAIMS["C7"].findings([])[0].verdict == "supported"
     cheap_costs.loc["PSANet", "kept_mib"] = 3.9
+    _judged.cache_clear()
     (found,) = CLAIMS["C7"].findings([])
     assert found.verdict == "contradicted"
     assert found.decisive.what.startswith("PSANet")

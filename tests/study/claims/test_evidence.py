@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from study.made_up import ema, evidence, find, measured, plain, record, scored
 
-from emastudy.study.claims import DATASETS, Evidence
+from emastudy.study.claims import DATASETS, Evidence, load_evidence
 from emastudy.study.recipes import RECIPES, scenes
 from emastudy.study.runs import to_frame
 
@@ -37,6 +37,15 @@ def test_evidence_is_read_from_a_profile(tmp_path):
     assert Evidence.load(tmp_path, "animals").needed == 3
     with pytest.raises(ValueError, match="no profile 'hlaf'; there are animals, "):
         Evidence.load(tmp_path, "hlaf")
+
+
+def test_evidence_is_read_once_until_a_record_is_added(tmp_path):
+    folder = tmp_path / "records" / "scenes"
+    record(scenes("fcn"), 40.0).write(folder)
+    (first,) = load_evidence(tmp_path, ["scenes"])
+    assert load_evidence(tmp_path, ["scenes"])[0] is first
+    record(scenes("fcn", seed=1), 41.0).write(folder)
+    assert load_evidence(tmp_path, ["scenes"])[0].miou("fcn").to_dict() == {0: 40.0, 1: 41.0}
 
 
 def test_data_sets_are_recipes_with_the_seeds_that_a_verdict_needs():

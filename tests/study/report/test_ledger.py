@@ -46,6 +46,13 @@ def test_the_table_has_a_row_a_claim_and_links_listed_pages_only(mixed, cheap_co
     assert [line[:6] for line in linked] == ["| [C2]", "| [C3]"]
     assert table.count(".ipynb") == 2
     assert all(line.count("|") == 4 for line in lines)
+    # Several verdicts are counted, and their sentences folded away.
+    (many,) = (line for line in lines if line.startswith("| C17 "))
+    counted, folded = re.search(r"<summary>(.*)</summary>(.*)</details>", many).groups()
+    assert re.findall(r">([a-z ]+)</span> (\d)", counted) == [("supported", "1"), ("not run", "2")]
+    assert folded.count("EMA less A²") == 1
+    (one,) = (line for line in lines if "| C7 |" in line)
+    assert "<details" not in one
 
 
 def test_at_a_glance_a_mark_stands_in_the_place_of_its_data_set_and_regime(

@@ -79,6 +79,8 @@ def test_one_detail_of_the_protocol_is_changed_at_a_time():
     for words, (config, _) in details.items():
         changed = [k for k, v in vars(config).items() if v != vars(usual)[k]]
         assert len(changed) == (words != "as it is"), words
+    frozen = variants.protocol(lambda **axes: grid("animals_frozen", seeds=2, **axes))
+    assert len(frozen) == len(details) - 1  # their features are computed at one scale
 
 
 def test_a_method_is_not_below_where_it_is_surely_within_the_margin_of_every_rival():
