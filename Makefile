@@ -17,6 +17,9 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
 PYTEST = $(BIN)/python -m pytest
+# In two processes; the tests of a file stay together, and those on Slurm. The book's go by themselves:
+# their set-up executes the notebooks, two at a time.
+IN_TWO = -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help study book test check test-gpu lint bench clean
 help:
@@ -41,8 +44,9 @@ book: .venv/study
 	@echo "Open book/_build/html/index.html"
 
 test: .venv/dev lint
-	$(PYTEST) -m "not unchecked"
-	SHAPE_CHECKS=0 $(PYTEST) -m unchecked
+	$(PYTEST) $(IN_TWO) -m "not unchecked" --ignore tests/rendered
+	$(PYTEST) -m "not unchecked" tests/rendered
+	SHAPE_CHECKS=0 $(PYTEST) $(IN_TWO) -m unchecked
 
 # While one works: a test takes part unless its file is in tests/slow.txt.
 check: .venv/dev lint
