@@ -1,14 +1,15 @@
 """One training step, plain against default: ``python -m benchmarks.training``.
 
-Plain is float32 on ordinary (NCHW) maps; the default is what ``engine.train`` does on a processor
-with bfloat16 in hardware: autocast on channels_last maps. The network is the one of the
-photographs, EMA on MobileNetV2 at output stride 16 with 12 crops of 257×257. The two take turns.
+Plain is float32 on ordinary (NCHW) maps, as the released loop trains; the default is what
+``engine.train`` does on a processor with bfloat16 in hardware: autocast on channels_last maps. The
+networks are the photographs' and a ResNet-50 as deep as the paper's maps. The ways take turns.
 """
 
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,15 +17,33 @@ from benchmarks import results
 from emastudy.engine.training.loss import segmentation_loss
 from emastudy.networks import build
 
-BATCH, CROP, CLASSES, REPEATS = 12, 257, 7, 5
+CLASSES, REPEATS = 7, 5
+
+
+class Setting(NamedTuple):
+    """A network with EMA, and the batch that it is trained on."""
+
+    backbone: str
+    output_stride: int
+    channels: int
+    batch: int
+    crop: int
+
+
+SETTINGS = (Setting("mobilenet_v2", 16, 256, 12, 257), Setting("resnet50", 8, 512, 4, 193))
 
 
 def main() -> None:
-    """Print the table."""
+    """Print a table for each setting."""
+    results.keep("training", [row for setting in SETTINGS for row in compare(setting)])
+
+
+def compare(setting: Setting) -> list[dict[str, Any]]:
+    """Print and return one row a way of computing."""
     steps = {
-        "float32, NCHW": make_step(torch.contiguous_format, bf16=False),
-        "float32, channels_last": make_step(torch.channels_last, bf16=False),
-        "bfloat16, channels_last": make_step(torch.channels_last, bf16=True),
+        "float32, NCHW": make_step(setting, torch.contiguous_format, bf16=False),
+        "float32, channels_last": make_step(setting, torch.channels_last, bf16=False),
+        "bfloat16, channels_last": make_step(setting, torch.channels_last, bf16=True),
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(REPEATS + 1):  # the first round warms up and is not counted
@@ -35,24 +54,32 @@ def main() -> None:
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     default = medians["bfloat16, channels_last"]
     sys.stdout.write(
-        f"{torch.get_num_threads()} threads, one SGD step, {BATCH} crops of {CROP}×{CROP}\n"
+        f"{setting.backbone}, output stride {setting.output_stride}, {torch.get_num_threads()} "
+        f"threads, one SGD step, {setting.batch} crops of {setting.crop}×{setting.crop}\n"
         f"{'':<26}{'ms':>8}{'ratio':>8}\n"
     )
     for name, seconds in medians.items():
         sys.stdout.write(f"{name:<26}{1000 * seconds:>8.0f}{seconds / default:>8.2f}\n")
-    setting = {"batch": BATCH, "crop": CROP, "classes": CLASSES}
-    results.keep("training", [{"way": n, "seconds": s, **setting} for n, s in medians.items()])
+    about = setting._asdict() | {"classes": CLASSES}
+    return [{**about, "way": way, "seconds": seconds} for way, seconds in medians.items()]
 
 
-def make_step(layout: torch.memory_format, *, bf16: bool) -> Callable[[], None]:
+def make_step(setting: Setting, layout: torch.memory_format, *, bf16: bool) -> Callable[[], None]:
     """One step of SGD on random crops."""
     torch.manual_seed(0)
-    network = build("ema", num_classes=CLASSES, channels=256).to(memory_format=layout)
+    network = build(
+        "ema",
+        backbone=setting.backbone,
+        num_classes=CLASSES,
+        output_stride=setting.output_stride,
+        channels=setting.channels,
+    ).to(memory_format=layout)
     optimizer = torch.optim.SGD(
         [p for p in network.parameters() if p.requires_grad], lr=0.009, momentum=0.9
     )
-    image = torch.randn(BATCH, 3, CROP, CROP).to(memory_format=layout)
-    mask = torch.randint(CLASSES, (BATCH, CROP, CROP))
+    batch, crop = setting.batch, setting.crop
+    image = torch.randn(batch, 3, crop, crop).to(memory_format=layout)
+    mask = torch.randint(CLASSES, (batch, crop, crop))
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

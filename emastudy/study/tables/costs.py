@@ -1,5 +1,6 @@
 """The cost half of Table 1: counted beside the published, and measured module by module."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from emastudy.engine import cost
 from emastudy.networks import EMAU, DoubleAttention, NonLocal
 from emastudy.study import published
 from emastudy.study.recipes import METHODS
+from emastudy.study.runs import records_folder
 
 
 def table1_heads() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -115,3 +117,30 @@ def _measured(module: nn.Module, side: int, channels: int, repeats: int) -> dict
         peak = cost.peak_bytes(lambda: module(x), x, *module.parameters(), *module.buffers())
     counted = cost.measure(module, (side, side), channels=channels, folded=True)
     return {"seconds": seconds, "peak_bytes": peak, "stored_bytes": counted.peak_bytes}
+
+
+def benchmarked(name: str) -> tuple[pd.DataFrame, str]:
+    """What ``make bench`` measured last and the checkout keeps, and in words on what machine.
+
+    Args:
+        name: Of the file in ``benchmarks/results``.
+
+    Returns:
+        One row a measurement; empty, with "", where the file is not there.
+    """
+    path = records_folder("").parents[1] / "benchmarks" / "results" / f"{name}.json"
+    if not path.is_file():
+        return pd.DataFrame(), ""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    machine, versions = kept["machine"], kept["versions"]
+    words = (
+        f"{machine['processor']}, threads: {machine['threads']}, torch {versions['torch']}, "
+        f"{kept['created'][:10]}, load {kept['load']['1 min']:.1f}"
+    )
+    return pd.DataFrame(kept["rows"]), words
+
+
+def ways(rows: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
+    """Milliseconds of the ways that a benchmark compares, one row a setting, one column a way."""
+    wide = rows.pivot_table("seconds", list(within), "way", sort=False)
+    return (1000 * wide).rename_axis(columns="ms").round(1)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from emastudy.study import published
+from benchmarks import results
+from emastudy.study import published, tables
 from emastudy.study.statistics import fit_exponent
 from emastudy.study.tables.costs import measure_contexts, table1, table1_heads
 
@@ -54,3 +55,20 @@ def test_measured_memory_is_linear_in_pixels_unless_the_matrix_is_stored():
         assert fit_exponent(part["N"], part["peak_bytes"]).exponent < 1.1, module
     stored = frame[frame["module"] == "non-local"]
     assert fit_exponent(stored["N"], stored["stored_bytes"]).exponent > 1.8
+
+
+def test_what_was_benchmarked_is_read_with_its_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tables.costs, "records_folder", lambda _: tmp_path / "experiments" / "records"
+    )
+    rows, machine = tables.costs.benchmarked("units")
+    assert (len(rows), machine) == (0, "")
+    timed = [
+        {"batch": batch, "way": way, "seconds": batch * seconds}
+        for batch in (1, 4)
+        for way, seconds in (("ours", 0.05), ("plain", 0.0804))
+    ]
+    results.keep("units", timed, folder=tmp_path / "benchmarks" / "results")
+    rows, machine = tables.costs.benchmarked("units")
+    assert "threads: " in machine
+    assert tables.costs.ways(rows, ["batch"]).loc[4].to_dict() == {"ours": 200.0, "plain": 321.6}
