@@ -1,16 +1,28 @@
-"""Fold away what a page has below its answer.
+"""Fold away what a page has below its answer, and its set-up.
 
 On a page with a section "Answer", each later section becomes a fold-out whose title is the
-section's heading. Browsers open one by themselves when a link or a search leads into it; no script
-is needed.
+section's heading; cells without output between question and answer, parameters and imports, become
+the last one. Browsers open one by themselves when a link or a search leads into it; no script is
+needed.
 """
 
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+_OPEN, _TITLE_ENDS, _CLOSE = '<details class="fold"><summary>', "</summary>", "</details>"
+
 
 def _raw(html):
     return nodes.raw("", html, format="html")
+
+
+def _is_silent(node):
+    """Whether it is a cell that shows nothing."""
+    if not isinstance(node, nodes.container) or "cell" not in node["classes"]:
+        return False
+    # What a cell says on stderr, progress bars say, leaves an empty output.
+    parts = node.findall(nodes.container)
+    return not any("cell_output" in part["classes"] and part.children for part in parts)
 
 
 class Fold(SphinxPostTransform):
@@ -30,9 +42,15 @@ class Fold(SphinxPostTransform):
             return
         for section in sections[titles.index("Answer") + 1 :]:
             place = section.first_child_matching_class(nodes.title)
-            section.insert(place, _raw('<details class="fold"><summary>'))
-            section.insert(place + 2, _raw("</summary>"))
-            section.append(_raw("</details>"))
+            section.insert(place, _raw(_OPEN))
+            section.insert(place + 2, _raw(_TITLE_ENDS))
+            section.append(_raw(_CLOSE))
+        answer = page.index(sections[titles.index("Answer")])
+        if silent := [child for child in page.children[:answer] if _is_silent(child)]:
+            for cell in silent:
+                page.remove(cell)
+            heading = f"{_OPEN}<h2>Parameters and set-up</h2>{_TITLE_ENDS}"
+            page.extend([_raw(heading), *silent, _raw(_CLOSE)])
 
 
 def setup(app):

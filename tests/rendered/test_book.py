@@ -84,6 +84,16 @@ def test_a_link_opens_the_fold_that_it_leads_into(built, browser):
     tab.close()
 
 
+def test_parameters_and_set_up_come_last(built, browser):
+    tab = browser.new_page()
+    tab.goto((built / "notebooks" / "21_bases_normalization.html").as_uri())
+    assert tab.locator("article section:has(> h1) > div.cell").count() == 0
+    last = tab.locator("section > details.fold").last
+    assert last.locator("summary > h2").inner_text() == "Parameters and set-up"
+    assert "profile: str" in last.text_content()
+    tab.close()
+
+
 class _References(HTMLParser):
     def __init__(self):
         super().__init__()

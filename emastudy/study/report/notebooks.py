@@ -22,11 +22,10 @@ import emastudy
 from emastudy.errors import NotebookError
 from emastudy.files import check_writable, write_text
 from emastudy.study.report.kernels import Kernel, forked_kernels
+from emastudy.study.report.page import PASSING
 
 # How a notebook is run, not what it shows: changing these does not make a page out of date.
 _HOW = ("executor", "device", "runs_dir")
-# Profiles whose records are evidence of nothing; a notebook makes them as it runs.
-_PASSING = ("smoke", "quick")
 # For fewer notebooks the imports of a server that forks them take longer than they spare.
 _WORTH_A_SERVER = 3
 
@@ -217,7 +216,7 @@ class _Order:
         digest.update(_code_digest().encode())
         records = self.notebook.parent / "records"
         for record in sorted(records.rglob("*.json")):
-            if record.relative_to(records).parts[0] not in _PASSING:
+            if record.relative_to(records).parts[0] not in PASSING:
                 digest.update(record.read_bytes())
         return digest.hexdigest()
 

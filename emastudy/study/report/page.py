@@ -18,6 +18,8 @@ from emastudy.study.recipes import METHODS, grid, name_methods, recipe
 from emastudy.study.runs import SweepError, records_folder, run, runs_folder
 from emastudy.study.tables.accuracy import gaps, table1_runs
 
+#: Profiles whose records are evidence of nothing; a notebook makes them as it runs.
+PASSING = ("smoke", "quick")
 #: Method → its runs, one a seed.
 Methods = Mapping[str, Sequence[RunConfig]]
 
@@ -163,6 +165,17 @@ class Page:
     def has_checkpoint(self, config: RunConfig) -> bool:
         """Whether a run's network lies on this machine."""
         return any(self.runtime.run_dir(config).glob("checkpoint-*"))
+
+    def how_made(self) -> str:
+        """A line of Markdown that says so where a page shows runs too short to decide anything."""
+        if self.profile not in PASSING:
+            return ""
+        return (
+            f"\n\n*What follows is of this copy's own runs: profile `{self.profile}`, "
+            f"{self.seeds} seeds, {100 * self.scale:.0f} % of the iterations, too few to decide "
+            "anything. "
+            "For the committed ones:* `make book PROFILE=scenes`"
+        )
 
     def photographs(self) -> "Page":
         """The same page on photographs: the committed records of heads on frozen features."""

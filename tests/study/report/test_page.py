@@ -36,6 +36,13 @@ def test_an_unknown_regime_is_named_before_anything_runs():
         Page(gradients="detached,onestep")
 
 
+def test_short_runs_are_named_as_such():
+    quick = Page(profile="quick", seeds=2, scale=0.15)
+    assert "`quick`, 2 seeds, 15 % of the iterations" in quick.how_made()
+    assert "make book PROFILE=scenes" in quick.how_made()
+    assert Page(profile="scenes", seeds=5).how_made() == ""
+
+
 def test_a_grid_is_the_recipes_with_the_pages_seeds_and_length(page):
     configs = page.grid(num_iterations=(1, 3))
     assert configs == [
