@@ -27,8 +27,14 @@ Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
 Gradient = Literal["detached", "one_step", "unrolled"]
 ConcentrationScale = Literal["fixed", "learned", "critical"]
 
-# New in torch 2.7; before, the user of torch.export has to set ``fold`` to False.
-_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+
+def _is_exporting_in_2_6() -> bool:
+    """With ``strict=False``; with True, torch 2.6's default, ``fold`` has to be set to False."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
+# New in torch 2.7.
+_is_exporting = getattr(torch.compiler, "is_exporting", _is_exporting_in_2_6)
 
 
 class EMAU(nn.Module):

@@ -107,7 +107,7 @@ class Architecture:
         network.eval()
         image = torch.randn(1, 3, 65, 81)
         with torch.no_grad():
-            exported = torch.export.export(network, (image,)).module()
+            exported = torch.export.export(network, (image,), strict=False).module()
             torch.testing.assert_close(exported(image), network(image), rtol=1e-4, atol=1e-4)
 
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 from ipykernel.kernelspec import get_kernel_dict
@@ -65,16 +66,22 @@ def judge_records() -> None:
         1
     )  # the threads of OpenMP do not survive a fork: kernels would wait for them
     with suppress(EmastudyError):  # a page that asks for them says what is wrong
-        judge(load_evidence())
+        evidence = load_evidence()
+        if any(len(one.records) for one in evidence):
+            judge(evidence)
 
 
 @contextmanager
-def forked_kernels() -> Iterator[None]:
-    """Fork kernels, and the runs of their sweeps, from one server, where that can be done."""
+def forked_kernels(experiments: Path) -> Iterator[None]:
+    """Fork kernels, and the runs of their sweeps, from one server, where that can be done.
+
+    Args:
+        experiments: Folder of the notebooks, with whose checkout's records claims are judged.
+    """
     if sys.platform != "linux" or torch.cuda.device_count() or shared():
         yield
         return
-    server = ForkServer(*_MODULES, environment=_INLINE)
+    server = ForkServer(*_MODULES, environment=_INLINE, directory=experiments)
     server.start()
     os.environ[SHARED] = server.address
     try:

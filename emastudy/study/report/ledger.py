@@ -259,7 +259,9 @@ def _folded(findings: list[Finding]) -> str:
     if counts.total() == 1:
         return sentences
     summary = " ".join(
-        f"{badge(word)} {counts[word]}" for word in get_args(Verdict) if counts[word]
+        f'<span class="count">{badge(word)} {counts[word]}</span>'
+        for word in get_args(Verdict)
+        if counts[word]
     )
     return f'<details class="fold"><summary>{summary}</summary>{sentences}</details>'
 

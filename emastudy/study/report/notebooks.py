@@ -131,7 +131,9 @@ def _execute(orders: Sequence["_Order"], jobs: int) -> list[Outcome]:
             unit="notebook",
             smoothing=0,
         ) as bar,
-        forked_kernels() if len(waiting) >= _WORTH_A_SERVER else nullcontext(),
+        forked_kernels(waiting[0].notebook.parent)
+        if len(waiting) >= _WORTH_A_SERVER
+        else nullcontext(),
     ):
         for outcome in _outcomes(waiting, jobs, bar):
             outcomes[outcome.name] = outcome

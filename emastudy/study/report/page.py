@@ -150,13 +150,11 @@ class Page:
         except SweepError:
             return pd.DataFrame()
 
-    def recorded_methods(self, methods: Methods) -> pd.DataFrame:
-        """What is recorded of several methods, which the column "method" names.
-
-        Args:
-            methods: Method → its runs.
-        """
-        return name_methods(self.recorded(_all_of(methods)), methods)
+    def recorded_methods(
+        self, methods: Methods, measurement: str = "", **options: Any
+    ) -> pd.DataFrame:
+        """:meth:`recorded` for several methods, which the column "method" names."""
+        return name_methods(self.recorded(_all_of(methods), measurement, **options), methods)
 
     def missing(self, configs: Iterable[RunConfig]) -> list[RunConfig]:
         """Those of some runs that have no record."""

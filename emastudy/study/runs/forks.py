@@ -41,11 +41,18 @@ class ForkServer:
     Args:
         modules: What it imports beside what runs need, or "module:function", which it calls.
         environment: Variables for those imports.
+        directory: Where it does so; default this process' working directory.
     """
 
-    def __init__(self, *modules: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *modules: str,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> None:
         self._code = f"from emastudy.study.runs.forks import serve; serve({{}}, *{modules!r})"
         self._environment = {**os.environ, **(environment or {})}
+        self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         #: Where it listens.
         self.address = shared()
@@ -76,6 +83,7 @@ class ForkServer:
                 [sys.executable, "-u", "-c", self._code.format(listener.fileno())],
                 stdin=subprocess.PIPE,
                 env=self._environment,
+                cwd=self._directory,
                 pass_fds=[listener.fileno()],
             )
         weakref.finalize(self, _end, self._process)
