@@ -77,9 +77,11 @@ def name_methods(runs: pd.DataFrame, methods: Mapping[str, Sequence[RunConfig]])
     """Records or measurements with a column "method", in the order of the methods.
 
     Args:
-        runs: With the runs' ids as index or as column "id".
+        runs: With the runs' ids as index or as column "id"; an empty table stays as it is.
         methods: Label → configs, see ``tables.accuracy.table1_runs``.
     """
+    if runs.empty:
+        return runs
     names = {config.id: method for method, group in methods.items() for config in group}
     ids = runs["id"] if "id" in runs else runs.index.to_series()
     place = {method: number for number, method in enumerate(methods)}

@@ -195,10 +195,13 @@ class Page:
             executor="none",
         )
 
-    def on_frozen_features(self) -> dict[str, "Page"]:
-        """The same page on the data sets of frozen features, by what a reader calls them."""
-        names = ("animals_frozen", "camvid_frozen")
-        return {DATASETS[name].words: self.committed(name) for name in names}
+    def elsewhere(self) -> dict[str, "Page"]:
+        """The same page on the other data sets of the ledger, by what a reader calls them."""
+        return {
+            data.words: self.committed(name)
+            for name, data in DATASETS.items()
+            if name != self.dataset
+        }
 
     def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
         """What EMA is above some rivals in each regime, on each data set that claims are judged on.

@@ -113,3 +113,15 @@ def test_a_module_that_is_called_like_a_parameter_is_none():
 
     page = Page.of({**PARAMETERS, "gradients": gradients})
     assert page.regimes == Page().regimes
+
+
+def test_of_methods_that_are_not_recorded_there_is_an_empty_table(page):
+    methods = {"FCN": page.grid("fcn")}
+    assert page.recorded_methods(methods).empty
+    assert page.recorded_methods(methods, "scores", splits=["test"]).empty
+
+
+def test_elsewhere_are_the_other_data_sets_of_the_ledger(page):
+    others = page.elsewhere()
+    assert [one.dataset for one in others.values()] == [d for d in DATASETS if d != "scenes"]
+    assert {one.executor for one in others.values()} == {"none"}
