@@ -316,9 +316,20 @@ class EMAU(nn.Module):
         if self.training and self.maintenance == "moving_average" and not within_backward():
             self._maintain(result.bases.detach(), features)
         estimate = self._estimate(features, result).to(features.dtype)
-        estimate = F.relu(estimate.transpose(1, 2).reshape_as(features), inplace=True)
-        output = F.relu(features + self.norm(self.conv2(estimate)), inplace=True)
-        return self._without_gradient_to_conv1(output)
+        # A view, channels_last whatever the input is: a change of layout costs half a conv.
+        estimate = estimate.reshape(-1, *features.shape[2:], estimate.shape[2]).permute(0, 3, 1, 2)
+        change = self.norm(self.conv2(F.relu(estimate, inplace=True)))
+        return self._without_gradient_to_conv1(F.relu(self._add(features, change), inplace=True))
+
+    def _add(self, features: Tensor, change: Tensor) -> Tensor:
+        """Their sum, laid out like the features; in the memory of ``change`` if nobody needs it."""
+        if _is_making_a_graph() or change.dtype != features.dtype:
+            return features + change
+        if features.is_contiguous() and not change.is_contiguous():
+            change = _ChannelsFirst.apply(change)
+        elif type(self.norm) is not nn.BatchNorm2d or _has_hooks(self.norm):
+            return features + change
+        return change.add_(features)
 
     def _check(self, features: Tensor) -> None:
         if is_tracing():
@@ -582,6 +593,11 @@ def _for_any_size() -> bool:
     return is_tracing() or _is_exporting()
 
 
+def _is_making_a_graph() -> bool:
+    """Whether a graph is made, whose compiler chooses layouts itself."""
+    return torch.compiler.is_compiling() or _for_any_size()
+
+
 def _pool_any_size(image: Tensor, cells: tuple[int, int]) -> Tensor:
     """adaptive_avg_pool2d as two matrix products, which ONNX, too, has for maps of any size."""
 
@@ -594,6 +610,31 @@ def _pool_any_size(image: Tensor, cells: tuple[int, int]) -> Tensor:
 
     rows, columns = map(weights, image.shape[-2:], cells)
     return rows @ image @ columns.T
+
+
+class _ChannelsFirst(torch.autograd.Function):
+    """A channels_last map in ordinary layout; its gradient is laid out the other way.
+
+    The batch norm before it wants the gradient like its input, or is several times slower. And
+    torch copies transposed matrices in tiles, but batches of them number by number.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        output = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for one, other in zip(output.flatten(2), x.flatten(2), strict=True):
+            one.copy_(other)
+        return output
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=torch.channels_last)
 
 
 class _Unreached(torch.autograd.Function):

@@ -42,6 +42,23 @@ def test_evaluation_equals_the_released_unit(layout):
     torch.testing.assert_close(unit(features), released_unit(unit, features), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("gradient", ["detached", "unrolled"])
+def test_both_layouts_train_alike_and_are_kept(gradient):
+    outputs, gradients = [], []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        unit = make(gradient=gradient).to(memory_format=layout)
+        torch.manual_seed(1)
+        features = torch.randn(3, 8, 7, 5).contiguous(memory_format=layout).requires_grad_()
+        output = unit(features)
+        assert output.is_contiguous(memory_format=layout)
+        output.square().sum().backward()
+        outputs.append(output)
+        gradients.append([features.grad, *(p.grad for p in unit.parameters() if p.requires_grad)])
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_evaluation_leaves_the_bases_alone():
     unit = make().eval()
     before = unit.bases.clone()
