@@ -30,6 +30,10 @@ LOSSES = {
 }
 
 
+same_torch = pytest.mark.skipif(
+    not torch.__version__.startswith("2.14."),
+    reason="the golden losses are of torch 2.14; in other versions dropout draws other masks",
+)
 RUNS = {
     "fcn": scenes("fcn"),
     "ema detached": scenes("ema"),
@@ -51,11 +55,13 @@ def loss(config, runtime):
     return value
 
 
+@same_torch
 @pytest.mark.parametrize("name", RUNS)
 def test_losses_on_scenes_are_frozen(name, runtime):
     assert loss(RUNS[name], runtime) == pytest.approx(LOSSES[NUMBERS_VERSION][name], abs=1e-6)
 
 
+@same_torch
 def test_the_loss_on_frozen_features_is_frozen(runtime, tmp_path):
     torch.manual_seed(7)
     torch.save(mobilenet_v2().features.state_dict(), tmp_path / "weights.pth")
