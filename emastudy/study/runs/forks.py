@@ -7,6 +7,7 @@ file, which has the server fork a process and stands for it. It is only for what
 for CUDA does not survive a fork, and only for Linux.
 """
 
+import gc
 import json
 import os
 import select
@@ -116,6 +117,9 @@ def serve(listener: int, *modules: str) -> None:
         imported = import_module(module)
         if function:
             getattr(imported, function)()
+    # Garbage collection would visit everything that was imported, in every process, and so have all
+    # of that memory copied.
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the processes end
     with socket.socket(fileno=listener) as server:
         while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:

@@ -60,7 +60,8 @@ def found_here(page: str) -> str:
     family = f" There are {tests} such tests here." if tests else ""
     parts = ["\n".join(map(_item, first))]
     if others:
-        parts.append(_folded(f"{len(others)} more findings", "\n".join(map(_item, others))))
+        more = f"{len(others)} more finding{'s' * (len(others) > 1)}"
+        parts.append(_folded(more, "\n".join(map(_item, others))))
     if any(one.tests for one in filled):
         parts.append(_folded("What the words mean", MEANING + family))
     return "\n\n".join(parts)

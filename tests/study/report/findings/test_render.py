@@ -5,7 +5,9 @@ import pytest
 from emastudy.study.report.findings import Filled, Finding, found_here, render
 
 
-@pytest.mark.parametrize(("count", "folded"), [(4, ""), (7, "3 more findings")])
+@pytest.mark.parametrize(
+    ("count", "folded"), [(4, ""), (5, "1 more finding"), (7, "3 more findings")]
+)
 def test_a_page_shows_four_findings_those_of_readme_first(monkeypatch, count, folded):
     findings = [
         Finding(f"n{place}", f"Sentence {place}.", 31, {}, readme=2 if place == count - 1 else 0)
