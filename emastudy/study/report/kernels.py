@@ -62,9 +62,8 @@ def start(arguments: Sequence[str]) -> None:
 
 def judge_records() -> None:
     """Judge the claims once for all pages, whose processes inherit it; some seconds each."""
-    torch.set_num_threads(
-        1
-    )  # the threads of OpenMP do not survive a fork: kernels would wait for them
+    # OpenMP's threads do not survive a fork: kernels would wait for them.
+    torch.set_num_threads(1)
     with suppress(EmastudyError):  # a page that asks for them says what is wrong
         evidence = load_evidence()
         if any(len(one.records) for one in evidence):

@@ -171,8 +171,7 @@ class Page:
         return (
             f"\n\n*What follows is of this copy's own runs: profile `{self.profile}`, "
             f"{self.seeds} seeds, {100 * self.scale:.0f} % of the iterations, too few to decide "
-            "anything. "
-            "For the committed ones:* `make book PROFILE=scenes`"
+            "anything. For the committed ones:* `make book PROFILE=scenes`"
         )
 
     def photographs(self) -> "Page":
