@@ -21,20 +21,18 @@ from emastudy.em import (
 from emastudy.em.gradients import critical_concentration
 from emastudy.em.steps import Concentration, is_tracing
 from emastudy.errors import InputError, require
+from emastudy.networks.graphs import (
+    ChannelsFirst,
+    Unreached,
+    for_any_size,
+    is_making_a_graph,
+    pool_any_size,
+)
 from emastudy.networks.maintenance import Processes, Starts, within_backward
 
 Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
 Gradient = Literal["detached", "one_step", "unrolled"]
 ConcentrationScale = Literal["fixed", "learned", "critical"]
-
-
-def _is_exporting_in_2_6() -> bool:
-    """With ``strict=False``; with True, torch 2.6's default, ``fold`` has to be set to False."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
-
-
-# New in torch 2.7.
-_is_exporting = getattr(torch.compiler, "is_exporting", _is_exporting_in_2_6)
 
 
 class EMAU(nn.Module):
@@ -323,10 +321,10 @@ class EMAU(nn.Module):
 
     def _add(self, features: Tensor, change: Tensor) -> Tensor:
         """Their sum, laid out like the features; in the memory of ``change`` if nobody needs it."""
-        if _is_making_a_graph() or change.dtype != features.dtype:
+        if is_making_a_graph() or change.dtype != features.dtype:
             return features + change
         if features.is_contiguous() and not change.is_contiguous():
-            change = _ChannelsFirst.apply(change)
+            change = ChannelsFirst.apply(change)
         elif type(self.norm) is not nn.BatchNorm2d or _has_hooks(self.norm):
             return features + change
         return change.add_(features)
@@ -393,7 +391,7 @@ class EMAU(nn.Module):
 
     def _folds(self, features: Tensor, conv: nn.Module, *, uses: int) -> bool:
         """Whether a conv is applied to bases instead, at each of so many uses of its output."""
-        if not self.fold or _for_any_size():
+        if not self.fold or for_any_size():
             return False
         # If it can be and that is less work: a use is N·K·C multiply-adds, after the conv's N·C²,
         # or else H·N·K·C + K·C².
@@ -423,10 +421,10 @@ class EMAU(nn.Module):
                 if height > width:
                     rows, columns = columns, rows
             image = x.transpose(1, 2).reshape(x.shape[0], x.shape[2], height, width)
-            pool = _pool_any_size if _for_any_size() else F.adaptive_avg_pool2d
+            pool = pool_any_size if for_any_size() else F.adaptive_avg_pool2d
             cells = pool(image, (rows, columns))
             return normalize(self._split(cells.flatten(2).transpose(1, 2)), self.normalization)
-        if _for_any_size():
+        if for_any_size():
             raise InputError(
                 'maintenance="pixels" draws its pixels by the size of the map, which a traced or '
                 'exported unit cannot; use maintenance="grid" or shared bases'
@@ -465,7 +463,7 @@ class EMAU(nn.Module):
 
         DistributedDataParallel would wait for one for ever.
         """
-        if self.gradient != "detached" or not torch.is_grad_enabled() or _for_any_size():
+        if self.gradient != "detached" or not torch.is_grad_enabled() or for_any_size():
             return output
         waiting = [parameter for parameter in self.conv1.parameters() if parameter.requires_grad]
         if not waiting:
@@ -476,7 +474,7 @@ class EMAU(nn.Module):
                 "unit.conv1.requires_grad_(False), or make the unit with gradient='one_step'",
                 stacklevel=3,
             )
-        connected: Tensor = _Unreached.apply(output, *waiting)
+        connected: Tensor = Unreached.apply(output, *waiting)
         return connected
 
     def _load_from_state_dict(
@@ -586,65 +584,3 @@ def _has_hooks(module: nn.Module) -> bool:
         or module._backward_pre_hooks
         or module._backward_hooks
     )
-
-
-def _for_any_size() -> bool:
-    """Whether a graph is made that is to serve maps of other sizes than the one before it."""
-    return is_tracing() or _is_exporting()
-
-
-def _is_making_a_graph() -> bool:
-    """Whether a graph is made, whose compiler chooses layouts itself."""
-    return torch.compiler.is_compiling() or _for_any_size()
-
-
-def _pool_any_size(image: Tensor, cells: tuple[int, int]) -> Tensor:
-    """adaptive_avg_pool2d as two matrix products, which ONNX, too, has for maps of any size."""
-
-    def weights(size: int, count: int) -> Tensor:
-        # Counted from ones that follow the image to any device; a graph would keep arange's.
-        place, cell = (image.new_ones(n, dtype=torch.long).cumsum(0) - 1 for n in (size, count))
-        begin, end = cell * size // count, ((cell + 1) * size + count - 1) // count
-        inside = (begin[:, None] <= place) & (place < end[:, None])
-        return (inside / inside.sum(dim=1, keepdim=True)).to(image.dtype)
-
-    rows, columns = map(weights, image.shape[-2:], cells)
-    return rows @ image @ columns.T
-
-
-class _ChannelsFirst(torch.autograd.Function):
-    """A channels_last map in ordinary layout; its gradient is laid out the other way.
-
-    The batch norm before it wants the gradient like its input, or is several times slower. And
-    torch copies transposed matrices in tiles, but batches of them number by number.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        output = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for one, other in zip(output.flatten(2), x.flatten(2), strict=True):
-            one.copy_(other)
-        return output
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing is kept."""
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=torch.channels_last)
-
-
-class _Unreached(torch.autograd.Function):
-    """Its first argument; the others take part in the graph and get no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.others = len(parameters)
-        return output.view_as(output)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return gradient, *[None] * ctx.others

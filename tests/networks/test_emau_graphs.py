@@ -109,13 +109,13 @@ def test_scripting_says_what_to_do_instead():
 
 
 def test_grid_cells_in_graphs_are_those_of_adaptive_pooling():
-    from emastudy.networks.emau import _pool_any_size
+    from emastudy.networks.graphs import pool_any_size
 
     for size in ((5, 7), (4, 4), (2, 9), (13, 3), (1, 1)):
         image = torch.randn(2, 3, *size, dtype=torch.float64)
         for cells in ((2, 2), (1, 3), (4, 3)):
             expected = nn.functional.adaptive_avg_pool2d(image, cells)
-            torch.testing.assert_close(_pool_any_size(image, cells), expected)
+            torch.testing.assert_close(pool_any_size(image, cells), expected)
 
 
 @pytest.mark.unchecked
