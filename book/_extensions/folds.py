@@ -1,9 +1,9 @@
 """Fold away what a page has below its answer, and its set-up.
 
 On a page with a section "Answer", each later section becomes a fold-out whose title is the
-section's heading; cells without output between question and answer, parameters and imports, become
-the last one. Browsers open one by themselves when a link or a search leads into it; no script is
-needed.
+section's heading. On every page the cells without output before the first section, parameters and
+imports, become the last fold-out. Browsers open one by themselves when a link or a search leads
+into it; no script is needed.
 """
 
 from docutils import nodes
@@ -34,19 +34,18 @@ class Fold(SphinxPostTransform):
     def run(self, **kwargs):
         """Wrap the sections of the page's first level."""
         page = next(self.document.findall(nodes.section), None)
-        if page is None:
+        sections = [child for child in page or () if isinstance(child, nodes.section)]
+        if not sections:
             return
-        sections = [child for child in page.children if isinstance(child, nodes.section)]
         titles = [section.next_node(nodes.title).astext() for section in sections]
-        if "Answer" not in titles:
-            return
-        for section in sections[titles.index("Answer") + 1 :]:
+        after = titles.index("Answer") + 1 if "Answer" in titles else len(sections)
+        for section in sections[after:]:
             place = section.first_child_matching_class(nodes.title)
             section.insert(place, _raw(_OPEN))
             section.insert(place + 2, _raw(_TITLE_ENDS))
             section.append(_raw(_CLOSE))
-        answer = page.index(sections[titles.index("Answer")])
-        if silent := [child for child in page.children[:answer] if _is_silent(child)]:
+        first = page.index(sections[0])
+        if silent := [child for child in page.children[:first] if _is_silent(child)]:
             for cell in silent:
                 page.remove(cell)
             heading = f"{_OPEN}<h2>Parameters and set-up</h2>{_TITLE_ENDS}"
