@@ -17,8 +17,7 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
 PYTEST = $(BIN)/python -m pytest
-# In two processes; the tests of a file stay together, and those on Slurm. The book's go by themselves:
-# their set-up executes the notebooks, two at a time.
+# In two processes; the tests of a file stay together, and those on Slurm.
 IN_TWO = -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help study book test check test-gpu lint bench clean
@@ -44,8 +43,7 @@ book: .venv/study
 	@echo "Open book/_build/html/index.html"
 
 test: .venv/dev lint
-	$(PYTEST) $(IN_TWO) -m "not unchecked" --ignore tests/rendered
-	$(PYTEST) -m "not unchecked" tests/rendered
+	$(PYTEST) $(IN_TWO) -m "not unchecked"
 	SHAPE_CHECKS=0 $(PYTEST) $(IN_TWO) -m unchecked
 
 # While one works: a test takes part unless its file is in tests/slow.txt.

@@ -70,13 +70,11 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             item.add_marker(pytest.mark.xdist_group(_group(item)))
         # What takes longest first: then the processes end together.
-        items.sort(key=lambda item: {"book": 0, "slurm": 1}.get(_group(item), 2))
+        items.sort(key=lambda item: ("executed" not in item.fixturenames, _group(item) != "slurm"))
 
 
 def _group(item):
-    """Tests of one group run in one process: of a file, with the book, on the one Slurm node."""
-    if "executed" in item.fixturenames:
-        return "book"
+    """Tests of one group run in one process: of a file, and those on the one Slurm node."""
     return "slurm" if item.get_closest_marker("slurm") else _file(item)
 
 

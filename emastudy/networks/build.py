@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from emastudy import options, own
 from emastudy.errors import InputError
 from emastudy.networks.backbones import BACKBONES, Backbone
+from emastudy.networks.emau import EMAU
 from emastudy.networks.heads import ALIASES, HEADS, ContextHead
 from emastudy.networks.imported import import_backbone, import_context
 from emastudy.networks.pyramids import ASPP
@@ -119,6 +120,8 @@ def build(
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = bn_momentum
+        elif isinstance(layer, EMAU):  # version 1 of the numbers was made so, other rounding
+            layer.fold_with_gradient = False
     network.architecture = {
         "head": head,
         "backbone": backbone,

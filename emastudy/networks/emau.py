@@ -78,12 +78,12 @@ class EMAU(nn.Module):
 
     (head by head). It learns in all regimes, also where Z is a constant.
 
-    Where no gradient goes through EM, X is never computed: conv1 is applied to the bases instead
-    (see ``em.Projected``), which is the same up to rounding, and cheaper from 2TK pixels on; of
-    several heads each basis then takes inner products with all C channels, so that it pays while
-    2TK(H-1) is well below C. V, too, is left uncomputed where that is less work. The plain
-    attribute ``fold`` = False switches that off, and so does whatever hangs on the conv: hooks,
-    pruning, weight norm, an adapter in its place.
+    X is never computed: conv1 is applied to the bases instead (see ``em.Projected``), which is the
+    same up to rounding, and cheaper from 2TK pixels on; of several heads each basis then takes
+    inner products with all C channels, so that it pays while 2TK(H-1) is well below C. V, too, is
+    left uncomputed where that is less work. The plain attribute ``fold`` = False switches that off,
+    and so does whatever hangs on the conv: hooks, pruning, weight norm, an adapter in its place;
+    ``fold_with_gradient`` = False computes X only where a gradient goes through EM.
 
     In other people's networks:
 
@@ -193,6 +193,7 @@ class EMAU(nn.Module):
         self.momentum = momentum
         self.gradient = gradient
         self.fold = True
+        self.fold_with_gradient = True
         self.processes = Processes(process_group)
         self._starts = Starts()
 
@@ -256,7 +257,8 @@ class EMAU(nn.Module):
         self._check(features)
         with_gradient = self.gradient != "detached" and torch.is_grad_enabled()
         x: Tensor | Projected
-        if not with_gradient and self._folds_conv1(features):
+        folds = self.fold_with_gradient or not with_gradient
+        if folds and self._folds_conv1(features):
             x, start = self._fold(features, self.conv1), self._shared(features)
         else:
             x, start = self.em_input(features)

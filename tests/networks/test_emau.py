@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from emastudy import EMAU
+from emastudy import EMAU, networks
 
 
 def make(**options):
@@ -176,32 +176,41 @@ def calls_of_conv1(unit, features):
     return len(counter.get_flop_counts().get("EMAU.conv1", {}))
 
 
-def test_conv1_is_folded_where_it_saves_work_and_no_gradient_goes_through_em():
+def test_conv1_is_folded_where_it_saves_work():
     large, small = torch.randn(2, 8, 5, 5), torch.randn(2, 8, 6, 4)  # 2TK = 24 pixels
-    unrolled = make(gradient="unrolled")
-    assert calls_of_conv1(make(), large) == 0
-    assert calls_of_conv1(make(), small) == 1
-    assert calls_of_conv1(unrolled, large) == 1
-    with torch.no_grad():
-        assert calls_of_conv1(unrolled, large) == 0
+    for gradient in ("detached", "one_step", "unrolled"):
+        assert calls_of_conv1(make(gradient=gradient), large) == 0
+        assert calls_of_conv1(make(gradient=gradient), small) == 1
     assert calls_of_conv1(make(maintenance="grid"), large) == 1  # starts from X itself
     unit = make()
     unit.fold = False
     assert calls_of_conv1(unit, large) == 1
 
 
+def test_networks_of_the_study_keep_the_rounding_of_their_records():
+    network = networks.build("ema", num_classes=2, channels=8, gradient="unrolled")
+    unit, features = network.head.context, torch.randn(2, 8, 30, 30)
+    assert calls_of_conv1(unit, features) == 1
+    with torch.no_grad():
+        assert calls_of_conv1(unit, features) == 0
+
+
 @pytest.mark.parametrize("normalization", ["l2", "layer", "none", "gaussian"])
+@pytest.mark.parametrize("gradient", ["detached", "one_step", "unrolled"])
 @pytest.mark.parametrize("training", [True, False])
-def test_folding_conv1_changes_no_output_no_gradient_and_no_bases(normalization, training):
+def test_folding_conv1_changes_no_output_no_gradient_and_no_bases(
+    normalization, gradient, training
+):
     features = torch.randn(2, 8, 9, 7, dtype=torch.float64)
     results = []
     for fold in (True, False):
-        unit = make(normalization=normalization).double().train(training)
+        unit = make(normalization=normalization, gradient=gradient).double().train(training)
         unit.fold = fold
         x = features.clone().requires_grad_()
         out = unit(x)
         out.square().sum().backward()
-        results.append([out, x.grad, unit.conv2.weight.grad, unit.bases])
+        learnt = [p.grad for p in unit.parameters() if p.requires_grad]
+        results.append([out, x.grad, *learnt, unit.bases])
     for folded, plain in zip(*results, strict=True):
         torch.testing.assert_close(folded, plain)
 

@@ -10,9 +10,10 @@ pytestmark = pytest.mark.book
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 # Docutils writes its bibliography as a list of role doc-biblioentry, which ARIA no longer counts
 # as items of a list; no template of ours could change it.
-FAULTS = """async () => {
+FAULTS = """async rules => {
     for (const fold of document.querySelectorAll("details")) fold.open = true;
-    const found = await axe.run(document, {resultTypes: ["violations"]});
+    const only = rules ? {runOnly: rules} : {};
+    const found = await axe.run(document, {resultTypes: ["violations"], ...only});
     return found.violations
         .filter(fault => ["serious", "critical"].includes(fault.impact))
         .flatMap(fault => fault.nodes.map(node => ({fault, node})))
@@ -21,17 +22,17 @@ FAULTS = """async () => {
         .map(({fault, node}) =>
             `${fault.id}: ${fault.help}: ${node.target} ${node.html.slice(0, 200)}`);
 }"""
+# Themes differ in their colours, and axe has rules of its own for those.
+COLORS = ["color-contrast", "link-in-text-block"]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("page", pages())
-def test_a_page_has_no_serious_fault(page, theme, built, browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.add_init_script(f"localStorage.mode = localStorage.theme = '{theme}'")
-    tab = context.new_page()
+def test_a_page_has_no_serious_fault(page, built, browser):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.add_init_script("localStorage.mode = localStorage.theme = 'light'")
     tab.goto((built / f"{page}.html").as_uri())
-    assert tab.locator("html").get_attribute("data-theme") == theme
     tab.evaluate(AXE)
-    faults = tab.evaluate(FAULTS)
-    context.close()
-    assert faults == []
+    for theme, rules in (("light", None), ("dark", COLORS)):
+        tab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        assert tab.evaluate(FAULTS, rules) == [], theme
+    tab.close()
