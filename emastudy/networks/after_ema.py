@@ -158,6 +158,7 @@ class EfficientAttention(_LinearAttention):
 
     Args:
         channels: C, even.
+        zero_init: See ``AttentionBlock``.
 
     Raises:
         InputError: ``channels`` is odd.
@@ -188,6 +189,7 @@ class NystromAttention(_LinearAttention):
         channels: C, even.
         grid: Cells along each side; the landmarks are grid².
         num_iterations: Of the pseudo-inverse.
+        zero_init: See ``AttentionBlock``.
 
     Raises:
         InputError: ``channels`` is odd, or ``grid`` less than 1.
@@ -198,8 +200,10 @@ class NystromAttention(_LinearAttention):
     pooled maps; one head; no depth-wise conv beside it. The block is :class:`NonLocal`'s.
     """
 
-    def __init__(self, channels: int, grid: int = 8, num_iterations: int = 6) -> None:
-        super().__init__(channels)
+    def __init__(
+        self, channels: int, grid: int = 8, num_iterations: int = 6, *, zero_init: bool = True
+    ) -> None:
+        super().__init__(channels, zero_init=zero_init)
         require(grid >= 1, "grid", grid, "at least 1")
         self.grid, self.num_iterations = grid, num_iterations
 

@@ -15,13 +15,14 @@ class AttentionBlock(nn.Module):
     """What a block of attention has around its weighted mean.
 
     Queries, keys and values at half the channels, each by a 1×1 conv, and a conv back with a batch
-    norm that starts at 0, so that the block begins as the identity.
+    norm.
 
     Args:
         channels: C, even.
+        zero_init: The batch norm starts at 0, so that the block begins as the identity, else at 1.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, zero_init: bool = True) -> None:
         super().__init__()
         if channels % 2:
             raise InputError(f"channels is {channels}; the block halves it: use an even C")
@@ -30,8 +31,7 @@ class AttentionBlock(nn.Module):
         self.key = nn.Conv2d(channels, inner, 1)
         self.value = nn.Conv2d(channels, inner, 1)
         self.out = nn.Conv2d(inner, channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-        nn.init.zeros_(self.norm.weight)
+        self.norm = _norm(channels, zero_init)
 
 
 class NonLocal(AttentionBlock):
@@ -49,6 +49,7 @@ class NonLocal(AttentionBlock):
     Args:
         channels: C, even.
         kernel: f, "embedded_gaussian" or "dot".
+        zero_init: See :class:`AttentionBlock`.
 
     Raises:
         InputError: ``channels`` is odd, or ``kernel`` is unknown.
@@ -57,8 +58,10 @@ class NonLocal(AttentionBlock):
     norm starts at zero there, so that the block starts as the identity; so it does here.
     """
 
-    def __init__(self, channels: int, *, kernel: Kernel = "embedded_gaussian") -> None:
-        super().__init__(channels)
+    def __init__(
+        self, channels: int, *, kernel: Kernel = "embedded_gaussian", zero_init: bool = True
+    ) -> None:
+        super().__init__(channels, zero_init=zero_init)
         if kernel not in get_args(Kernel):
             raise InputError(f"kernel is {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
         self.kernel = kernel
@@ -94,6 +97,7 @@ class DoubleAttention(nn.Module):
     Args:
         channels: C, a multiple of 4.
         num_bases: K, number of gathered vectors.
+        zero_init: See :class:`AttentionBlock`.
 
     Raises:
         InputError: ``channels`` is no multiple of 4.
@@ -103,7 +107,7 @@ class DoubleAttention(nn.Module):
     zero, like :class:`NonLocal`'s.
     """
 
-    def __init__(self, channels: int, num_bases: int = 64) -> None:
+    def __init__(self, channels: int, num_bases: int = 64, *, zero_init: bool = True) -> None:
         super().__init__()
         if channels % 4:
             raise InputError(
@@ -113,8 +117,7 @@ class DoubleAttention(nn.Module):
         self.distribute = nn.Conv2d(channels, num_bases, 1)
         self.value = nn.Conv2d(channels, channels // 4, 1)
         self.out = nn.Conv2d(channels // 4, channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-        nn.init.zeros_(self.norm.weight)
+        self.norm = _norm(channels, zero_init)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Gather, distribute and add to the input."""
@@ -125,3 +128,10 @@ class DoubleAttention(nn.Module):
         y = (gathered @ over_bases.to(value.dtype)).unflatten(2, features.shape[-2:])
         attended: Tensor = self.norm(self.out(y))
         return features + attended
+
+
+def _norm(channels: int, zero_init: bool) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels)
+    if zero_init:
+        nn.init.zeros_(norm.weight)
+    return norm

@@ -96,18 +96,18 @@ def test_defaults_of_heads_and_backbones_are_frozen():
     aspp = {"channels": 256, "dropout": 0.1, "image_pooling": True, "rate": 6}
     psa = {"attention_channels": 512, "channels": 256, "flow": "both", "window": 65}
     heads = {
-        "a2": {**context, "num_bases": 64},
+        "a2": {**context, "num_bases": 64, "zero_init": True},
         "criss_cross": {**context, "num_recurrences": 2},
         "deeplabv3": aspp,
         "deeplabv3plus": {**aspp, "detail_channels": 48},
-        "efficient": context,
+        "efficient": {**context, "zero_init": True},
         "ema": {**context, **ema},
         "emanet_released": {**context, **ema, "extra_channels": 256},
         "external": {**context, "num_memories": 64},
         "fcn": context,
         "hamburger": {**context, "num_bases": 64, "num_iterations": 6},
-        "non_local": {**context, "kernel": "embedded_gaussian"},
-        "nystrom": {**context, "grid": 8, "num_iterations": 6},
+        "non_local": {**context, "kernel": "embedded_gaussian", "zero_init": True},
+        "nystrom": {**context, "grid": 8, "num_iterations": 6, "zero_init": True},
         "ocr": {"channels": 512, "dropout": 0.1},
         "psanet": {**psa, "dropout": 0.1},
         "pspnet": {"channels": 512, "dropout": 0.1},
