@@ -1,5 +1,6 @@
 """The processes that notebooks run in: this interpreter's, and on CPUs forked with all imported."""
 
+import logging
 import os
 import signal
 import sys
@@ -56,6 +57,9 @@ def start(arguments: Sequence[str]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # OpenMP has read the server's environment, not this one.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    # A kernel that is told to end may find its sockets closed already, which is nobody's concern.
+    for name in ("asyncio", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # When the server ends, so does the kernel.
     IPKernelApp.launch_instance(argv=[*arguments], parent_handle=os.getppid())
 
