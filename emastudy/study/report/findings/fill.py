@@ -1,16 +1,16 @@
 """Filling findings from the records, correcting their tests, and holding their words to them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emastudy.errors import InputError
-from emastudy.study.claims import judge, load_evidence
+from emastudy.study.claims import CLAIMS, judge, load_evidence
 from emastudy.study.report.findings.forms import FORMS
 from emastudy.study.report.findings.load import PLACEHOLDER, Finding, Query
 from emastudy.study.report.findings.queries import Comparison, Number, Source
-from emastudy.study.report.findings.verdicts import Verdicts
+from emastudy.study.report.findings.verdicts import Verdicts, comparison, tested
 from emastudy.study.statistics import benjamini_hochberg, p_text
 
 # What is typed as a result needs tests that decide, or that show equivalence. "No better" is none.
@@ -101,8 +101,9 @@ def fill(findings: Iterable[Finding], experiments: Path) -> list[Filled]:
     queries = [query for finding in findings for query in finding.numbers.values()]
     evidence = load_evidence(experiments, dict.fromkeys(query.data for query in queries))
     sources = {one.name: Source(one) for one in evidence}
-    claims = dict.fromkeys(query.ledger for query in queries if isinstance(query, Verdicts))
-    verdicts = judge(evidence, claims) if claims else []
+    asked = [query.ledger for query in queries if isinstance(query, Verdicts)]
+    compared = [id for id, claim in CLAIMS.items() if claim.scope == "each"]
+    verdicts = judge(evidence, dict.fromkeys([*asked, *compared]))
 
     def ask(query: Query) -> list[Number]:
         if isinstance(query, Verdicts):
@@ -116,7 +117,7 @@ def fill(findings: Iterable[Finding], experiments: Path) -> list[Filled]:
             filled.append(Filled(finding, numbers))
         except InputError as error:
             wrong.append(str(finding.error(str(error))))
-    filled = _corrected(filled)
+    filled = _corrected(filled, tested(verdicts))
     for one in filled if not wrong else ():
         try:
             one.check_words()
@@ -128,19 +129,24 @@ def fill(findings: Iterable[Finding], experiments: Path) -> list[Filled]:
     return filled
 
 
-def _corrected(filled: Sequence[Filled]) -> list[Filled]:
-    """With q-values of all tests that are not the ledger's."""
-    families: dict[object, list[tuple[int, str, int]]] = {}
+def _corrected(filled: Sequence[Filled], ledger: Mapping[Hashable, float]) -> list[Filled]:
+    """With q-values of all tests that are not the ledger's; what it tests, too, has its p-value."""
+    numbers = [{name: list(found) for name, found in one.numbers.items()} for one in filled]
+    families: dict[object, list[tuple[list[Number], int]]] = {}
     for place, one in enumerate(filled):
         for name, query in one.finding.numbers.items():
-            if isinstance(query, Comparison) and query.tested:
-                family = (place, name) if query.apart else one.finding.page
-                members = [(place, name, index) for index in range(len(one.numbers[name]))]
-                families.setdefault(family, []).extend(members)
-    numbers = [{name: list(found) for name, found in one.numbers.items()} for one in filled]
+            if not (isinstance(query, Comparison) and query.tested):
+                continue
+            found = numbers[place][name]
+            for index, number in enumerate(found):
+                p = ledger.get(comparison(query.data, number.value, number.low, number.high))
+                if p is not None and number.test == "difference":
+                    found[index] = replace(number, corrected=p)
+                else:
+                    family = (place, name) if query.apart else one.finding.page
+                    families.setdefault(family, []).append((found, index))
     for members in families.values():
-        q = benjamini_hochberg(numbers[place][name][index].p for place, name, index in members)
-        for (place, name, index), value in zip(members, q, strict=True):
-            number = numbers[place][name][index]
-            numbers[place][name][index] = replace(number, corrected=float(value))
+        q = benjamini_hochberg(found[index].p for found, index in members)
+        for (found, index), value in zip(members, q, strict=True):
+            found[index] = replace(found[index], corrected=float(value))
     return [replace(one, numbers=found) for one, found in zip(filled, numbers, strict=True)]

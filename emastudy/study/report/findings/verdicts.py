@@ -1,7 +1,7 @@
 """What findings ask of the ledger: verdicts, with the number that each hangs on."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -91,3 +91,22 @@ def _adjusted(finding: Finding, part: Part) -> float:
         return finding.adjusted  # all parts are needed, and it is that of the least certain one
     tested = sum(one.decides and not math.isnan(one.p) for one in finding.parts)
     return min(1.0, tested * part.p) * (finding.adjusted / finding.p if finding.p else 1.0)
+
+
+def tested(verdicts: Iterable[Finding]) -> dict[Hashable, float]:
+    """The p-value by Holm's method of every comparison that decides a verdict, by its numbers.
+
+    One that several claims make has the largest.
+    """
+    found: dict[Hashable, float] = {}
+    for one in verdicts:
+        for part in one.parts if one.uncorrected != "inconclusive" else ():
+            if part.decides and not math.isnan(part.p) and part.verdict == one.uncorrected:
+                key = comparison(one.dataset, part.effect, *part.interval)
+                found[key] = max(found.get(key, 0.0), _adjusted(one, part))
+    return found
+
+
+def comparison(data: str, difference: float, low: float, high: float) -> Hashable:
+    """By what a comparison is known again, whichever way round it is told."""
+    return data, round(abs(difference), 9), round(high - low, 9)

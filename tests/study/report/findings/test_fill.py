@@ -158,6 +158,17 @@ def test_primary_findings_say_what_the_ledger_says(filled):
     assert other.sentence.startswith("-2.00 [-2.")
 
 
+def test_a_comparison_of_the_ledgers_bears_its_p_value_wherever_it_is_asked(filled):
+    gains = {ema(): 5.0, plain("non_local"): 0.0, plain("a2"): 3.0}
+    a2, ema_last = Comparison("scenes", less={"head": "a2"}), Comparison("scenes", {"head": "a2"})
+    back = dataclasses.replace(ema_last, less={"head": "ema"})
+    first, second, third = filled(
+        gains, primary("{gap}", gap=A2), about("{gap}", gap=a2), about("{gap}", gap=back)
+    )
+    assert first.tests[0].corrected > first.tests[0].p
+    assert first.tests[0].corrected == second.tests[0].corrected == third.tests[0].corrected
+
+
 def test_what_contradicts_a_claim_says_nothing_of_its_other_parts(filled):
     gains = {ema(): 0.0, plain("non_local"): 0.0, plain("fcn"): 0.0, plain("a2"): 3.0}
     non_local = Verdicts("scenes", "C17", part="EMA less Non-local")
