@@ -193,12 +193,7 @@ def summarize_columns(frame: pd.DataFrame, by: str, columns: Mapping[str, str]) 
 
 
 def paired_differences(
-    frame: pd.DataFrame,
-    by: str,
-    value: str,
-    *,
-    baseline: Hashable,
-    within: Sequence[str] = (),
+    frame: pd.DataFrame, by: str, value: str, *, baseline: Hashable, within: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Difference of every group to a baseline, paired by seed.
 

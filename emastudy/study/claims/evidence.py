@@ -148,12 +148,7 @@ class Evidence:
         return sorted({int(count) for count in scores.get("images", ())}, reverse=True)
 
     def scores(
-        self,
-        head: str = "ema",
-        *,
-        images: int,
-        at: Mapping[str, Any] | None = None,
-        **options: Any,
+        self, head: str = "ema", *, images: int, at: Mapping[str, Any] | None = None, **options: Any
     ) -> pd.Series:
         """Scores of those runs made another way: mIoU, percent.
 

@@ -38,10 +38,7 @@ def maps(
 
 
 def outlined_maps(
-    found: pd.DataFrame,
-    predictions: Sequence[np.ndarray],
-    classes: Sequence[str],
-    colors: Colors,
+    found: pd.DataFrame, predictions: Sequence[np.ndarray], classes: Sequence[str], colors: Colors
 ) -> None:
     """As :func:`maps`, without images: the prediction's outlines are drawn over each map.
 

@@ -271,12 +271,7 @@ def tradeoff(frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family:
 
 
 def matrix(
-    frame: pd.DataFrame,
-    *,
-    ax: Axes,
-    label: str,
-    around_zero: bool = False,
-    decimals: int = 0,
+    frame: pd.DataFrame, *, ax: Axes, label: str, around_zero: bool = False, decimals: int = 0
 ) -> None:
     """A table of numbers as colours, with the numbers in it."""
     sign = "+" if around_zero else ""
@@ -314,12 +309,7 @@ def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, ax: Axes, ylabel: str
 
 
 def ranking(
-    values: pd.Series,
-    *,
-    ax: Axes,
-    xlabel: str,
-    own: Sequence[bool],
-    sure: Sequence[bool],
+    values: pd.Series, *, ax: Axes, xlabel: str, own: Sequence[bool], sure: Sequence[bool]
 ) -> None:
     """A published table as dots, best on top, each with its number."""
     order = values.to_numpy().argsort(kind="stable")

@@ -13,10 +13,7 @@ from emastudy.networks import SegmentationNetwork
 
 
 def predictions(
-    network: SegmentationNetwork,
-    dataset: SegmentationDataset,
-    config: RunConfig,
-    runtime: Runtime,
+    network: SegmentationNetwork, dataset: SegmentationDataset, config: RunConfig, runtime: Runtime
 ) -> list[np.ndarray]:
     """The predicted classes of every image, single scale: (H, W) uint8 each, in order."""
     found: dict[int, np.ndarray] = {}

@@ -38,10 +38,7 @@ def rank(subject: Subject, *, images: int = 64) -> list[Row]:
             spectra[name].append(values / values[0])
             ranks[name].append(float(torch.linalg.matrix_rank(matrix)))
             effective[name].append(float(effective_rank(matrix)))
-    row: Row = {
-        "num_bases": unit.num_bases,
-        "largest_rank_estimate": max(ranks["estimate"]),
-    }
+    row: Row = {"num_bases": unit.num_bases, "largest_rank_estimate": max(ranks["estimate"])}
     for name in spectra:
         row[f"rank_{name}"] = sum(ranks[name]) / len(ranks[name])
         row[f"effective_rank_{name}"] = sum(effective[name]) / len(effective[name])

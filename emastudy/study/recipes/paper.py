@@ -99,10 +99,7 @@ def voc_test_coco(head: str) -> RunConfig:
     Command: ``emastudy train voc_test_coco --data-root COCO --weights-path FILE``
     """
     return replace(
-        _paper(head),
-        dataset="coco_stuff_164k",
-        dataset_options={"voc": True},
-        iterations=150_000,
+        _paper(head), dataset="coco_stuff_164k", dataset_options={"voc": True}, iterations=150_000
     )
 
 

@@ -106,12 +106,7 @@ class Page:
     def grid(self, head: str = "ema", **axes: Iterable[Any]) -> list[RunConfig]:
         """Every combination of a head's options with every seed, see ``recipes.grid``."""
         return grid(
-            self.dataset,
-            head,
-            seeds=self.seeds,
-            scale=self.scale,
-            backbone=self.backbone,
-            **axes,
+            self.dataset, head, seeds=self.seeds, scale=self.scale, backbone=self.backbone, **axes
         )
 
     def run(self, configs: Sequence[RunConfig]) -> pd.DataFrame:

@@ -81,11 +81,7 @@ class Estimate:
 
 
 def estimate(
-    config: RunConfig,
-    *,
-    num_classes: int = 21,
-    gpus: int = 1,
-    macs_per_second: float | None = None,
+    config: RunConfig, *, num_classes: int = 21, gpus: int = 1, macs_per_second: float | None = None
 ) -> Estimate:
     """Estimate what training a run costs, without data and without running it.
 

@@ -65,9 +65,7 @@ def likely_concentration(x: Float[Tensor, "n c"], bases: Float[Tensor, "k c"]) -
 
 
 def stable_and_apart(
-    x: Float[Tensor, "n c"],
-    starts: Float[Tensor, "b k c"],
-    concentration: float,
+    x: Float[Tensor, "n c"], starts: Float[Tensor, "b k c"], concentration: float
 ) -> int:
     """From how many starts EM ends at rest and stable, with bases in more than one place."""
     every = x.expand(len(starts), -1, -1)
@@ -128,10 +126,5 @@ def _ends(
     normalization: Normalization = "l2",
 ) -> Tensor:
     return em.expectation_maximization(
-        x,
-        bases,
-        iterations,
-        concentration=concentration,
-        normalization=normalization,
-        trace=False,
+        x, bases, iterations, concentration=concentration, normalization=normalization, trace=False
     ).bases

@@ -109,11 +109,7 @@ def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunCon
         "EMA, one head": {},
         "8 heads": {"heads": 8},
         "8 heads of K/4 bases": {"heads": 8, "num_bases": bases // 4},
-        "8 heads, λ = λ_c/2": {
-            "heads": 8,
-            "concentration_scale": "critical",
-            "concentration": 0.5,
-        },
+        "8 heads, λ = λ_c/2": {"heads": 8, "concentration_scale": "critical", "concentration": 0.5},
         "4 heads with values": {"heads": 4, "value_conv": True},
     }
     return {
