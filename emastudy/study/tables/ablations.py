@@ -4,7 +4,7 @@
 with the columns of :func:`named`, and ``grid`` is ``Page.grid``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import pandas as pd
@@ -30,6 +30,7 @@ STARTS = {
 #: The paper's choice.
 MOVING_AVERAGE = "moving average, α = 0.9"
 
+# In a record → in the tables.
 _NAMES = {
     "head.gradient": "gradient",
     "head.normalization": "normalisation",
@@ -39,12 +40,7 @@ _NAMES = {
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs or measurements with the columns that the tables name: gradient, normalisation, T.
-
-    Returns:
-        With "head.gradient" as "gradient", "head.normalization" as "normalisation",
-        "head.num_iterations" as "T", "at.num_iterations" as "T_eval", and "λ" in words.
-    """
+    """Runs or measurements with their columns called as in the tables, and "λ" in words."""
     if runs.empty:
         return runs
     return runs.rename(columns=_NAMES).assign(λ=runs["head.concentration"].map("{:g}".format))
@@ -58,22 +54,14 @@ def comparable(runs: pd.DataFrame, by: str, *, within: str = "gradient") -> pd.D
 
 
 def summaries(runs: pd.DataFrame, by: str, value: str, *, within: Sequence[str]) -> pd.DataFrame:
-    """``statistics.summarize`` within each combination of some columns.
-
-    Returns:
-        Index = the combination and the group, as they come in ``runs``.
-    """
+    """``statistics.summarize`` within each combination of some columns, which lead the index."""
     keys = within[0] if len(within) == 1 else list(within)
     parts = {key: summarize(part, by, value) for key, part in runs.groupby(keys, sort=False)}
     return pd.concat(parts, names=[*within, by])
 
 
 def without_record(configs: Iterable[RunConfig]) -> pd.DataFrame:
-    """How many seeds of which settings are not recorded.
-
-    Returns:
-        Index ("head.gradient", "head.normalization", "head.num_iterations"); one column.
-    """
+    """How many seeds are not recorded, by gradient regime, normalisation and T."""
     columns = ["head.gradient", "head.normalization", "head.num_iterations"]
     rows = pd.DataFrame([config_columns(config) for config in configs], columns=columns)
     return rows.value_counts().to_frame("seeds without a record")
@@ -82,12 +70,9 @@ def without_record(configs: Iterable[RunConfig]) -> pd.DataFrame:
 def random_objectives(
     concentrations: Sequence[float] = (1.0, 4.0), problems: int = 200
 ) -> dict[tuple[float, str], Float[Tensor, "problems steps"]]:
-    """The objective F along twelve iterations on random features, from bases normalised alike.
+    """(λ, normalisation) → the objective F in nats after 0 to 12 iterations on random features.
 
     Every problem has 64 pixels and 8 bases of 16 channels, the same for all settings.
-
-    Returns:
-        (λ, normalisation) → F in nats, after 0, 1, … iterations.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(problems, 64, 16, generator=generator)
@@ -105,19 +90,13 @@ def random_objectives(
 
 
 def falls(measured: pd.DataFrame) -> pd.DataFrame:
-    """In how many unseen images F falls anywhere, over all seeds.
-
-    Returns:
-        Index ("gradient", "normalisation"); "images", "of them F falls in" and "largest fall,
-        share of F".
-    """
-    groups = named(measured).groupby(["gradient", "normalisation"], sort=False)
-    table = groups.agg(
-        images=("images", "sum"), falls=("falls", "sum"), largest_fall=("largest_fall", "max")
-    )
-    return table.rename(
-        columns={"falls": "of them F falls in", "largest_fall": "largest fall, share of F"}
-    )
+    """In how many unseen images F falls anywhere, over all seeds, by regime and normalisation."""
+    columns = {
+        "images": ("images", "sum"),
+        "of them F falls in": ("falls", "sum"),
+        "largest fall, share of F": ("largest_fall", "max"),
+    }
+    return named(measured).groupby(["gradient", "normalisation"], sort=False).agg(**columns)
 
 
 def start_configs(
@@ -138,8 +117,7 @@ def start_configs(
     ]
     if "unrolled" in regimes:
         learned = {"gradient": ["unrolled"], "maintenance": ["learned"]}
-        configs += grid(**learned)
-        configs += grid(**learned, num_iterations=counts)
+        configs += [*grid(**learned), *grid(**learned, num_iterations=counts)]
     return configs
 
 
@@ -149,9 +127,7 @@ def name_starts(runs: pd.DataFrame) -> pd.DataFrame:
         return runs
     starts = [
         STARTS.get(maintenance, f"moving average, α = {momentum:g}")
-        for maintenance, momentum in zip(
-            runs["head.maintenance"], runs["head.momentum"], strict=True
-        )
+        for maintenance, momentum in _rows(runs, "head.maintenance", "head.momentum")
     ]
     return named(runs).assign(start=starts)
 
@@ -167,41 +143,24 @@ def change_from_training(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def different_bases(measured: pd.DataFrame) -> pd.DataFrame:
-    """How many different bases are left after the network's own T iterations.
-
-    Returns:
-        With the columns of :func:`named` and "different", the mean over images.
-    """
-    left = [
-        course[int(count)]
-        for course, count in zip(measured["distinct"], measured["head.num_iterations"], strict=True)
-    ]
+    """:func:`named`, with "different": bases left after the network's T, mean over images."""
+    left = [course[int(t)] for course, t in _rows(measured, "distinct", "head.num_iterations")]
     return named(measured).assign(different=left)
 
 
 def name_bases(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs of FCN and EMA with the columns of :func:`named` and "method".
-
-    Returns:
-        "method" is "FCN" or "EMA, REGIME, K = NUMBER".
-    """
+    """Runs of FCN and EMA, :func:`named`, with "method": "FCN" or "EMA, REGIME, K = NUMBER"."""
     if runs.empty:
         return runs
     methods = [
         "FCN" if head == "fcn" else f"EMA, {regime}, K = {count:g}"
-        for head, regime, count in zip(
-            runs["head"], runs["head.gradient"], runs["head.num_bases"], strict=True
-        )
+        for head, regime, count in _rows(runs, "head", "head.gradient", "head.num_bases")
     ]
     return named(runs).assign(method=methods)
 
 
 def bases_and_scores(measured: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """How many different bases are left at each λ, and the score there: means over seeds.
-
-    Returns:
-        Index ("gradient", "λ"); "different bases" and "mIoU, %".
-    """
+    """Means over seeds by regime and λ: how many different bases are left, and the score."""
     by = ["gradient", "head.concentration"]
     table = different_bases(measured).groupby(by)["different"].mean().to_frame("different bases")
     table["mIoU, %"] = runs.groupby(by)["miou"].mean()
@@ -218,7 +177,7 @@ def panel_differences(
         baselines: The column → the recipe's value.
 
     Returns:
-        Index ("what is changed", "gradient", "to"); columns as ``statistics.paired_differences``.
+        Index ("what is changed", "gradient", "to").
     """
     parts = {
         title: paired_differences(
@@ -230,17 +189,16 @@ def panel_differences(
 
 
 def panel_summaries(panels: Mapping[str, tuple[str, pd.DataFrame]], value: str) -> pd.DataFrame:
-    """Means over seeds with intervals for every value of several options.
+    """Means over seeds with intervals; arguments and index as in :func:`panel_differences`."""
+    parts = {
+        title: summaries(runs, column, value, within=["gradient"])
+        for column, (title, runs) in panels.items()
+    }
+    return _changed(parts)
 
-    Returns:
-        Index ("what is changed", "gradient", "to"); columns as ``statistics.summarize``.
-    """
-    return _changed(
-        {
-            title: summaries(runs, column, value, within=["gradient"])
-            for column, (title, runs) in panels.items()
-        }
-    )
+
+def _rows(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(frame[column] for column in columns), strict=True)
 
 
 def _changed(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -36,10 +36,10 @@ def table1_runs(
     Raises:
         InputError: ``only`` names a method that there is not.
     """
-    chosen = [name.strip() for name in only.split(";")] if only else []
+    usual = "; ".join(method.label for method in METHODS.values())
+    chosen = [name.strip() for name in (only or usual).split(";")]
     mine = {name: Method(name, name) for name in chosen if own.is_path(name)}
     methods = {method.label: method for method in (METHODS | SUCCESSORS | mine).values()}
-    chosen = chosen or [method.label for method in METHODS.values()]
     for name in chosen:
         if name not in methods:
             raise InputError(f"there is no method {name!r}; there are {'; '.join(methods)}")
@@ -66,24 +66,18 @@ def gaps(runs: pd.DataFrame) -> pd.DataFrame:
     """
     is_ema = runs["head"] == "ema"
     ours = list(runs.loc[is_ema, "method"].unique())
-    tables = [
-        paired_differences(runs, "method", "miou", baseline=rival)
-        .loc[ours]
-        .rename_axis("method")
-        .reset_index()
-        .assign(rival=rival)
+    tables = {
+        rival: paired_differences(runs, "method", "miou", baseline=rival).loc[ours]
         for rival in runs.loc[~is_ema, "method"].unique()
-    ]
-    columns = ["rival", "method", "difference", "low", "high", "p", "q", "seeds", "decided"]
-    return corrected(pd.concat(tables, ignore_index=True))[columns]
+    }
+    return corrected(pd.concat(tables, names=["rival", "method"])).reset_index()
 
 
 def over_images(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Differences with intervals over seeds alone, and over seeds and images.
+    """Differences to a method with intervals over seeds alone, and over seeds and images.
 
     Args:
         runs: Columns "method", "seed", "miou", "record"; one run per method and seed.
-        baseline: The method that is subtracted.
 
     Returns:
         Index = method; "difference", "low", "high" over the seeds on these images, "low, images",
@@ -117,19 +111,15 @@ def over_images(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def published_gaps() -> pd.DataFrame:
-    """The same from the published Table 1.
+    """The same from the published Table 1, of "EMANet (256)" and "EMANet (512)".
 
     Returns:
-        Columns "rival", "method" ("EMANet (256)", "EMANet (512)"), "difference" (single scale)
-        and "difference_ms" (multi-scale and flip), mIoU.
+        Columns "rival", "method", "difference" (single scale) and "difference_ms" (multi-scale
+        and flip), mIoU.
     """
-    table = published.table1()
+    table = published.table1()[["miou_ss", "miou_ms"]]
     rows = [
-        (
-            rival.label,
-            method,
-            *(table.loc[method] - table.loc[rival.table1_row])[["miou_ss", "miou_ms"]],
-        )
+        (rival.label, method, *(table.loc[method] - table.loc[rival.table1_row]))
         for method in ("EMANet (256)", "EMANet (512)")
         for rival in TABLE1_RIVALS
     ]
@@ -145,8 +135,8 @@ def beside_published(runs: pd.DataFrame, multi_scale: pd.DataFrame | None = None
         multi_scale: The same at multi-scale with flip, if it was measured.
 
     Returns:
-        Index = method. "SS" and "MS + flip": our means over seeds, percent; "published SS" and
-        "published MS + flip" with NaN where the table has no such row.
+        Index = method. "SS" and "MS + flip", means over seeds, percent; both "published", NaN where
+        Table 1 has no such row.
     """
     table = pd.DataFrame({"SS": summarize(runs, "method", "miou")["mean"]})
     if multi_scale is not None:
@@ -159,12 +149,8 @@ def beside_published(runs: pd.DataFrame, multi_scale: pd.DataFrame | None = None
 
 
 def per_class(runs: pd.DataFrame) -> pd.DataFrame:
-    """IoU in percent, mean over seeds: index = method, one column a class.
-
-    Args:
-        runs: Columns "method" and "record", or "method" and "iou".
-    """
-    tables = runs["iou"] if "iou" in runs else runs["record"].map(lambda record: record.iou)
+    """IoU in percent, mean over seeds, of "record" or "iou": index = method, columns = classes."""
+    tables = runs["iou"] if "iou" in runs else [record.iou for record in runs["record"]]
     iou = pd.DataFrame(list(tables), index=runs["method"], dtype=float)
     return 100 * iou.groupby(level="method", sort=False).mean()
 
@@ -191,14 +177,12 @@ def head_costs(methods: Mapping[str, Sequence[RunConfig]], num_classes: int) -> 
 
 
 def confusion(rows: pd.DataFrame) -> pd.DataFrame:
-    """Where the pixels of each class go, in percent of the class; mean over seeds.
+    """Where the pixels of each true class (a row) go, in percent of it; mean over seeds.
+
+    NaN for an absent class.
 
     Args:
-        rows: Columns "confusion" (pixel counts, [true][predicted]) and "iou" (for the names), one
-            row a seed, see the measure ``scores``.
-
-    Returns:
-        Index "true class", columns "predicted class"; a row sums to 100. NaN for an absent class.
+        rows: One a seed, see ``measures.scores``: "confusion", and "iou" for the names.
     """
     names = list(rows["iou"].iloc[0])
     counts = np.array([np.asarray(value, dtype=float) for value in rows["confusion"]])

@@ -12,11 +12,7 @@ from emastudy.study.runs.audit import compare
 
 
 def load(folders: Mapping[str, Path]) -> pd.DataFrame:
-    """Every audited run of several profiles beside its record.
-
-    Returns:
-        As ``audit.compare``, with "profile" and "kind": head, and EMA's gradient regime.
-    """
+    """``audit.compare`` of several profiles, with "profile" and "kind": head and EMA's regime."""
     parts = [compare(folder).assign(profile=profile) for profile, folder in folders.items()]
     audits = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     regimes = audits["options"].str.extract(r"\bgradient=(\w+)", expand=False)
@@ -27,10 +23,8 @@ def load(folders: Mapping[str, Path]) -> pd.DataFrame:
 def summary(folders: Mapping[str, Path], audits: pd.DataFrame) -> pd.DataFrame:
     """How much was audited, and how far off it is, one row a profile.
 
-    Returns:
-        "records"; "trained anew"; "hold"; "largest difference" and "standard deviation over seeds"
-        (its median over the settings with several seeds), points of mIoU; "largest distance of
-        losses", nats.
+    Differences, and the standard deviation over seeds (its median over the settings with several
+    seeds), are in points of mIoU; distances of losses in nats.
     """
     rows = {}
     for profile, folder in folders.items():
@@ -50,21 +44,14 @@ def summary(folders: Mapping[str, Path], audits: pd.DataFrame) -> pd.DataFrame:
 def machines(audits: pd.DataFrame) -> pd.DataFrame:
     """Where records and audits were made; an arrow leads from one to the other where they differ.
 
-    Returns:
-        Index ("profile", "processor", "torch"); "trained anew", "hold" and "commits": of how many
-        the records are.
+    "commits" says of how many commits the records are.
     """
-    return audits.groupby(["profile", "processor", "torch"]).agg(
-        **{
-            "trained anew": ("id", "count"),
-            "hold": ("holds", "sum"),
-            "commits": ("commit", "nunique"),
-        }
-    )
+    counts = {"trained anew": ("id", "count"), "hold": ("holds", "sum")}
+    by_place = audits.groupby(["profile", "processor", "torch"])
+    return by_place.agg(**counts, commits=("commit", "nunique"))
 
 
 def _spread(records: pd.DataFrame) -> float:
-    """Standard deviation of mIoU over seeds, the median over the settings with several."""
     if records.empty:
         return float("nan")
     settings = [replace(record.config, seed=0).id for record in records["record"]]

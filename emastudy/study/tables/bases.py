@@ -23,20 +23,14 @@ class Service(NamedTuple):
 
 
 def service(counts: Any) -> Service:
-    """Which classes the bases serve, see :class:`Service`."""
+    """Which classes the bases serve, from pixels by basis and class."""
     table = np.array(counts, dtype=float)
-    taken = table.sum(axis=1)
-    return Service(
-        taken / table.sum(), table / taken.clip(1)[:, None], table.sum(axis=0) / table.sum()
-    )
+    taken, total = table.sum(axis=1), table.sum()
+    return Service(taken / total, table / taken.clip(1)[:, None], table.sum(axis=0) / total)
 
 
 def entropy(maps: pd.DataFrame) -> pd.DataFrame:
-    """By how many bases a pixel is shared, after every iteration: mean over the images drawn.
-
-    Returns:
-        Index = iteration; "mean entropy of z, nats" and "as number of bases", its exponential.
-    """
+    """By how many bases a pixel is shared, after every iteration: mean over the images drawn."""
     nats = np.array(maps["entropy"].tolist()).mean(axis=0)
     return pd.DataFrame(
         {"mean entropy of z, nats": nats, "as number of bases": np.exp(nats)},
@@ -60,24 +54,14 @@ def courses(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def ends(measured: pd.DataFrame) -> pd.DataFrame:
-    """Information from the trained start after the first and after the last iteration.
-
-    Returns:
-        As :func:`courses`, with "after" in words.
-    """
-    found = courses(measured)
-    found = found[found["start"] == "trained"]
+    """:func:`courses` from the trained start, first and last iteration, with "after" in words."""
+    found = courses(measured).query("start == 'trained'")
     found = found[found["iteration"].isin([1, found["iteration"].max()])]
     return found.assign(after="after iteration " + found["iteration"].astype(str))
 
 
 def information(measured: pd.DataFrame) -> pd.DataFrame:
-    """Information after the last iteration, with intervals over seeds.
-
-    Returns:
-        Index ("gradient", "information, nats"), the start or control; columns as
-        ``statistics.summarize``.
-    """
+    """Information after the last iteration by regime and start or control, over seeds."""
     numbers = measured.assign(
         random_start=measured["random_bases"].str[-1],
         share=100 * measured["matched"] / measured["entropy"],
@@ -99,8 +83,7 @@ def change_by_concentration(measured: pd.DataFrame) -> pd.DataFrame:
         Index ("gradient", "λ"); means over seeds "first", "last" and "change", its 95 % t-interval
         and "seeds".
     """
-    found = courses(measured)
-    found = found[found["start"] == "trained"].sort_values("iteration")
+    found = courses(measured).query("start == 'trained'").sort_values("iteration")
     by_run = found.groupby(["gradient", "λ", "seed"], sort=False)
     runs = by_run["information"].agg(["first", "last"])
     rows = {}
@@ -139,25 +122,15 @@ def both_counts(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def sorted_usage(measured: pd.DataFrame) -> dict[str, Float[np.ndarray, " bases"]]:
-    """Share of the pixels that every basis takes, the most used first, mean over seeds.
-
-    Returns:
-        Gradient regime → shares.
-    """
+    """Regime → share of the pixels that every basis takes, the most used first, mean over seeds."""
     return {
-        str(regime): np.mean(
-            [np.sort(service(counts).usage)[::-1] for counts in part["counts"]], axis=0
-        )
+        str(regime): np.mean([-np.sort(-service(one).usage) for one in part["counts"]], axis=0)
         for regime, part in measured.groupby("head.gradient", sort=False)
     }
 
 
 def distinct_courses(measured: pd.DataFrame) -> pd.DataFrame:
-    """Number of different bases after every iteration, one row a run and iteration.
-
-    Returns:
-        "gradient", "seed", "iteration" (0 = before the first) and "distinct".
-    """
+    """Number of "distinct" bases after every "iteration" (0 = before the first) of every run."""
     return _by_iteration(measured, "distinct", 0)[["gradient", "seed", "iteration", "distinct"]]
 
 

@@ -86,8 +86,6 @@ def estimate(
     """Estimate what training a run costs, without data and without running it.
 
     Args:
-        config: The run.
-        num_classes: Number of logits.
         gpus: GPUs that share a batch, assumed to lose nothing by it.
         macs_per_second: Multiply-adds that one of them sustains; None = see :func:`sustained`.
 

@@ -45,8 +45,7 @@ def table1(
     """Table 1's costs, counted by ``engine.cost`` on the meta device, beside the published.
 
     Args:
-        heads: Method → (head, options); default: the paper's rows. All stand on the released
-            ResNet-101 (deep stem).
+        heads: Method → (head, options), on the released ResNet-101; default: the paper's rows.
 
     Returns:
         Index = method; the first row is the backbone, the others are what a head adds. Columns:
@@ -123,10 +122,7 @@ def benchmarked(name: str) -> tuple[pd.DataFrame, str]:
     """What ``make bench`` measured last and the checkout keeps, and in words on what machine.
 
     Args:
-        name: Of the file in ``benchmarks/results``.
-
-    Returns:
-        One row a measurement; empty, with "", where the file is not there.
+        name: Of the file in ``benchmarks/results``; where it is not there, both are empty.
     """
     path = records_folder("").parents[1] / "benchmarks" / "results" / f"{name}.json"
     if not path.is_file():

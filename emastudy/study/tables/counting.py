@@ -12,7 +12,7 @@ import torch
 
 from emastudy import EMAU
 from emastudy.engine import cost
-from emastudy.study.statistics import fit_exponent
+from emastudy.study.statistics import Fit, fit_exponent
 from emastudy.study.tables.costs import released_network, table1
 
 #: A row of Table 1 is reproduced if no number of it is off by more.
@@ -33,12 +33,12 @@ DEFINITIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def beside_published(costs: pd.DataFrame) -> pd.DataFrame:
     """Multiply-adds and parameters, ours, the published, and ours over the published."""
-    columns = {}
+    table = pd.DataFrame(index=costs.index)
     for quantity in ("gmacs", "mparams"):
         theirs = f"published_{quantity}"
-        columns[quantity], columns[theirs] = costs[quantity], costs[theirs]
-        columns[f"{quantity}_ratio"] = costs[quantity] / costs[theirs]
-    return pd.DataFrame(columns)
+        table[[quantity, theirs]] = costs[[quantity, theirs]]
+        table[f"{quantity}_ratio"] = costs[quantity] / costs[theirs]
+    return table
 
 
 def definitions(costs: pd.DataFrame, *, size: int) -> pd.DataFrame:
@@ -80,14 +80,9 @@ def closest_definitions(tried: pd.DataFrame) -> pd.DataFrame:
 
 
 def memory(costs: pd.DataFrame) -> pd.DataFrame:
-    """Memory for one image beside the published.
-
-    Returns:
-        "kept_mib", "peak_mib", "published_memory_mb" and "kept / published".
-    """
-    table = costs[["kept_mib", "peak_mib", "published_memory_mb"]].copy()
-    table["kept / published"] = table["kept_mib"] / table["published_memory_mb"]
-    return table
+    """Memory for one image beside the published."""
+    table = costs[["kept_mib", "peak_mib", "published_memory_mb"]]
+    return table.assign(**{"kept / published": costs["kept_mib"] / costs["published_memory_mb"]})
 
 
 def growth(measured: pd.DataFrame, *, least_side: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -118,34 +113,21 @@ def times_beside_another(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def exponents(measured: pd.DataFrame) -> pd.DataFrame:
-    """By which power of the number of pixels each module's time grows.
-
-    Args:
-        measured: Columns "module", "N" and "seconds".
-
-    Returns:
-        Index = module; "exponent", "low", "high", see ``statistics.fit_exponent``.
-    """
+    """By which power of the number of pixels each module's time grows: a ``Fit`` a row."""
     fits = {
         name: fit_exponent(part["N"], part["seconds"])
         for name, part in measured.groupby("module", sort=False)
     }
-    return pd.DataFrame.from_dict(fits, orient="index", columns=["exponent", "low", "high"])
+    return pd.DataFrame.from_dict(fits, orient="index", columns=Fit._fields)
 
 
 def folding(
     sides: Sequence[int], *, channels: int, repeats: int, device: str = "cpu"
 ) -> pd.DataFrame:
-    """What folding the unit's first conv into the EM iterations saves.
-
-    Returns:
-        Index = side. 10⁹ multiply-adds and milliseconds, as written and folded, and the share of
-        the time that is saved.
-    """
+    """What folding the unit's first conv into the EM iterations saves, by the side of the map."""
     rows = {}
     for side in sides:
-        x = torch.randn(1, channels, side, side).contiguous(memory_format=torch.channels_last)
-        x = x.to(device)
+        x = torch.randn(1, channels, side, side).to(device, memory_format=torch.channels_last)
         unit = EMAU(channels).eval().to(device).to(memory_format=torch.channels_last)
         row = {}
         for words, fold in (("as written", False), ("folded", True)):

@@ -2,24 +2,18 @@
 
 import pandas as pd
 
-_TELL_APART = ("method", "step", "seed")
-
 
 def losses(runs: pd.DataFrame, *, smooth: int = 1) -> pd.DataFrame:
-    """The training loss of every run, point by point.
+    """The training loss of every run, point by point: "iteration", "loss" (nats), and its columns.
 
     Args:
         runs: Column "record", and some of "method", "step" and "seed", which tell runs apart.
         smooth: Mean of so many points, as far as there are that many before; 1 = as recorded.
-
-    Returns:
-        One row a point: "iteration", "loss" (nats), and those columns.
     """
-    columns = [name for name in _TELL_APART if name in runs]
+    columns = [name for name in ("method", "step", "seed") if name in runs]
+    points = ["iteration", "loss"]
     curves = pd.concat(
-        pd.DataFrame(row["record"].curves["loss"], columns=["iteration", "loss"]).assign(
-            **{name: row[name] for name in columns}
-        )
+        pd.DataFrame(row["record"].curves["loss"], columns=points).assign(**row[columns])
         for _, row in runs.iterrows()
     )
     curves["loss"] = curves.groupby(columns)["loss"].transform(

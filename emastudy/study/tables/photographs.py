@@ -26,8 +26,8 @@ def decoder_groups(
         "without" and "with" → label of the context module → one config a seed.
     """
     channels = width(recipe("ema"))
-    without: dict[str, Sequence[RunConfig]] = {m.label: methods[m.label] for m in MODULES}
-    decoded: dict[str, Sequence[RunConfig]] = {
+    without = {module.label: methods[module.label] for module in MODULES}
+    decoded = {
         module.label: [
             recipe(module.head, seed=seed, detail_channels=48, **module.head_options(channels))
             for seed in range(seeds)
@@ -41,14 +41,7 @@ def decoder_groups(
 
 
 def class_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """IoU of every class and seed, one row each.
-
-    Args:
-        scores: Columns "method", "seed" and "iou", see ``measures.scores``.
-
-    Returns:
-        "method", "seed", "class" and "IoU", percent.
-    """
+    """One row a "method", "seed" and "class", with "IoU" in percent, from ``measures.scores``."""
     iou = 100 * pd.DataFrame(list(scores["iou"]), dtype=float)
     runs = scores[["method", "seed"]].reset_index(drop=True)
     return runs.join(iou).melt(["method", "seed"], var_name="class", value_name="IoU")
@@ -60,9 +53,6 @@ def scale_gains(one: pd.DataFrame, several: pd.DataFrame) -> pd.DataFrame:
     Args:
         one: Columns "method", "seed", "miou", at one scale.
         several: The same at six scales with mirror images.
-
-    Returns:
-        Index = method; columns as ``statistics.paired_differences``.
     """
     both = pd.concat([one.assign(views="one"), several.assign(views="several")])
     gains = paired_differences(both, "views", "miou", baseline="one", within=["method"])
@@ -70,24 +60,17 @@ def scale_gains(one: pd.DataFrame, several: pd.DataFrame) -> pd.DataFrame:
 
 
 def both_ways(end_to_end: pd.Series, frozen: pd.Series) -> pd.DataFrame:
-    """Mean scores of the methods that were trained end to end and on frozen features.
-
-    Returns:
-        Index = method; "end to end" and "frozen backbone".
-    """
+    """Mean scores of the methods that were trained end to end and on frozen features."""
     ways = {"end to end": end_to_end, "frozen backbone": frozen.reindex(end_to_end.index)}
     return pd.DataFrame(ways).dropna()
 
 
 def regimes_both_ways(end_to_end: pd.DataFrame, frozen: pd.DataFrame) -> pd.DataFrame:
-    """What EMA's other gradient regimes have over the detached one, either way.
+    """What EMA's other gradient regimes have over the detached one, either "way", paired by seed.
 
     Args:
         end_to_end: Columns "method", "seed", "miou"; one run per method and seed.
         frozen: The same on frozen features.
-
-    Returns:
-        Index ("way", "method"); columns as ``statistics.paired_differences``.
     """
     ways = {"end to end": end_to_end, "frozen backbone": frozen}
     runs = pd.concat(ways, names=["way"]).reset_index("way")

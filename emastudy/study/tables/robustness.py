@@ -31,8 +31,8 @@ def falls(scores: pd.DataFrame) -> pd.DataFrame:
         scores: See ``measures.scores``, with "method".
 
     Returns:
-        "method", "seed"; "clean" and "corrupted" mIoU, percent, the latter a mean over kinds and
-        severities; "fall", their difference; "remains, %", their ratio.
+        "clean" and "corrupted" mIoU, percent, the latter a mean over kinds and severities; "fall",
+        their difference; "remains, %", their ratio.
     """
     clean = scores["at.corruption"] == ""
     means = {
@@ -53,11 +53,7 @@ def mean_falls(falls: pd.DataFrame) -> pd.DataFrame:
 
 
 def less_than_fcn(falls: pd.DataFrame) -> pd.DataFrame:
-    """What every method loses less what FCN loses, paired by seed.
-
-    Returns:
-        Index ("quantity", "less FCN"); columns as ``statistics.paired_differences``.
-    """
+    """What every method loses less what FCN loses, paired by seed, and likewise what remains."""
     tables = {
         column: paired_differences(falls, "method", column, baseline="FCN")
         for column in ("fall", "remains, %")
@@ -84,11 +80,7 @@ def by_iterations(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranks(measured: pd.DataFrame) -> pd.DataFrame:
-    """Ranks and effective ranks, mean over images, with intervals over seeds.
-
-    Returns:
-        Index ("gradient", "mean over images"); columns as ``statistics.summarize``.
-    """
+    """Ranks and effective ranks by regime, mean over images, with intervals over seeds."""
     columns = {
         "rank_x": "rank of X",
         "rank_estimate": "rank of X̃",

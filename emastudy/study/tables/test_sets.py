@@ -38,8 +38,7 @@ def paper_scores(folder: Path) -> pd.DataFrame:
         folder: Records of the profile "paper"; need not exist.
 
     Returns:
-        One row a score of the last run of a table's chain: "table", "seed", "at.split",
-        "at.multi_scale", "miou", and "published" for EMANet on the same backbone.
+        One row a score of the last run of a table's chain, with what was "published" for it.
     """
     columns = ["table", "seed", "at.split", "at.multi_scale", "miou", "published"]
     scores = load_measurements(folder, "scores")
@@ -62,17 +61,12 @@ def rehearsal(*, seed: int, scale: float = 1.0) -> list[RunConfig]:
     Args:
         scale: Share of the iterations of the recipe ``scenes``, which the first run has.
     """
-    paper = [RECIPES[recipe]() for recipe in PAPER_RUNS["Table 2"]]
+    longest, *others = (RECIPES[recipe]() for recipe in PAPER_RUNS["Table 2"])
     first = RECIPES["scenes"](seed=seed, scale=scale)
     chain = [first]
-    for step in paper[1:]:
-        share = step.iterations / paper[0].iterations
-        chain.append(
-            replace(
-                first,
-                start_from=chain[-1].id,
-                iterations=max(2, round(first.iterations * share)),
-                learning_rate=first.learning_rate * step.learning_rate / paper[0].learning_rate,
-            )
-        )
+    for step in others:
+        iterations = max(2, round(first.iterations * (step.iterations / longest.iterations)))
+        rate = first.learning_rate * step.learning_rate / longest.learning_rate
+        before = chain[-1].id
+        chain.append(replace(first, start_from=before, iterations=iterations, learning_rate=rate))
     return chain

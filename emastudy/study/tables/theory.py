@@ -30,11 +30,7 @@ def fall_shares(
     concentration: float,
     iterations: int = 12,
 ) -> pd.DataFrame:
-    """Share of images in which F falls, by more than rounding: of 1e-6 of its size.
-
-    Returns:
-        Index = normalisation; "first step" and "any later step".
-    """
+    """Share of images in which F falls, by more than rounding: of 1e-6 of its size."""
     rows = {}
     for name in NORMALIZATIONS:
         course = em.expectation_maximization(
@@ -96,18 +92,12 @@ def shared_start(
     momentum: float = 0.0,
     tolerance: float = 0.0,
 ) -> Float[Tensor, "t k c"]:
-    """The start of EM that all images share, as moving averages over all of them change it.
+    """μ^(0), which all images share, after 0, 1, … moving averages over what EM makes of it, T = 3.
 
     Args:
-        x: Features of the images.
-        start: μ^(0) before the first update.
-        concentration: λ; EM makes three iterations.
         updates: The largest number of moving averages.
         momentum: α, the weight of the old value.
         tolerance: An update that moves no coordinate this far is the last.
-
-    Returns:
-        μ^(0) after 0, 1, … updates.
     """
     course = [start]
     for _ in range(updates):

@@ -43,11 +43,7 @@ PACED = ("FCN", "Non-local", "EMA, detached", "EMA, unrolled")
 def settings(
     grid: Callable[..., list[RunConfig]], regimes: Sequence[str]
 ) -> dict[str, list[RunConfig]]:
-    """The runs of EMA with one of its settings changed.
-
-    Returns:
-        "EMA, REGIME, SETTING" → one config a seed.
-    """
+    """The runs of EMA with one of its settings changed: "EMA, REGIME, SETTING" → one a seed."""
     return {
         f"EMA, {regime}, {words}": grid(
             gradient=[regime], **{name: [value] for name, value in options.items()}
@@ -69,9 +65,6 @@ def best_against_rivals(runs: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFra
 
     Args:
         changed: The runs of :func:`settings`, with "method".
-
-    Returns:
-        Index = rival; columns as ``statistics.paired_differences``.
     """
     rivals = runs[runs["head"] != "ema"]
     gaps = accuracy.gaps(pd.concat([rivals, changed]))
@@ -85,25 +78,22 @@ def paces(
     """The runs of some methods at their learning rate and at multiples of it.
 
     Args:
-        methods: See ``accuracy.configs``; those of ``PACED`` among them are taken.
+        methods: See ``accuracy.table1_runs``; those of ``PACED`` among them are taken.
     """
-    chosen = {method: methods[method] for method in PACED if method in methods}
+    factors = sorted({1.0, *factors})
     return {
         method: [
-            replace(config, learning_rate=rate)
-            for config in configs
-            for rate in sorted({config.learning_rate * factor for factor in (1.0, *factors)})
+            replace(config, learning_rate=factor * config.learning_rate)
+            for config in methods[method]
+            for factor in factors
         ]
-        for method, configs in chosen.items()
+        for method in PACED
+        if method in methods
     }
 
 
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
-    """EMA's relatives with several heads, unrolled, beside EMA and what it is held against.
-
-    Returns:
-        Method → one config a seed.
-    """
+    """EMA's relatives with several heads, unrolled, beside EMA and what it is held against."""
     bases = int(str({**head_defaults("ema"), **grid()[0].head_options}["num_bases"]))
     unrolled: dict[str, dict[str, Any]] = {
         "EMA, one head": {},
@@ -112,15 +102,11 @@ def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunCon
         "8 heads, λ = λ_c/2": {"heads": 8, "concentration_scale": "critical", "concentration": 0.5},
         "4 heads with values": {"heads": 4, "value_conv": True},
     }
-    return {
-        "FCN": grid("fcn"),
-        **{
-            method: grid(gradient=["unrolled"], **{name: [value] for name, value in axes.items()})
-            for method, axes in unrolled.items()
-        },
-        "Non-local": grid("non_local"),
-        "OCR": grid("ocr"),
+    emas = {
+        method: grid(gradient=["unrolled"], **{name: [value] for name, value in axes.items()})
+        for method, axes in unrolled.items()
     }
+    return {"FCN": grid("fcn"), **emas, "Non-local": grid("non_local"), "OCR": grid("ocr")}
 
 
 def not_below(
@@ -134,7 +120,6 @@ def not_below(
 
     Args:
         runs: Data set, in words → runs with "method", "seed" and "miou".
-        rivals: Methods.
 
     Returns:
         Index ("data", "method"); "rival", the one that is the hardest to match there,
@@ -186,24 +171,23 @@ def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
     """What the exploration found, best first: one row a setting, one column a seed."""
     configs = [record.config for record in runs["record"]]
     usual = min((c.head_options for c in configs if c.head == "ema"), key=len)
-    words = [
-        ", ".join(f"{k}={v}" for k, v in config.head_options.items() if usual.get(k) != v)
-        if config.head == "ema"
-        else config.head
-        for config in configs
-    ]
-    names = [name or "one head, as it is" for name in words]
-    table = runs.assign(setting=names).pivot(index="setting", columns="seed", values="miou")
-    mean = table.mean(axis=1)
-    return table.assign(mean=mean).sort_values("mean", ascending=False)
+
+    def words(config: RunConfig) -> str:
+        if config.head != "ema":
+            return config.head
+        changed = [f"{k}={v}" for k, v in config.head_options.items() if usual.get(k) != v]
+        return ", ".join(changed) or "one head, as it is"
+
+    named = runs.assign(setting=list(map(words, configs)))
+    table = named.pivot(index="setting", columns="seed", values="miou")
+    return table.assign(mean=table.mean(axis=1)).sort_values("mean", ascending=False)
 
 
 def protocol(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     """The released unit (detached) as the recipe has it, and with one detail changed at a time.
 
-    Returns:
-        Detail → one config a seed; "as it is" is the first. What the recipe has already is left
-        out, and on frozen features, which are computed at one scale, the scales.
+    What the recipe has already is left out, and on frozen features, which are computed at one
+    scale, the scales. "as it is" comes first.
     """
     usual = grid()
     found = {"as it is": usual}
@@ -222,7 +206,8 @@ def _changed(config: RunConfig, **change: Any) -> RunConfig:
     if name == "extra_channels":
         options = {**config.head_options, name: round(value * width(config))}
         return replace(config, head_options=options)
-    if name in ("batch_size", "learning_rate"):
-        scaled = value * getattr(config, name)
-        value = round(scaled) if name == "batch_size" else scaled
+    if name == "batch_size":
+        value = round(value * config.batch_size)
+    if name == "learning_rate":
+        value *= config.learning_rate
     return replace(config, **{name: value})
