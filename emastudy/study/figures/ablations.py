@@ -1,6 +1,7 @@
 """The ablations' figures: normalisation, start, iterations, number of bases, concentration."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,12 +19,8 @@ _SCORE = "mIoU, %"
 def by_iterations(
     runs: pd.DataFrame, hue: str, *, order: Sequence[str], regimes: Sequence[str], title: str
 ) -> None:
-    """Score against T, one panel a gradient regime.
-
-    Args:
-        runs: Columns "gradient", "T", "seed", "miou" and what tells the lines apart.
-    """
-    labels = {"xlabel": "EM iterations T", "ylabel": _SCORE}
+    """Score against T, one panel a gradient regime."""
+    labels: dict[str, Any] = {"xlabel": "EM iterations T", "ylabel": _SCORE}
     figure = charts.regime_lines(
         runs, "T", "miou", hue, order=order, regimes=regimes, height=3.8, **labels
     )
@@ -61,11 +58,7 @@ def objective_traces(
 
 
 def starts(runs: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
-    """Every start's mIoU, the best first, one panel a gradient regime.
-
-    Args:
-        runs: Columns "gradient", "start", "seed", "miou".
-    """
+    """Every start's mIoU, the best first, one panel a gradient regime."""
     figure, parts = charts.panels(runs, "gradient", regimes, width=5.2, height=3.8, sharey=False)
     for ax, regime, part in parts:
         charts.runs_and_means(part, "start", ax=ax, xlabel=_SCORE)
@@ -78,7 +71,6 @@ def instability(runs: pd.DataFrame, colors: Mapping[str, str]) -> None:
     """Training curves of single runs: the loss, and the gradient that reaches the bases.
 
     Args:
-        runs: Columns "start" and "record".
         colors: Start → colour; only these are drawn.
     """
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
@@ -106,31 +98,19 @@ def _curve(ax: Axes, curve: list[tuple[int, float]] | None, color: str) -> None:
 
 
 def iteration_grid(scores: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
-    """Mean mIoU by iterations in training and in the test, one panel a gradient regime.
-
-    Args:
-        scores: Columns "gradient", "T", "T_eval", "seed", "miou".
-    """
+    """Mean mIoU by iterations in training and in the test, one panel a gradient regime."""
     figure, parts = charts.panels(scores, "gradient", regimes, width=5.2, height=4.4, sharey=False)
+    numbers = {"annot": True, "fmt": ".1f", "annot_kws": {"size": 8}}
     for ax, regime, part in parts:
         table = part.pivot_table(index="T", columns="T_eval", values="miou")
-        sns.heatmap(
-            table, annot=True, fmt=".1f", cmap="mako", ax=ax, cbar=False, annot_kws={"size": 8}
-        )
-        ax.set(
-            title=f"gradients {regime}",
-            xlabel="iterations in the test",
-            ylabel="iterations in training",
-        )
+        sns.heatmap(table, **numbers, cmap="mako", ax=ax, cbar=False)
+        ax.set(xlabel="iterations in the test", ylabel="iterations in training")
+        ax.set_title(f"gradients {regime}")
     figure.suptitle(f"{title}: mIoU in %, mean over {charts.number_of_seeds(scores)}")
 
 
 def iterations_in_the_test(changes: pd.DataFrame, regimes: Sequence[str]) -> None:
-    """Change of mIoU by iterations in the test, one line a T of the training, mean over seeds.
-
-    Args:
-        changes: Columns "gradient", "T", "T_eval", "change".
-    """
+    """Change of mIoU by iterations in the test, one line a T of the training, mean over seeds."""
     figure, parts = charts.panels(changes, "gradient", regimes, height=3.4)
     most = changes["T_eval"].max()
     for ax, regime, part in parts:
@@ -150,8 +130,7 @@ def trained_iterations(
     """Score by iterations, as many in the test as in training.
 
     Args:
-        runs: Columns "T", "seed", "miou" and what tells the lines apart.
-        order: Its values, whose colours follow it; those without rows get no line.
+        order: Values of ``hue``, whose colours follow it; those without rows get no line.
     """
     _, ax = plt.subplots()
     there = [value for value in order if value in set(runs[hue])]
@@ -171,9 +150,8 @@ def options(
     size = (3.9 * len(panels), 3.6)
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for ax, (column, (name, runs)) in zip(axes[0], panels.items(), strict=True):
-        charts.lines(
-            runs, column, "miou", "gradient", ax=ax, order=regimes, xlabel=name, ylabel=_SCORE
-        )
+        labels = {"xlabel": name, "ylabel": _SCORE}
+        charts.lines(runs, column, "miou", "gradient", ax=ax, order=regimes, **labels)
         charts.log2_ticks(ax, runs[column])
     every = pd.concat([runs for _, runs in panels.values()])
     axes[0, 0].set_ylim(every["miou"].min() - 1, every["miou"].max() + 1)

@@ -12,11 +12,7 @@ _QUANTITIES = {
 
 
 def differences(audits: pd.DataFrame, tolerance: Mapping[str, float]) -> None:
-    """Every audited run's distance from its record, a line a kind; grey: what counts as holding.
-
-    Args:
-        audits: Columns "profile", "kind", "difference" and "loss"; may be empty.
-    """
+    """Every audited run's distance from its record, a line a kind; grey: what counts as holding."""
     kinds = sorted(audits["kind"].unique(), reverse=True)
     counts = audits["kind"].value_counts()
     height = 0.3 * max(len(kinds), 3) + 1.4

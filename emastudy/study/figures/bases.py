@@ -40,11 +40,7 @@ def maps(
 def outlined_maps(
     found: pd.DataFrame, predictions: Sequence[np.ndarray], classes: Sequence[str], colors: Colors
 ) -> None:
-    """As :func:`maps`, without images: the prediction's outlines are drawn over each map.
-
-    Args:
-        predictions: (H, W) class indices.
-    """
+    """As :func:`maps`, without images: the prediction's outlines are drawn over each map."""
     figure, axes = drawing.gallery(len(found), 1 + len(found["bases"].iloc[0]), size=1.7)
     for number, (row, predicted) in enumerate(zip(axes, predictions, strict=True)):
         row[0].imshow(drawing.colorize(predicted, colors))

@@ -7,6 +7,7 @@ quantity and its unit, and sizes are in inches.
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -44,14 +45,12 @@ def lines(
             default: those in ``frame``, in its order.
     """
     common = {"x": x, "y": y, "hue": hue, "hue_order": order, "ax": ax}
-    sns.lineplot(frame, **common, errorbar=_t_interval, err_kws={"alpha": 0.15})
+    interval = {"errorbar": lambda values: mean_interval(values)[1:], "err_kws": {"alpha": 0.15}}
+    sns.lineplot(frame, **common, **interval)
     sns.scatterplot(frame, **common, s=14, alpha=0.7, legend=False)
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=sorted(frame[x].unique()))
     ax.legend(title=hue)
-    # A t-interval of two or three seeds is many times their spread: it must not flatten the curves.
-    low, high = frame[y].min(), frame[y].max()
-    margin = 0.25 * max(high - low, 1)
-    ax.set_ylim(low - margin, high + margin)
+    ax.set_ylim(_view(frame[y]))
 
 
 def panels(
@@ -91,25 +90,12 @@ def one_legend(axes: np.ndarray | Sequence[Axes]) -> None:
 
 
 def regime_lines(
-    frame: pd.DataFrame,
-    x: str,
-    y: str,
-    hue: str,
-    *,
-    regimes: Sequence[str],
-    xlabel: str,
-    ylabel: str,
-    order: Sequence[str] | None = None,
-    height: float = 3.6,
+    frame: pd.DataFrame, *columns: str, regimes: Sequence[str], height: float = 3.6, **options: Any
 ) -> Figure:
-    """:func:`lines`, one panel a gradient regime, with one legend.
-
-    Args:
-        frame: One row a run; its column "gradient" has the regimes.
-    """
+    """:func:`lines`, one panel a gradient regime (column "gradient"), with one legend."""
     figure, parts = panels(frame, "gradient", regimes, height=height)
     for ax, regime, part in parts:
-        lines(part, x, y, hue, ax=ax, xlabel=xlabel, ylabel=ylabel, order=order)
+        lines(part, *columns, ax=ax, **options)
         ax.set_title(f"gradients {regime}")
     one_legend(figure.axes)
     return figure
@@ -134,15 +120,11 @@ def runs_and_means(
     """Mean over seeds of every group with its interval, and its single runs, see :func:`intervals`.
 
     Args:
-        runs: One row a run; column "miou".
         order: The groups from top to bottom, each with its line whether it has runs or not, so that
             panels can share them; default: those there are, the best first.
     """
-    summary = summarize(runs, by, "miou")
-    if order is None:
-        summary = summary.sort_values("mean", ascending=False)
-    else:
-        summary = summary.reindex(list(order))
+    summary = summarize(runs, by, "miou").sort_values("mean", ascending=False)
+    summary = summary if order is None else summary.reindex(list(order))
     points = runs[[by, "miou"]].set_axis(["label", "value"], axis=1)
     intervals(summary, ax=ax, xlabel=xlabel, points=points)
 
@@ -161,13 +143,8 @@ def intervals(
         ax.plot([row["low"], row["high"]], [places[label]] * 2, color="C0", alpha=0.5)
         ax.plot(row["mean"], places[label], "o", color="C0")
     if points is not None:
-        ax.scatter(
-            points["value"],
-            [places[label] - 0.18 for label in points["label"]],
-            facecolors="none",
-            edgecolors="0.4",
-            s=16,
-        )
+        heights = points["label"].map(places) - 0.18
+        ax.scatter(points["value"], heights, facecolors="none", edgecolors="0.4", s=16)
     ax.set(xlabel=xlabel, yticks=list(places.values()), yticklabels=list(places))
     ax.set_ylim(-len(places) + 0.4, 0.6)
     ax.grid(axis="y", visible=False)
@@ -176,32 +153,17 @@ def intervals(
 def power_laws(
     frame: pd.DataFrame, x: str, y: str, hue: str, *, ax: Axes, xlabel: str, ylabel: str
 ) -> None:
-    """Measured points on two logarithmic axes, and the power law fitted to each group.
-
-    Args:
-        hue: Column that tells the groups apart; the legend gives each one's exponent.
-    """
+    """Measured points on two logarithmic axes, and the power law fitted to each group."""
     for number, (group, part) in enumerate(frame.groupby(hue, sort=False)):
-        fit = fit_exponent(part[x], part[y])
-        line = np.exp(np.log(part[y]).mean() + fit.exponent * (np.log(part[x] / gmean(part[x]))))
-        ax.plot(part[x], part[y], "o", color=f"C{number}")
-        ax.plot(
-            part[x],
-            line,
-            color=f"C{number}",
-            alpha=0.6,
-            label=f"{group}: {xlabel}^{fit.exponent:.2f}",
-        )
+        exponent, color = fit_exponent(part[x], part[y]).exponent, f"C{number}"
+        line = gmean(part[y]) * (part[x] / gmean(part[x])) ** exponent
+        ax.plot(part[x], part[y], "o", color=color)
+        ax.plot(part[x], line, color=color, alpha=0.6, label=f"{group}: {xlabel}^{exponent:.2f}")
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
     ticks = sorted(frame[x].unique())
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     ax.legend()
-
-
-def _t_interval(values: pd.Series) -> tuple[float, float]:
-    _, low, high = mean_interval(values)
-    return low, high
 
 
 def leads(
@@ -216,7 +178,6 @@ def leads(
 
     Args:
         frame: Columns "rival", "method", "difference", "low", "high".
-        ax: Where to draw; about 0.2 inches of height a line are readable.
         marks: Columns "rival", "difference": values from elsewhere, without intervals.
     """
     methods, rivals = list(frame["method"].unique()), list(frame["rival"].unique())
@@ -245,7 +206,6 @@ def tradeoff(frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family:
 
     Args:
         frame: Index = method; columns "cost" (positive), "mean", "low", "high".
-        ax: Where to draw; the legend stands to its right.
         family: How the names of methods begin that are variants of one another: these share a
             colour, not a marker.
     """
@@ -274,23 +234,14 @@ def matrix(
     frame: pd.DataFrame, *, ax: Axes, label: str, around_zero: bool = False, decimals: int = 0
 ) -> None:
     """A table of numbers as colours, with the numbers in it."""
-    sign = "+" if around_zero else ""
     colours = {"cmap": "RdBu", "center": 0} if around_zero else {"cmap": "Blues"}
-    sns.heatmap(
-        frame,
-        annot=True,
-        fmt=f"{sign}.{decimals}f",
-        annot_kws={"fontsize": 8},
-        cbar_kws={"label": label},
-        linewidths=0.5,
-        ax=ax,
-        **colours,
-    )
+    form = f"{'+' if around_zero else ''}.{decimals}f"
+    numbers = {"annot": True, "fmt": form, "annot_kws": {"fontsize": 8}}
+    sns.heatmap(frame, **numbers, **colours, cbar_kws={"label": label}, linewidths=0.5, ax=ax)
     ax.set(xlabel=frame.columns.name or "", ylabel=frame.index.name or "")
-    ax.tick_params(axis="x", rotation=45, length=0)
-    ax.tick_params(axis="y", rotation=0, length=0)
-    for tick in ax.get_xticklabels():
-        tick.set(ha="right", rotation_mode="anchor")
+    ax.tick_params(length=0)
+    ax.tick_params(axis="y", rotation=0)
+    _slant(ax)
     ax.grid(visible=False)
 
 
@@ -303,9 +254,12 @@ def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, ax: Axes, ylabel: str
     )  # fmt: skip
     ax.set(xlabel="", ylabel=ylabel)
     ax.grid(axis="x", visible=False)
-    for tick in ax.get_xticklabels():
-        tick.set(rotation=45, ha="right", rotation_mode="anchor")
+    _slant(ax)
     ax.legend(title=None, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _slant(ax: Axes) -> None:
+    plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
 
 
 def ranking(
@@ -333,9 +287,16 @@ def ranking(
 
 
 def keep_in_view(ax: Axes, values: pd.Series) -> None:
-    """Frame the horizontal axis on single runs: the t-interval of two seeds, many times their
-    spread, is cut at the axes instead of flattening everything else.
+    """Frame the horizontal axis on single runs; wide intervals are cut."""
+    ax.set_xlim(_view(values))
+
+
+def _view(values: pd.Series) -> tuple[float, float]:
+    """Limits of an axis about single runs.
+
+    The t-interval of two or three seeds is many times their spread; it is cut at the axes instead
+    of flattening everything else.
     """
     low, high = float(values.min()), float(values.max())
     margin = 0.25 * max(high - low, 1)
-    ax.set_xlim(low - margin, high + margin)
+    return low - margin, high + margin

@@ -14,20 +14,17 @@ def scores(runs: pd.DataFrame, *, xlabel: str, title: str = "", line: float = 0.
     """Every method's mean with its interval, and its single runs, the best first.
 
     Args:
-        runs: Columns "method", "seed", "miou".
-        xlabel: Name and unit of the score.
-        title: Of the figure.
+        line: Height of a method's line, inches.
     """
-    _, ax = plt.subplots(figsize=(6.4, line * runs["method"].nunique() + 0.8))
-    charts.runs_and_means(runs, "method", ax=ax, xlabel=xlabel)
-    ax.set_title(title)
+    size = (6.4, line * runs["method"].nunique() + 0.8)
+    score_panels({title: runs}, "method", xlabel=xlabel, size=size)
 
 
 def score_panels(
     parts: Mapping[str, pd.DataFrame],
     by: str,
     *,
-    order: Sequence[str],
+    order: Sequence[str] | None = None,
     xlabel: str,
     size: tuple[float, float],
     title: str = "",
@@ -70,11 +67,7 @@ def losses(curves: pd.DataFrame, *, title: str = "", start: int | None = None) -
 
 
 def paces(runs: pd.DataFrame, title: str) -> None:
-    """Score against the learning rate, one line a method.
-
-    Args:
-        runs: Columns "method", "learning rate", "seed", "miou".
-    """
+    """Score against the column "learning rate", one line a method."""
     _, ax = plt.subplots(figsize=(6.4, 4))
     labels = {"xlabel": "learning rate", "ylabel": "mIoU, %, single scale"}
     charts.lines(runs, "learning rate", "miou", "method", ax=ax, **labels)
@@ -90,10 +83,7 @@ def growth(times: pd.DataFrame, memory: pd.DataFrame, x: str, title: str) -> Non
     """Time and peak memory of the attention modules, with fits, see ``counting.growth``.
 
     Args:
-        times: Columns "module", ``x`` and "milliseconds".
-        memory: Columns "module", ``x`` and "MiB".
         x: "N", the number of pixels, or "K", of bases.
-        title: Of the figure.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
     label = "time, ms (median)"
@@ -103,11 +93,7 @@ def growth(times: pd.DataFrame, memory: pd.DataFrame, x: str, title: str) -> Non
 
 
 def published(table: pd.DataFrame, title: str) -> None:
-    """A published table as a ranking; EMANet in colour.
-
-    Args:
-        table: Index = method; columns "backbone", "miou", "confidence", see ``published``.
-    """
+    """A table of ``published`` as a ranking; EMANet in colour."""
     _, ax = plt.subplots(figsize=(7.2, 0.27 * len(table) + 1.1))
     labels = [
         f"{method} ({backbone})" if backbone else str(method)
@@ -148,17 +134,12 @@ def chain(curves: pd.DataFrame, runs: pd.DataFrame) -> None:
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(2, 1))
     begins = runs.groupby("step")["iterations"].first().cumsum().shift(fill_value=0)
-    for step, begin in begins.items():
-        here = curves[curves["step"] == step]
-        for seed, part in here.groupby("seed"):
-            left.plot(
-                part["iteration"] + begin,
-                part["loss"],
-                ".-",
-                color=f"C{int(str(step)) - 1}",
-                lw=1,
-                label=f"run {step}" if seed == here["seed"].min() else None,
+    for number, (step, begin) in enumerate(begins.items()):
+        for _, part in curves[curves["step"] == step].groupby("seed"):
+            (line,) = left.plot(
+                part["iteration"] + begin, part["loss"], ".-", color=f"C{number}", lw=1
             )
+        line.set_label(f"run {step}")
     left.set(xlabel="iteration, runs one after the other", ylabel="cross-entropy, nats")
     left.legend()
     steps = "run " + runs["step"].astype(str)
@@ -171,11 +152,7 @@ def chain(curves: pd.DataFrame, runs: pd.DataFrame) -> None:
 
 
 def leads_by_data(leads: pd.DataFrame) -> Figure:
-    """A panel a rival: the lead of every method over it on each data set.
-
-    Args:
-        leads: "rival", "data", "method", "difference", "low", "high", in mIoU.
-    """
+    """A panel a rival: the lead of every method over it on each data set."""
     rivals = list(leads["rival"].unique())
     height = 0.6 + 0.75 * leads["data"].nunique()
     figure, axes = plt.subplots(1, len(rivals), figsize=(9, height), sharey=True, squeeze=False)

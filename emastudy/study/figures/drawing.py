@@ -51,7 +51,6 @@ def gaussians(
     """Points of the plane and the Gaussians that share them: one and two standard deviations.
 
     Args:
-        ax: What is drawn on.
         x: (N, 2).
         responsibilities: (N, K), mixes the Gaussians' colours into those of the points.
         parameters: Of K Gaussians with full covariances.
@@ -78,8 +77,6 @@ def gallery(
     """A grid of axes without ticks, for pictures. Returns (figure, (rows, columns) axes).
 
     Args:
-        rows: From top to bottom.
-        columns: From left to right.
         size: Width of a picture with its margin, inches.
         aspect: Height of a picture over its width.
     """
@@ -96,7 +93,7 @@ def animate(
     """An animated GIF, for ``IPython.display.Image``: plays without scripts, also from a file.
 
     Args:
-        figure: What is drawn on; closed afterwards.
+        figure: Closed afterwards.
         draw: Draws frame number 0, 1, …; clears what the last one left.
     """
     order = [*range(frames), frames - 1, frames - 1]

@@ -1,6 +1,7 @@
 """The figures of robustness and rank: scores under corruption, singular values."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,11 +11,7 @@ from emastudy.study.figures import charts
 
 
 def severities(scores: pd.DataFrame, kinds: Sequence[str], title: str) -> None:
-    """Score against severity, one panel a kind of corruption, one line a method.
-
-    Args:
-        scores: See ``measures.scores``, with "method".
-    """
+    """Score against severity, one panel a kind of corruption, one line a method."""
     figure, axes = plt.subplots(1, len(kinds), figsize=(3 * len(kinds), 3.3), sharey=True)
     labels = {"xlabel": "severity, 0 = clean", "ylabel": "mIoU, %"}
     for ax, kind in zip(axes, kinds, strict=True):
@@ -28,15 +25,8 @@ def severities(scores: pd.DataFrame, kinds: Sequence[str], title: str) -> None:
 
 def by_iterations(scores: pd.DataFrame, regimes: Sequence[str]) -> None:
     """Score against the iterations in the test, clean and corrupted, one panel a regime."""
-    figure = charts.regime_lines(
-        scores,
-        "T_eval",
-        "miou",
-        "images",
-        regimes=regimes,
-        xlabel="iterations in the test",
-        ylabel="mIoU, %",
-    )
+    labels: dict[str, Any] = {"xlabel": "iterations in the test", "ylabel": "mIoU, %"}
+    figure = charts.regime_lines(scores, "T_eval", "miou", "images", regimes=regimes, **labels)
     figure.axes[0].set_ylim(0.9 * scores["miou"].min(), 1.05 * scores["miou"].max())
     figure.suptitle("trained with T = 3, tested with other numbers of iterations")
 

@@ -17,8 +17,9 @@ def clusters(
 ) -> bytes:
     """A mixture of Gaussians on its way to the clusters, and the likelihood that it climbs: a GIF.
 
+    Points have the mixed colours of the Gaussians that share them.
+
     Args:
-        x: The points, in the mixed colours of the Gaussians that share them.
         mixture: With full covariances.
         states: Its parameters after 0, 1, … iterations.
     """
@@ -49,7 +50,6 @@ def sphere(
     Args:
         cloud: The pixels, coloured by the basis that is most responsible.
         path: The bases after 0, 1, … iterations.
-        concentration: λ.
     """
     figure = plt.figure(figsize=(7.6, 3.9))
     globe, curve = figure.add_subplot(1, 2, 1, projection="3d"), figure.add_subplot(1, 2, 2)

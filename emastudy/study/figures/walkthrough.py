@@ -19,7 +19,6 @@ def overview(walk: Walkthrough, most: int = 5, *, single: bool = False) -> Figur
     """The whole story in one picture: photograph, segmentation, maps over the iterations.
 
     Args:
-        walk: What is drawn.
         most: Number of columns: of groups of bases, the largest first, or of bases.
         single: Draw bases, of every group in turn, and the largest share that each takes of a
             pixel. Otherwise groups.
@@ -80,9 +79,8 @@ def iterations(walk: Walkthrough, most: int = 5) -> Figure:
     """A row a group, a column an iteration; the square is the mean colour under the map."""
     steps, groups = len(walk.maps), min(most, len(walk.sizes))
     height, width = walk.image.shape[:2]
-    figure, axes = plt.subplots(
-        groups, steps, figsize=(2.2 * steps, 2.2 * groups * height / width + 0.4), squeeze=False
-    )
+    size = (2.2 * steps, 2.2 * groups * height / width + 0.4)
+    figure, axes = plt.subplots(groups, steps, figsize=size, squeeze=False)
     for group, row in enumerate(axes):
         row[0].set_ylabel(_bases(walk, group), fontsize=9)
         for step, ax in enumerate(row):
@@ -105,10 +103,8 @@ def low_rank(walks: Mapping[str, Walkthrough]) -> Figure:
     """
     first = next(iter(walks.values()))
     size = 2.4 if len(walks) > 1 else 3
-    row_tall = size * np.divide(*first.image.shape[:2]) + 0.25
-    figure, axes = plt.subplots(
-        len(walks), 3, figsize=(3 * size, len(walks) * row_tall + 0.2), squeeze=False
-    )
+    height = len(walks) * (size * np.divide(*first.image.shape[:2]) + 0.25) + 0.2
+    figure, axes = plt.subplots(len(walks), 3, figsize=(3 * size, height), squeeze=False)
     for ax, (name, walk) in zip(axes[:, 0], walks.items(), strict=True):
         ax.imshow(walk.image)
         ax.set_title(name, fontsize=9)
@@ -138,11 +134,8 @@ def attention_cost(channels: int = 512, bases: int = 64, iterations: int = 3) ->
     pixels = side**2
     figure, ax = plt.subplots(figsize=(6, 3.2))
     ax.plot(side, 2 * pixels**2 * channels / 1e9, label="every pixel looks at every pixel, $2N^2C$")
-    ax.plot(
-        side,
-        (2 * iterations + 1) * pixels * bases * channels / 1e9,
-        label="pixels look at bases, $(2T+1)NKC$",
-    )
+    shared = (2 * iterations + 1) * pixels * bases * channels
+    ax.plot(side, shared / 1e9, label="pixels look at bases, $(2T+1)NKC$")
     ax.set(yscale="log", ylabel="10⁹ multiply-adds", xlabel="side of the feature map, pixels")
     ax.set_title(f"C = {channels}, K = {bases}, T = {iterations}")
     ax.legend()
