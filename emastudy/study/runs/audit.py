@@ -66,22 +66,16 @@ def audit(
         if path.exists():  # by request, or of an earlier version of the numbers
             path.unlink()
             shutil.rmtree(runtime.run_dir(config), ignore_errors=True)
+
+    def done(config: RunConfig) -> bool:
+        return (audits / f"{config.id}.json").exists()
+
     if configs:
-        minutes = chosen["seconds"].sum() / 60
         logger.info(
-            "%d runs are trained anew; %.1f minutes of training by their records, if one after "
-            "another on the same machine",
-            len(configs),
-            minutes,
+            f"{len(configs)} runs are trained anew; {chosen['seconds'].sum() / 60:.1f} minutes of "
+            "training by their records, if one after another on the same machine"
         )
-    diverged = complete(
-        configs,
-        lambda config: (audits / f"{config.id}.json").exists(),
-        _train_anew,
-        audits,
-        runtime,
-        executor,
-    )
+    diverged = complete(configs, done, _train_anew, audits, runtime, executor)
     for config in configs:
         if config.id in diverged:
             shutil.rmtree(runtime.run_dir(config), ignore_errors=True)
@@ -105,7 +99,6 @@ def compare(folder: Path, diverged: Iterable[str] = ()) -> pd.DataFrame:
     """Every audited run beside its record.
 
     Args:
-        folder: The profile's records.
         diverged: Ids of runs that were audited and have no result.
 
     Returns:

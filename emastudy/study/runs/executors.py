@@ -1,4 +1,4 @@
-"""Where the jobs of a sweep run: what every executor can do, and this machine's.
+"""Where the jobs of a sweep run: what executors share, and this machine's.
 
 An executor takes jobs, says how they stand, and stops them; ``queue`` decides what is run when.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import submitit
 import torch
@@ -37,29 +37,6 @@ Submitted = submitit.Job[None]
 Job = Callable[[RunConfig, Path, Runtime], object]
 
 
-@runtime_checkable
-class Executor(Protocol):
-    """Where the jobs of a sweep run."""
-
-    #: What every run is given: the sweep's runtime with a run's share of the machine.
-    runtime: Runtime
-    #: Seconds between two looks at the jobs.
-    poll_seconds: float
-
-    @property
-    def free(self) -> int:
-        """How many further jobs may be handed over now."""
-
-    def submit(self, job: Job, configs: Sequence[RunConfig], folder: Path) -> list[Submitted]:
-        """Hand over a job for each config, at most ``free``; returns those that were taken."""
-
-    def look(self, jobs: Sequence[Submitted]) -> dict[str, str]:
-        """Job id → "queued", "running", or how it ended."""
-
-    def stop(self, jobs: Sequence[Submitted]) -> None:
-        """Stop the jobs; those at work write a checkpoint first."""
-
-
 class Local:
     """This machine: one run per GPU, or as many as the cores carry.
 
@@ -67,6 +44,7 @@ class Local:
     default all that this process may use, and submitit's.
     """
 
+    #: Seconds between two looks at the jobs.
     poll_seconds = 0.5
 
     def __init__(self, runtime: Runtime, parameters: Mapping[str, Any]) -> None:
@@ -78,6 +56,7 @@ class Local:
         if not isinstance(gpus, list):
             raise InputError(f"executor local: gpus is {gpus!r}; expected a list, e.g. [0,1]")
         side_by_side = len(gpus) or max(1, cores // (runtime.threads or 1))
+        #: What every run is given: the sweep's runtime with a run's share of the machine.
         self.runtime = share(runtime, max(1, cores // side_by_side), gpu=bool(gpus))
         self._free: list[str | None] = [*map(str, gpus)] or [None] * side_by_side
         self._used: dict[str, str | None] = {}
@@ -91,7 +70,7 @@ class Local:
         return len(self._free)
 
     def submit(self, job: Job, configs: Sequence[RunConfig], folder: Path) -> list[Submitted]:
-        """Start a job for each config."""
+        """Start a job for each config, at most ``free``."""
         jobs = []
         for config in configs:
             gpu = self._free.pop()
@@ -105,7 +84,7 @@ class Local:
         return jobs
 
     def look(self, jobs: Sequence[Submitted]) -> dict[str, str]:
-        """How the jobs stand; places of those that ended are free again."""
+        """Job id → "running" or how it ended; places of those that ended are free again."""
         states = {job.job_id: ENDED if job.done() else "running" for job in jobs}
         self._free += [self._used.pop(name) for name, state in states.items() if state == ENDED]
         return states
@@ -136,10 +115,9 @@ def submitit_executor(
     executor = submitit.AutoExecutor(folder=folder, cluster=kind, **options)
     common = set(submitit.AutoExecutor._typed_parameters())
     parameters = {"timeout_min": 24 * 60, "name": "emastudy", **parameters}
+    named = {k if k in common else f"{kind}_{k}": v for k, v in parameters.items()}
     try:
-        executor.update_parameters(
-            **{k if k in common else f"{kind}_{k}": v for k, v in parameters.items()}
-        )
+        executor.update_parameters(**named)
     except (AssertionError, NameError) as error:
         raise InputError(f"executor {kind}: {error}") from error
     return executor

@@ -62,10 +62,8 @@ class RunJob:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGUSR2, time_is_up)
-        device = "CPU" if gpu is None else f"GPU {gpu}"
-        logger.info(
-            "%s starts: process %d, job %s, %s", config.id, os.getpid(), place.job_id, device
-        )
+        process = f"process {os.getpid()}, job {place.job_id}"
+        logger.info(f"{config.id} starts: {process}, {'CPU' if gpu is None else f'GPU {gpu}'}")
         try:
             job(config, records, runtime)
         except BaseException:
@@ -80,9 +78,8 @@ class RunJob:
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    form = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, force=True)
     logging.getLogger("accelerate").setLevel(logging.WARNING)
     logging.getLogger("submitit").propagate = False  # it has a handler of its own
 

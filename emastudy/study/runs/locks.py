@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 #: What else to do where a run's folder cannot be written, see ``files.check_writable``.
 OTHER_RUNS_DIR = "choose another with runs_dir (--runs-dir for the command)"
 _POLL_SECONDS = 0.5
+State = Literal["running", "interrupted", "failed"]
 T = TypeVar("T")
 
 
@@ -39,8 +40,7 @@ T = TypeVar("T")
 class Status:
     """What ``status.json`` says of a run that is not recorded yet."""
 
-    #: "running" is believed only while the lock is held.
-    state: Literal["running", "interrupted", "failed"]
+    state: State  #: "running" is believed only while the lock is held.
     config: dict[str, Any]
     records: str  #: Folder that its record will go to, or "".
     host: str  #: Where the process works, or worked, on it.
@@ -69,23 +69,22 @@ def lock_run(config: RunConfig, records: Path | None, runtime: Runtime) -> Itera
     """Work on a run alone: wait until nobody else does, and say so while it lasts.
 
     The processes of one distributed run lock it together. An error that leaves the block is noted
-    in ``status.json``.
-
-    Args:
-        records: Folder that its record will go to; None where none is written.
+    in ``status.json``, with the folder of records, if there is one.
 
     Raises:
         WriteError: The run's folder cannot be written.
     """
     run_dir = runtime.run_dir(config)
     lock = FileLock(run_dir / "lock")
-    announced = False
+
+    def locked() -> bool:
+        return on_main_process(lambda: _try_lock(lock, run_dir), runtime)
+
     try:
-        while not on_main_process(lambda: _try_lock(lock, run_dir), runtime):
-            if not announced:
-                logger.info("%s is being run by %s; waiting for it", config.id, lock_owner(run_dir))
-                announced = True
-            time.sleep(_POLL_SECONDS)
+        if not locked():
+            logger.info("%s is being run by %s; waiting for it", config.id, lock_owner(run_dir))
+            while not locked():
+                time.sleep(_POLL_SECONDS)
         if not lock.is_locked:  # one of several processes, not the main one
             yield
             return
@@ -125,12 +124,7 @@ def lock_owner(run_dir: Path) -> str:
 
 
 def on_main_process(function: Callable[[], T], runtime: Runtime) -> T:
-    """What a function returns in the main process, in every process of a distributed run.
-
-    Args:
-        function: Called in the main process alone.
-        runtime: Gives the kind of device, by which the processes talk.
-    """
+    """What a function returns in the main process, in every process of a distributed run."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return function()
     state = PartialState(cpu=runtime.device == "cpu")
@@ -149,11 +143,7 @@ def _try_lock(lock: FileLock, run_dir: Path) -> bool:
 
 
 def _write_status(
-    state: Literal["running", "interrupted", "failed"],
-    config: RunConfig,
-    records: Path | None,
-    run_dir: Path,
-    error: str = "",
+    state: State, config: RunConfig, records: Path | None, run_dir: Path, error: str = ""
 ) -> None:
     status = Status(
         state=state,
@@ -173,7 +163,6 @@ def _write_status(
 
 def _slurm_job() -> str:
     """The Slurm job that this process belongs to, as scancel and scontrol name it, or ""."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    if array:
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID", "")

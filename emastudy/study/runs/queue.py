@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 
 from emastudy.engine import RunConfig
 from emastudy.errors import NonFiniteLossError, SweepError
-from emastudy.study.runs.executors import Executor, Job, Submitted
+from emastudy.study.runs.executors import Job, Local, Submitted
 from emastudy.study.runs.locks import is_locked, lock_owner
+from emastudy.study.runs.slurm import Slurm
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Queue:
     done: Callable[[RunConfig], bool]
     job: Job
     folder: Path
-    executor: Executor
+    executor: Local | Slurm
     active: dict[str, tuple[RunConfig, Submitted]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     _deferred: set[str] = field(default_factory=set)

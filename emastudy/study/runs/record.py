@@ -55,20 +55,12 @@ class Record:
         return metrics.matrices(metrics.unpack(self.by_image), classes) if self.by_image else None
 
     def write(self, folder: Path) -> Path:
-        """Write ``folder/ID.json``: it is whole or it is not there.
-
-        Raises:
-            RecordError: The disk is full or read-only; a record from before stays as it was.
-        """
+        """Write ``folder/ID.json``, see :func:`write_json`."""
         return write_json(folder / f"{self.config.id}.json", {"id": self.config.id, **vars(self)})
 
     @classmethod
     def read(cls, path: Path) -> "Record":
-        """Read a record and check that it is what its name says.
-
-        Raises:
-            RecordError: Truncated, of another schema, or of another run than its name.
-        """
+        """Read a record and check that it is what its name says, see :func:`read_json`."""
 
         def make(values: dict[str, Any]) -> Record:
             names = values.pop("id", None), values["config"].id, path.stem
@@ -114,18 +106,16 @@ def config_columns(config: RunConfig) -> dict[str, Any]:
     values = config.to_dict()
     # The defaults of a unit of one's own are known while its file is as it was.
     usual = networks.head_defaults(config.head) if config.has_source(config.head) else {}
-    head = usual | values.pop("head_options")
-    sources = values.pop("sources")
-    tables = {"head": head, "dataset": values.pop("dataset_options"), "source": sources}
-    options = {f"{kind}.{k}": v for kind, table in tables.items() for k, v in table.items()}
-    return {**values, **options}
+    tables = {
+        "head": usual | values.pop("head_options"),
+        "dataset": values.pop("dataset_options"),
+        "source": values.pop("sources"),
+    }
+    return values | {f"{kind}.{k}": v for kind, table in tables.items() for k, v in table.items()}
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> Path:
-    """Write a result: it is whole or it is not there.
-
-    Args:
-        values: What JSON can hold, and under "config" a ``RunConfig``.
+    """Write a result, with its ``RunConfig`` under "config": it is whole or it is not there.
 
     Raises:
         RecordError: The disk is full or read-only; a file from before stays as it was.
@@ -146,10 +136,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> Path:
 
 
 def read_json(path: Path, kind: str, make: Callable[[dict[str, Any]], T]) -> T:
-    """Read a result, and check that it is what its name says.
-
-    Args:
-        make: Makes it of the file's values. Errors of wrong fields it need not catch.
+    """Read a result: ``make`` makes it of the file's values, and checks that it is what it should.
 
     Raises:
         RecordError: Truncated, of another schema, with wrong fields, or of another run than its

@@ -61,7 +61,7 @@ class Slurm:
         self._last: dict[str, str] = {}
 
     def submit(self, job: Job, configs: Sequence[RunConfig], folder: Path) -> list[Submitted]:
-        """Hand jobs over to Slurm; none where its controller is away."""
+        """Hand a job for each config over to Slurm; none where its controller is away."""
         if _states() is None:
             return []  # next time
         try:
@@ -79,7 +79,7 @@ class Slurm:
             ) from error
 
     def look(self, jobs: Sequence[Submitted]) -> dict[str, str]:
-        """How the jobs stand.
+        """Job id → "queued", "running" or how it ended.
 
         Slurm is asked by ``squeue``, since ``sacct`` wants a database that small clusters lack. A
         job is over where its result lies, or where it is off the queue twice running: between

@@ -96,29 +96,23 @@ def run(
     folder = Path(records)
     configs = list({config.id: config for config in configs}.values())
 
-    def done(config: RunConfig) -> bool:
-        return _recorded(config, folder) is not None
+    def known() -> list[Record]:
+        return [record for config in configs if (record := _recorded(config, folder))]
 
-    known = [record for config in configs if (record := _recorded(config, folder))]
-    require_same_data(known, folder, runtime)
-    complete(configs, done, run_one, folder, runtime, executor)
-    recorded = [record for config in configs if (record := _recorded(config, folder))]
+    require_same_data(known(), folder, runtime)
+    complete(configs, lambda c: bool(_recorded(c, folder)), run_one, folder, runtime, executor)
+    recorded = known()
     if configs and not recorded:
         raise SweepError(f"all {len(configs)} runs diverged; lower the learning rate")
     return to_frame(recorded)
 
 
 def require_same_data(records: Sequence[Record], folder: Path, runtime: Runtime) -> None:
-    """Refuse records of other data than those at hand, where both are known.
-
-    Args:
-        runtime: Says where the data are; without ``data_root``, or with one that is gone, there
-            is nothing to compare.
+    """Refuse records of other data than those in ``data_root``, where both are known.
 
     Raises:
         InputError: A run saw other data; the message says in what.
-        MissingFileError: ``data_root`` is there, and lacks files that a split names: what is left
-            are other data too.
+        MissingFileError: ``data_root`` lacks files that a split names, which are other data too.
     """
     seen: dict[str, dict[str, Any]] = {}
     kept = [record for record in records if record.data and runtime.data_root]
@@ -145,17 +139,13 @@ def complete(
     runtime: Runtime,
     executor: str,
 ) -> list[str]:
-    """Do one job for every config for which it is not done yet, see :func:`run`.
+    """Do one job for every config that is not done yet; executors and errors as :func:`run`.
 
     Args:
         job: Called in a process of its own as ``job(config, folder, runtime)``.
-        executor: "local" or "slurm", with their parameters, or "none": do nothing.
 
     Returns:
         Ids of the runs that diverged, and so have no result.
-
-    Raises:
-        InputError, SweepError, WriteError: As :func:`run`.
     """
     kind, parameters = parse_executor(executor)
     waiting = [config for config in configs if not done(config)]
