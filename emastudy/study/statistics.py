@@ -2,9 +2,9 @@
 
 Seeds vary the initialisation and the order of the images. The images are fixed, so an interval
 says what other seeds would give *on these images*; :func:`over_images` widens it to other images of
-the same kind. With three to five seeds it rests on differences
-being normal: no test free of that assumption could decide anything (the smallest two-sided p of a
-sign-flip test is 2^(1-n), 0.25 and 0.0625).
+the same kind. With three to five seeds it rests on differences being normal: no test free of that
+assumption could decide anything (the smallest two-sided p of a sign-flip test is 2^(1-n), 0.25 and
+0.0625).
 """
 
 import functools
@@ -27,14 +27,9 @@ LEVEL = 0.05
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and its Student t-interval.
+    """Mean and its Student t-interval, (mean, low, high), of one number per seed.
 
-    Args:
-        values: One number per seed.
-        confidence: Coverage of the interval.
-
-    Returns:
-        (mean, low, high). One value alone has no interval: low and high are NaN.
+    One value alone has no interval: low and high are NaN.
     """
     sample = np.asarray(list(values), dtype=float)
     # scipy warns of one value alone, and of values that are equal.
@@ -44,16 +39,10 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[fl
 
 
 def mean_test(values: Iterable[float], limit: float = 0.0) -> float:
-    """Two-sided p-value of Student's test that the mean is at a limit.
+    """Two-sided p-value of Student's test that the mean is at a limit, of one number per seed.
 
-    It is below 0.05 exactly where the 95 % interval of :func:`mean_interval` excludes the limit.
-
-    Args:
-        values: One number per seed; differences, for the paired test.
-        limit: The mean under the null hypothesis.
-
-    Returns:
-        The p-value; NaN of one value alone, 1 of several that all equal the limit.
+    It is below 0.05 exactly where the 95 % interval of :func:`mean_interval` excludes the limit;
+    NaN of one value alone, 1 of several that all equal the limit.
     """
     sample = np.asarray(list(values), dtype=float)
     if len(sample) > 1 and (sample == limit).all():
@@ -85,8 +74,7 @@ def equivalence(values: Iterable[float], margin: float = MARGIN) -> Equivalence:
         The p-value, the 90 % interval, which lies within ±margin exactly where p < 0.05, and
         whether it does. One value alone has neither: NaN, and not equivalent.
 
-    Source:
-        Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987.
+    Source: Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987.
     """
     sample = list(values)
     mean, low, high = mean_interval(sample, 0.9)
@@ -99,16 +87,9 @@ def holm(p: Iterable[float]) -> np.ndarray:
     """Holm's adjusted p-values: those below α are wrong somewhere with probability at most α.
 
     Of p_(1) ≤ … ≤ p_(m), the i-th becomes max_{j≤i} min(1, (m - j + 1) p_(j)). It asks nothing of
-    how the tests depend on each other.
+    how the tests depend on each other. NaN stands for no test: it does not count, and stays.
 
-    Args:
-        p: The p-values of one family; NaN stands for no test, and does not count.
-
-    Returns:
-        Adjusted p-values in the order given; NaN where p is.
-
-    Source:
-        Holm, Scand. J. Statist. 6, 1979.
+    Source: Holm, Scand. J. Statist. 6, 1979.
     """
     adjusted = np.array(list(p), dtype=float)
     order = np.argsort(adjusted)[: np.isfinite(adjusted).sum()]  # NaN comes last
@@ -121,16 +102,9 @@ def benjamini_hochberg(p: Iterable[float]) -> np.ndarray:
     """Benjamini and Hochberg's q-values: of those below α, at most a share α is wrong on average.
 
     Of p_(1) ≤ … ≤ p_(m), the i-th becomes min_{j≥i} m p_(j) / j. The guarantee is for tests that
-    are independent or positively dependent.
+    are independent or positively dependent. NaN stands for no test: it does not count, and stays.
 
-    Args:
-        p: The p-values of one family; NaN stands for no test, and does not count.
-
-    Returns:
-        q-values in the order given; NaN where p is.
-
-    Source:
-        Benjamini and Hochberg, J. R. Statist. Soc. B 57, 1995.
+    Source: Benjamini and Hochberg, J. R. Statist. Soc. B 57, 1995.
     """
     adjusted = np.array(list(p), dtype=float)
     tested = np.isfinite(adjusted)
@@ -143,10 +117,6 @@ def spread_ratio_interval(
     values: Iterable[float], reference: Iterable[float]
 ) -> tuple[float, float, float, float]:
     """Ratio of two standard deviations and its 95 % F-interval, for independent normal samples.
-
-    Args:
-        values: One number per seed; at least two.
-        reference: The same of what is divided by; at least two.
 
     Returns:
         (ratio, low, high, two-sided p-value that it is 1); NaN if the reference does not vary.
@@ -163,13 +133,10 @@ def spread_ratio_interval(
 
 
 def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
-    """Mean over seeds with interval, one row a group.
-
-    Args:
-        by: Column that names the groups; their order is kept.
+    """Mean over seeds with interval, one row a group of the column ``by``, in their order.
 
     Returns:
-        Index = group; columns "mean", "low", "high", "seeds".
+        Columns "mean", "low", "high", "seeds".
     """
     rows = {
         group: (*mean_interval(part[value]), part["seed"].nunique())
@@ -179,13 +146,10 @@ def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
 
 
 def summarize_columns(frame: pd.DataFrame, by: str, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Mean over seeds with interval of several quantities, one row a group and quantity.
+    """:func:`summarize` of several columns, one row a group and column.
 
     Args:
         columns: Column of ``frame`` → what to call it.
-
-    Returns:
-        Index = (group, name); columns as :func:`summarize`.
     """
     tables = {name: summarize(frame, by, column) for column, name in columns.items()}
     both = pd.concat(tables).swaplevel()
@@ -200,7 +164,6 @@ def paired_differences(
     Args:
         frame: One row a run; at most one run per group and seed (and combination of ``within``).
         by: Column that names the groups.
-        value: Column to compare.
         baseline: The group that is subtracted.
         within: Columns, e.g. the gradient regime: compare within each combination of their values
             by itself. One that lacks the baseline, or has nothing else, is left out.
@@ -222,8 +185,7 @@ def paired_differences(
             if baseline in set(part[by]) and part[by].nunique() > 1
         }
         if tables:
-            both = pd.concat(tables, names=[*within, by])
-            return corrected(both)
+            return corrected(pd.concat(tables, names=[*within, by]))
         nothing = pd.MultiIndex.from_arrays([[]] * (len(within) + 1), names=[*within, by])
         return pd.DataFrame(index=nothing, columns=columns)
     _one_run_each(frame, by)
@@ -233,9 +195,8 @@ def paired_differences(
         if group == baseline:
             continue
         differences = (wide[group] - wide[baseline]).dropna()
-        mean, low, high = mean_interval(differences)
         p = mean_test(differences)
-        rows[group] = (mean, low, high, p, p, len(differences), False)
+        rows[group] = (*mean_interval(differences), p, p, len(differences), False)
     return corrected(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
 
@@ -278,9 +239,7 @@ def standing(difference: pd.Series, margin: float = MARGIN) -> str:
     return f"equivalent within {margin:g}" if within else "inconclusive"
 
 
-def image_deviation(
-    first: np.ndarray, second: np.ndarray, *, samples: int = 1000, seed: int = 0
-) -> float:
+def image_deviation(first: np.ndarray, second: np.ndarray, *, samples: int = 1000) -> float:
     """What the choice of the images adds to a difference of mIoU: a standard deviation, in percent.
 
     Bootstrap: images are drawn with replacement, the same ones for all runs, and the difference of
@@ -289,11 +248,10 @@ def image_deviation(
     Args:
         first: (seeds, images, classes, classes) confusion matrices of a method, image by image.
         second: The same of another method, on the same images.
-        samples: Draws.
-        seed: Of the draws.
+        samples: Number of draws.
     """
     images = first.shape[1]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=samples)
     means = [
         np.mean([_miou(np.tensordot(weights, run, axes=1)) for run in method], axis=0)
@@ -303,7 +261,7 @@ def image_deviation(
 
 
 def over_images(values: Iterable[float], deviation: float) -> tuple[float, float, float]:
-    """Mean and 95 % interval for other seeds *and* other images.
+    """Mean and 95 % interval, (mean, low, high), for other seeds *and* other images.
 
     The variances of both add up: mean ± t_{n-1} √(s² / n + v²), with n seeds, the deviation s of
     their values and v of the images. t is that of the seeds, the fewer, so the interval covers
@@ -312,9 +270,6 @@ def over_images(values: Iterable[float], deviation: float) -> tuple[float, float
     Args:
         values: One number per seed; differences, for a paired comparison.
         deviation: v, see :func:`image_deviation`.
-
-    Returns:
-        (mean, low, high).
     """
     mean, _, high = mean_interval(values := list(values))
     factor = stats.t.ppf(0.975, len(values) - 1) if len(values) > 1 else np.nan
@@ -353,14 +308,12 @@ def additive_model(frame: pd.DataFrame, by: str, value: str) -> AdditiveModel:
         frame: One row a run: at most one per method and seed. Seeds that a method lacks are left
             out of all.
         by: Column that names the methods.
-        value: Column to compare.
 
     Raises:
         InputError: Two runs of one method share a seed, or fewer than two methods or seeds remain.
 
-    Source:
-        Tukey, The problem of multiple comparisons, 1953; for randomized blocks, Box, Hunter and
-        Hunter, Statistics for Experimenters, 1978.
+    Source: Tukey, The problem of multiple comparisons, 1953; for randomized blocks, Box, Hunter and
+    Hunter, Statistics for Experimenters, 1978.
     """
     _one_run_each(frame, by)
     wide = frame.pivot(index="seed", columns=by, values=value)[list(frame[by].unique())]
@@ -412,14 +365,10 @@ class Fit(NamedTuple):
 
 
 def fit_exponent(x: Iterable[int | float], y: Iterable[int | float]) -> Fit:
-    """Least squares through log y against log x.
+    """Least squares through log y against log x, both positive; no interval with two points alone.
 
     Args:
-        x: Positive values, at least two different ones.
-        y: Positive values.
-
-    Returns:
-        The slope and its 95 % t-interval (NaN with two points alone).
+        x: At least two different values.
     """
     log_x, log_y = (np.log(np.asarray(list(values), dtype=float)) for values in (x, y))
     line = stats.linregress(log_x, log_y)

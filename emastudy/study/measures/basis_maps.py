@@ -68,10 +68,7 @@ def _choose(counts: Float[Tensor, "k c"]) -> dict[int, str]:
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
-    """A map of classes (H, W) as lengths and classes of its runs, row after row: much shorter.
-
-    :func:`from_run_lengths` makes it a map again.
-    """
+    """A map of classes (H, W) as lengths and classes of its runs, row after row: much shorter."""
     flat = mask.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
     return {

@@ -57,7 +57,6 @@ def worst(scores: pd.Series, count: int, *, apart: int = 1) -> list[int]:
 
     Args:
         scores: Index = image; NaN is passed over.
-        count: How many; fewer if there are no more.
         apart: Least distance between the numbers of two chosen images: neighbouring frames of a
             video fail alike, and one of them says it.
     """

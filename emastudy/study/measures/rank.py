@@ -25,23 +25,19 @@ def rank(subject: Subject, *, images: int = 64) -> list[Row]:
             "the network's EMA unit has value_conv=True and re-estimates values; this compares X "
             "with its own re-estimate: take a network with value_conv=False"
         )
-    spectra: dict[str, list[Tensor]] = {"x": [], "estimate": []}
-    ranks: dict[str, list[float]] = {"x": [], "estimate": []}
-    effective: dict[str, list[float]] = {"x": [], "estimate": []}
+    found: dict[str, list[tuple[float, float, Tensor]]] = {"x": [], "estimate": []}
     for x, start, _ in subject.inputs(images):
         result = subject.em(x.double(), start.double(), unit.num_iterations)
-        for name, matrix in (
-            ("x", x.double()),
-            ("estimate", reconstruct(result.responsibilities, result.bases)),
-        ):
-            values = torch.linalg.svdvals(matrix)
-            spectra[name].append(values / values[0])
-            ranks[name].append(float(torch.linalg.matrix_rank(matrix)))
-            effective[name].append(float(effective_rank(matrix)))
-    row: Row = {"num_bases": unit.num_bases, "largest_rank_estimate": max(ranks["estimate"])}
-    for name in spectra:
-        row[f"rank_{name}"] = sum(ranks[name]) / len(ranks[name])
-        row[f"effective_rank_{name}"] = sum(effective[name]) / len(effective[name])
-        length = min(map(len, spectra[name]))
-        row[f"spectrum_{name}"] = torch.stack([s[:length] for s in spectra[name]]).mean(0).tolist()
+        estimate = reconstruct(result.responsibilities, result.bases)
+        for name, matrix in (("x", x.double()), ("estimate", estimate)):
+            count, values = torch.linalg.matrix_rank(matrix), torch.linalg.svdvals(matrix)
+            found[name].append((float(count), float(effective_rank(matrix)), values / values[0]))
+    largest = max(count for count, _, _ in found["estimate"])
+    row: Row = {"num_bases": unit.num_bases, "largest_rank_estimate": largest}
+    for name, several in found.items():
+        ranks, effective, spectra = zip(*several, strict=True)
+        row[f"rank_{name}"] = sum(ranks) / len(ranks)
+        row[f"effective_rank_{name}"] = sum(effective) / len(effective)
+        length = min(map(len, spectra))
+        row[f"spectrum_{name}"] = torch.stack([s[:length] for s in spectra]).mean(0).tolist()
     return [row]

@@ -24,8 +24,7 @@ def scores(
     """Scores under other circumstances than the record's: every combination is a row.
 
     Args:
-        subject: What is asked; it needs an EMA unit only where its iterations change.
-        iterations: Numbers of EM iterations; 0 = as trained.
+        iterations: Numbers of EM iterations; 0 = as trained. Others need an EMA unit.
         corruptions: "" (none) and kinds of ``datasets.CORRUPTIONS``.
         severities: 1-5, for the kinds that are not "".
         splits: Splits; "" = the run's own.

@@ -38,20 +38,12 @@ class Measurement:
     circumstances: dict[str, Any]
 
     def write(self, folder: Path) -> Path:
-        """Write the file into ``folder/measurements``: it is whole or it is not there.
-
-        Raises:
-            RecordError: The disk is full or read-only.
-        """
+        """Write the file into ``folder/measurements``, see ``record.write_json``."""
         return write_json(_path(folder, self.config, self.name, self.options), vars(self))
 
     @classmethod
     def read(cls, path: Path) -> "Measurement":
-        """Read a measurement and check that it is what its name says.
-
-        Raises:
-            RecordError: Truncated, of another schema, or of another run than its name.
-        """
+        """Read a measurement and check that it is what its name says, see ``record.read_json``."""
 
         def make(values: dict[str, Any]) -> Measurement:
             found = cls(**values | {"circumstances": with_numbers(values["circumstances"])})
@@ -72,44 +64,32 @@ def measure(
     executor: str = "local",
     **options: Any,
 ) -> pd.DataFrame:
-    """Make sure that every run has been measured, and return the numbers as a tidy table.
+    """Make sure that every run has been measured, and return :func:`load_measurements` of them.
 
-    Args:
-        configs: The runs; those without a checkpoint are trained.
-
-    Returns:
-        See :func:`load_measurements`.
+    Those without a checkpoint are trained.
 
     Raises:
         InputError: Unknown measure, option or executor.
         SweepError: As in ``sweep.run``.
     """
     options, folder, configs = _sparse(name, options), Path(records), list(configs)
-
-    def done(config: RunConfig) -> bool:
-        return _path(folder, config, name, options).exists()
-
+    paths = {config.id: _path(folder, config, name, options) for config in configs}
     job = partial(measure_one, name=name, options=options)
-    complete(configs, done, job, folder, runtime, executor)
-    return _to_frame(_path(folder, config, name, options) for config in configs if done(config))
+    complete(configs, lambda config: paths[config.id].exists(), job, folder, runtime, executor)
+    return _to_frame(paths[config.id] for config in configs if paths[config.id].exists())
 
 
 def measure_one(
-    config: RunConfig,
-    records: str | Path,
-    runtime: Runtime,
-    *,
-    name: str,
-    options: Mapping[str, Any],
+    config: RunConfig, records: Path, runtime: Runtime, *, name: str, options: Mapping[str, Any]
 ) -> Path:
     """Measure one run, training it if there is no checkpoint, and write what was found."""
-    with lock_run(config, Path(records), runtime):
+    with lock_run(config, records, runtime):
         network = train(config, runtime).network.eval()
     network.set_output_stride(config.eval_output_stride)
     with translate_errors(config, runtime):
         rows = MEASURES[name](Subject(network, config, runtime), **options)
     place = circumstances(**asdict(runtime.choose_precision(config)))
-    return Measurement(config, name, dict(options), rows, place).write(Path(records))
+    return Measurement(config, name, dict(options), rows, place).write(records)
 
 
 def load_measurements(folder: str | Path, name: str) -> pd.DataFrame:

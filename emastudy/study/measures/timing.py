@@ -21,7 +21,6 @@ def timing(
     """How long the EMA unit takes, alone and as a share of its network; inference, one image.
 
     Args:
-        subject: What is asked; its weights do not matter.
         sides: Heights and widths of random feature maps for the unit alone; N = side².
         repeats: Timed passes of each, after one that is not counted; the median counts.
 

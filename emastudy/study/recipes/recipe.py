@@ -97,15 +97,10 @@ def grid(
     backbone: str = "",
     **axes: Iterable[Any],
 ) -> list[RunConfig]:
-    """Every combination of options of a recipe's head, with every seed.
+    """Every combination of options of a head, with every seed; see :func:`recipe`.
 
     Args:
-        backbone: Another than the recipe's; "" = the recipe's.
         axes: Option of the head → the values it takes.
-
-    Raises:
-        InputError: Unknown recipe.
-        ValueError: Unknown backbone.
     """
     make = recipe(name, backbone)
     return [
