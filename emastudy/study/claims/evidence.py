@@ -24,17 +24,11 @@ from emastudy.study.runs import load_records, records_folder
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that claims are judged on.
+    """A data set that claims are judged on."""
 
-    Attributes:
-        words: Its name for readers.
-        seeds: Seeds that a verdict needs.
-        recorded: Seeds that its best recorded runs have; pages look for so many.
-    """
-
-    words: str
-    seeds: int
-    recorded: int
+    words: str  #: Its name for readers.
+    seeds: int  #: Seeds that a verdict needs.
+    recorded: int  #: Seeds that its best recorded runs have; pages look for so many.
 
 
 #: By the name of their recipe, which is also the name of the profile and folder of records.
@@ -46,35 +40,23 @@ DATASETS = {
 }
 # A verdict on any other recipe, all of which are of photographs.
 _SEEDS_OF_OTHERS = 3
-# A score as it stands in a record: T as trained, clean images, single scale.
-_PLAIN = {"num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False}
+#: How a score in a record was made: T as trained, clean images, single scale.
+PLAIN = {"num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False}
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The runs of one profile, and how claims ask for them; equal to itself alone.
+    """The runs of one profile, and how claims ask for them; equal to itself alone."""
 
-    Attributes:
-        name: The profile.
-        recipe: Makes the configs, e.g. ``recipes.scenes``.
-        needed: Seeds that a comparison must have.
-        records: See ``runs.load_records``.
-        measurements: Name → table of ``measures.load_measurements``, indexed by "id"; names of
-            which there is none may be left out.
-        scale: The profile's share of the recipe's iterations.
-        gradient: The regime of the EMA networks that are asked for; "" = as the recipe has it.
-    """
-
-    name: str
-    recipe: Recipe
-    needed: int
-    records: pd.DataFrame
+    name: str  #: The profile.
+    recipe: Recipe  #: Makes the configs, e.g. ``recipes.scenes``.
+    needed: int  #: Seeds that a comparison must have.
+    records: pd.DataFrame  #: See ``runs.load_records``.
+    #: Name → table of ``measures.load_measurements``, indexed by "id", where there is one.
     measurements: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    scale: float = 1.0
-    gradient: str = ""
-    _kept: dict[Any, tuple[pd.DataFrame, pd.DataFrame]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    scale: float = 1.0  #: The profile's share of the recipe's iterations.
+    gradient: str = ""  #: The regime of the EMA networks asked for; "" = as the recipe has it.
+    _kept: dict[Any, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, experiments: Path, profile: str) -> "Evidence":
@@ -153,14 +135,12 @@ class Evidence:
         """Scores of those runs made another way: mIoU, percent.
 
         Args:
-            head: Of the network.
             images: On how many. Scores on other numbers of images compare with nothing here.
-            at: How: "num_iterations", "corruption", "severity", "multi_scale"; what is not named
-                is as in a record (T as trained, clean, single scale).
-            options: Of the head.
+            at: How: "num_iterations", "corruption", "severity", "multi_scale"; the others are as
+                in a record (T as trained, clean, single scale).
         """
         at = at or {}
-        rows = self._scored(images, {**_PLAIN, **at})
+        rows = self._scored(images, {**PLAIN, **at})
         how = [f"{key}={value}" for key, value in at.items()]
         label = ", ".join([self.label(head, **options), *how])
         return self._miou(self._select(rows, head, options), label)
@@ -210,7 +190,6 @@ def load_evidence(
 
     Args:
         experiments: Folder of ``profiles/`` and ``records/``; default this checkout's.
-        profiles: Names.
 
     Raises:
         InputError: There is no such profile.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -23,10 +22,7 @@ README_MARKERS = ("<!-- findings -->", "<!-- /findings -->")
 
 def write_includes(records: Path, folder: Path) -> None:
     """Write what pages include: the ledger, at a glance and in full, and the findings, from the
-    committed records; and estimates of cost.
-
-    Args:
-        records: ``experiments/records``, beside whose parent lies ``book``.
+    committed ``experiments/records``; and estimates of cost.
     """
     experiments = records.parent
     verdicts = judge(load_evidence(experiments))
@@ -43,9 +39,8 @@ def write_includes(records: Path, folder: Path) -> None:
 
 def findings_includes(experiments: Path) -> dict[str, str]:
     """What the book includes of the findings: name of the file → text."""
-    main = findings.main_findings(experiments, "notebooks/{page}.ipynb")
     return {
-        "main_findings": main,
+        "main_findings": findings.main_findings(experiments, "notebooks/{page}.ipynb"),
         "findings": findings.all_findings(experiments),
         "first_result": headline(experiments / "records" / "animals"),
     }
@@ -61,13 +56,8 @@ def readme_with_findings(readme: str, experiments: Path) -> str:
 
 
 def results_as_shown(root: Path) -> dict[Path, str]:
-    """The files that state findings, and what they should hold.
-
-    Returns:
-        README.md and, once they were made, the files that the book includes.
-    """
-    readme, folder = root / "README.md", root / "book" / "generated"
-    experiments = root / "experiments"
+    """The files that state findings, README.md and those that the book includes → their text."""
+    readme, folder, experiments = root / "README.md", root / "book/generated", root / "experiments"
     texts = findings_includes(experiments).items()
     return {
         readme: readme_with_findings(readme.read_text(encoding="utf-8"), experiments),
@@ -92,9 +82,7 @@ def headline(records: Path) -> str:
         "|---|---|---|---|---|",
     ]
     for method, row in summary.iterrows():
-        against = "-"
-        if method in differences.index:
-            against = as_text(differences.T[method])
+        against = as_text(differences.T[method]) if method in differences.index else "-"
         lines.append(
             f"| {method} | {row['mean']:.2f} | [{row['low']:.2f}, {row['high']:.2f}] | {against} "
             f"| {row['seeds']:.0f} |"
@@ -118,16 +106,19 @@ def estimates_table() -> str:
 def circumstances_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Machine, versions, commit and cost of runs, one row per kind of circumstance."""
     records: list[Record] = list(runs["record"])
-    shown: dict[str, Callable[[Record], Any]] = {
-        "processor": lambda r: r.machine["processor"],
-        "cores, threads per run": lambda r: f"{r.machine['cores']}, {r.machine['threads']}",
-        "precision": lambda r: r.machine["precision"],
-        "versions": lambda r: ", ".join(f"{k} {v}" for k, v in r.versions.items()),
-        "commit of the source": lambda r: r.commit,
-    }
-    rows = {name: ", ".join(sorted({str(of(r)) for r in records})) for name, of in shown.items()}
     created, minutes = [r.created for r in records], runs["seconds"] / 60
-    rows["runs"] = str(len(records))
-    rows["minutes of training per run"] = f"{minutes.min():.1f} to {minutes.max():.1f}"
-    rows["recorded"] = f"{min(created)} to {max(created)}"
+
+    def every(of: Callable[[Record], object]) -> str:
+        return ", ".join(sorted({str(of(record)) for record in records}))
+
+    rows = {
+        "processor": every(lambda r: r.machine["processor"]),
+        "cores, threads per run": every(lambda r: f"{r.machine['cores']}, {r.machine['threads']}"),
+        "precision": every(lambda r: r.machine["precision"]),
+        "versions": every(lambda r: ", ".join(f"{k} {v}" for k, v in r.versions.items())),
+        "commit of the source": every(lambda r: r.commit),
+        "runs": str(len(records)),
+        "minutes of training per run": f"{minutes.min():.1f} to {minutes.max():.1f}",
+        "recorded": f"{min(created)} to {max(created)}",
+    }
     return pd.DataFrame({"": rows}).rename_axis("circumstances")

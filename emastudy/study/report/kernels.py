@@ -78,8 +78,7 @@ def judge_records() -> None:
 def forked_kernels(experiments: Path) -> Iterator[None]:
     """Fork kernels, and the runs of their sweeps, from one server, where that can be done.
 
-    Args:
-        experiments: Folder of the notebooks, with whose checkout's records claims are judged.
+    Claims are judged by the records of the checkout that the folder lies in.
     """
     if sys.platform != "linux" or torch.cuda.device_count() or shared():
         yield

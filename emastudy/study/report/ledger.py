@@ -131,23 +131,16 @@ def answer(*ids: str, evidence: Sequence[Evidence] | None = None) -> str:
     interval, seeds; then what was not run.
 
     Args:
-        ids: Of the claims.
         evidence: Default: this checkout's committed evidence.
 
     Raises:
         InputError: There is no such claim.
     """
-    findings = judge(load_evidence() if evidence is None else evidence, ids)
-    return "\n\n".join(
-        "\n".join(
-            [
-                f"**{claim.id}** ({claim.section}): *{claim.statement}.*",
-                "",
-                *(f"- {words}" for words in _sentences(mine)),
-            ]
-        )
-        for claim, mine in _by_claim(findings)
-    )
+    blocks = []
+    for claim, mine in _by_claim(judge(load_evidence() if evidence is None else evidence, ids)):
+        heading = f"**{claim.id}** ({claim.section}): *{claim.statement}.*\n"
+        blocks.append("\n".join([heading, *(f"- {words}" for words in _sentences(mine))]))
+    return "\n\n".join(blocks)
 
 
 def decided_here(page: str) -> str:
@@ -163,10 +156,9 @@ def decided_here(page: str) -> str:
         raise InputError(f"no claim is decided on page {page!r}; see claims.CLAIMS")
     lines = ["By rules fixed before any run, and amended only where it says so:", ""]
     for claim in map(CLAIMS.__getitem__, ids):
-        lines.append(
-            f"- **{claim.id}**: {claim.statement}. *Measure*: {claim.measure}. "
-            f"*Supported if*: {claim.rule}." + (f" *{note}*" if (note := _amendment(claim)) else "")
-        )
+        how = f"*Measure*: {claim.measure}. *Supported if*: {claim.rule}."
+        how += f" *{note}*" if (note := _amendment(claim)) else ""
+        lines.append(f"- **{claim.id}**: {claim.statement}. {how}")
     return "\n".join(lines)
 
 
@@ -176,11 +168,7 @@ def of_page(page: str) -> tuple[str, ...]:
 
 
 def badge(verdict: Verdict, shown: str = "", *, title: str = "") -> str:
-    """A verdict in a coloured box; the book's style sheet has the colours.
-
-    Args:
-        shown: What stands in it; default: the verdict, as a word.
-    """
+    """A verdict, or what is shown for it, in a box that the book's style sheet colours."""
     title = escape(title)
     more = f' role="img" aria-label="{title}" title="{title}"' if title else ""
     return f'<span class="verdict {verdict.replace(" ", "-")}"{more}>{shown or verdict}</span>'
@@ -198,11 +186,6 @@ def marks(findings: Iterable[Finding]) -> str:
         badge(verdict, MARKS[verdict], title=f"{verdict}: {'; '.join(words)}")
         for verdict, words in titles.items()
     )
-
-
-def sentence(finding: Finding) -> str:
-    """A finding in one sentence of Markdown: its verdict, where, what, number, interval, seeds."""
-    return f"{badge(finding.verdict)} {_words(finding)}"
 
 
 def not_run(findings: Iterable[Finding]) -> str:
@@ -244,12 +227,10 @@ def _cell(findings: list[Finding]) -> str:
 
 
 def _sentences(findings: list[Finding]) -> list[str]:
-    """One for each finding that was run, and one for all that were not."""
+    """Verdict, where, what, number, interval, seeds of what was run; one for all that was not."""
+    run = [f"{badge(f.verdict)} {_words(f)}" for f in findings if f.verdict != "not run"]
     absent = not_run(findings)
-    return [
-        *(sentence(finding) for finding in findings if finding.verdict != "not run"),
-        *([f"{badge('not run')} {absent}"] if absent else []),
-    ]
+    return [*run, f"{badge('not run')} {absent}"] if absent else run
 
 
 def _folded(findings: list[Finding]) -> str:
@@ -258,11 +239,8 @@ def _folded(findings: list[Finding]) -> str:
     counts = Counter(finding.verdict for finding in findings)
     if counts.total() == 1:
         return sentences
-    summary = " ".join(
-        f'<span class="count">{badge(word)} {counts[word]}</span>'
-        for word in get_args(Verdict)
-        if counts[word]
-    )
+    found = [word for word in get_args(Verdict) if counts[word]]
+    summary = " ".join(f'<span class="count">{badge(word)} {counts[word]}</span>' for word in found)
     return f'<details class="fold"><summary>{summary}</summary>{sentences}</details>'
 
 
@@ -285,8 +263,7 @@ def _before(finding: Finding) -> str:
 
 
 def _amendment(claim: Claim) -> str:
-    change = claim.amendment
-    if change is None:
+    if (change := claim.amendment) is None:
         return ""
     return f"Amended {change.date}: supported if {change.rule}. Why: {change.reason}."
 

@@ -3,11 +3,10 @@
 import functools
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -57,7 +56,6 @@ def run_notebooks(
 
     Args:
         experiments: Folder of the notebooks, ``profiles/`` and ``records/``.
-        output: Folder for the executed notebooks.
         profile: Name of a file in ``profiles/``. A notebook takes those of its values that it
             declares.
         only: Names (or beginnings of names) of the notebooks to run; empty = all.
@@ -75,20 +73,16 @@ def run_notebooks(
     """
     settings = _settings(experiments / "profiles" / f"{profile}.yaml")
     given = {name: value for name, value in (parameters or {}).items() if value != ""}
-    every = {path: set(papermill.inspect_notebook(path)) for path in _notebooks(experiments)}
-    chosen = {path: every[path] for path in _choose(experiments, only)}
+    notebooks = sorted(experiments.glob("[0-9]*.ipynb"))
+    every = {path: set(papermill.inspect_notebook(path)) for path in notebooks}
+    chosen = {path: every[path] for path in _choose(notebooks, only)}
     _check_parameters(settings, every, f"profile {profile!r} sets", "no notebook")
     _check_parameters(given, chosen, "given is", "none of the chosen notebooks")
     values = {**settings, **given}
-    orders = [
-        _Order(
-            path,
-            {name: values[name] for name in values if name in declared},
-            output,
-            timed="repeats" in declared,
-        )
-        for path, declared in chosen.items()
-    ]
+    orders = []
+    for path, declared in chosen.items():
+        mine = {name: value for name, value in values.items() if name in declared}
+        orders.append(_Order(path, mine, output, timed="repeats" in declared))
     check_writable(output, "choose another with output (--output for the command)")
     return _execute(orders, jobs)
 
@@ -122,19 +116,13 @@ def _execute(orders: Sequence["_Order"], jobs: int) -> list[Outcome]:
     """Execute what is out of date, with one bar over all notebooks."""
     outcomes = {order.name: Outcome(order.name, 0.0, skipped=True) for order in orders}
     waiting = [order for order in orders if not order.is_up_to_date()]
+    kernels: AbstractContextManager[None] = nullcontext()
+    if len(waiting) >= _WORTH_A_SERVER:
+        kernels = forked_kernels(waiting[0].notebook.parent)
     # smoothing=0: the time left follows from the mean of all notebooks, not from the last one's.
-    with (
-        tqdm(
-            total=len(orders),
-            initial=len(orders) - len(waiting),
-            desc="notebooks",
-            unit="notebook",
-            smoothing=0,
-        ) as bar,
-        forked_kernels(waiting[0].notebook.parent)
-        if len(waiting) >= _WORTH_A_SERVER
-        else nullcontext(),
-    ):
+    bar = tqdm(total=len(orders), desc="notebooks", unit="notebook", smoothing=0)
+    bar.update(len(orders) - len(waiting))
+    with bar, kernels:
         for outcome in _outcomes(waiting, jobs, bar):
             outcomes[outcome.name] = outcome
             bar.update()
@@ -145,7 +133,7 @@ def _outcomes(orders: Sequence["_Order"], jobs: int, bar: "tqdm[Any]") -> Iterat
     beside = [order for order in orders if not order.timed] if jobs > 1 else []
     if beside:
         # Processes and not threads: papermill changes the working directory of its whole process.
-        with _cores_each(jobs), ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _share_cores, (jobs,)) as pool:
             work = [pool.submit(order.execute) for order in beside]
             try:
                 for one in as_completed(work):
@@ -177,7 +165,8 @@ class _Order:
         return self.output / self.notebook.name
 
     def is_up_to_date(self) -> bool:
-        return _stored_digest(self.target) == self._digest()
+        done = self.target.read_text(encoding="utf-8") if self.target.is_file() else ""
+        return f'"digest": "{self._digest()}"' in done
 
     def execute(self) -> Outcome:
         began = time.monotonic()
@@ -235,44 +224,21 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def _cores_each(jobs: int) -> Iterator[None]:
-    """A share of the cores for each of several kernels; more threads than cores are slower."""
-    name, before = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")
-    if jobs > 1 and before is None:
-        os.environ[name] = str(max(1, (os.cpu_count() or 1) // jobs))
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
+def _share_cores(jobs: int) -> None:
+    """Kernels that this process starts share the cores: more threads than cores are slower."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
 
 
-def _notebooks(experiments: Path) -> list[Path]:
-    return sorted(experiments.glob("[0-9]*.ipynb"))
-
-
-def _choose(experiments: Path, only: Sequence[str]) -> list[Path]:
-    every = _notebooks(experiments)
+def _choose(every: Sequence[Path], only: Sequence[str]) -> Sequence[Path]:
     chosen = []
     for name in only:
-        stem = Path(name).stem
-        matches = [path for path in every if path.stem.startswith(stem)]
+        matches = [path for path in every if path.stem.startswith(Path(name).stem)]
         if not matches:
-            raise NotebookError(
-                f"there is no notebook {name!r}; {experiments} has "
-                + ", ".join(path.stem for path in every)
-            )
+            there = f"{every[0].parent} has {', '.join(path.stem for path in every)}"
+            raise NotebookError(f"there is no notebook {name!r}; {there}")
         chosen += matches
     return chosen or every
 
 
 def _names(names: set[str]) -> str:
     return ", ".join(map(repr, sorted(names)))
-
-
-def _stored_digest(target: Path) -> str | None:
-    if not target.is_file():
-        return None
-    found = re.search(r'"digest": "([0-9a-f]{64})"', target.read_text(encoding="utf-8"))
-    return found[1] if found else None

@@ -36,26 +36,17 @@ class Page:
         InputError: A gradient regime that there is not.
     """
 
-    #: Folder of ``experiments/records`` that holds the runs.
-    profile: str = "quick"
-    #: Recipe of ``emastudy.study.recipes``.
-    dataset: str = "scenes"
-    #: Another backbone than the recipe's; "" = the recipe's.
-    backbone: str = ""
-    #: Gradient regimes, separated by commas.
-    gradients: str = "detached,unrolled"
-    #: Number of seeds, counted from 0.
-    seeds: int = 1
-    #: Share of the iterations that the recipe asks for.
-    scale: float = 1.0
-    #: Folder of the dataset; not needed by scenes.
-    data_root: str = ""
-    #: File with ImageNet weights; "" downloads them.
-    weights_path: str = ""
+    profile: str = "quick"  #: Folder of ``experiments/records`` that holds the runs.
+    dataset: str = "scenes"  #: Recipe of ``emastudy.study.recipes``.
+    backbone: str = ""  #: Another backbone than the recipe's; "" = the recipe's.
+    gradients: str = "detached,unrolled"  #: Gradient regimes, separated by commas.
+    seeds: int = 1  #: Number of seeds, counted from 0.
+    scale: float = 1.0  #: Share of the iterations that the recipe asks for.
+    data_root: str = ""  #: Folder of the dataset; not needed by scenes.
+    weights_path: str = ""  #: File with ImageNet weights; "" downloads them.
     #: Where missing runs are made, see ``runs.run``; "none" takes only what is recorded.
     executor: str = "local"
-    #: Where they compute.
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu"] = "auto"  #: Where they compute.
 
     def __post_init__(self) -> None:
         known = get_args(Gradient)
@@ -132,11 +123,7 @@ class Page:
     def recorded(
         self, configs: Sequence[RunConfig], measurement: str = "", **options: Any
     ) -> pd.DataFrame:
-        """What is recorded of some runs already; an empty table where nothing is.
-
-        Args:
-            measurement: Name of a measure, for what it found instead of the records.
-        """
+        """What is recorded of some runs, or was measured of them; where nothing is, no rows."""
         stored = replace(self, executor="none")
         try:
             if measurement:
@@ -191,18 +178,11 @@ class Page:
 
     def elsewhere(self) -> dict[str, "Page"]:
         """The same page on the other data sets of the ledger, by what a reader calls them."""
-        return {
-            data.words: self.committed(name)
-            for name, data in DATASETS.items()
-            if name != self.dataset
-        }
+        others = {name: data for name, data in DATASETS.items() if name != self.dataset}
+        return {data.words: self.committed(name) for name, data in others.items()}
 
     def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
-        """What EMA is above some rivals in each regime, on each data set that claims are judged on.
-
-        Returns:
-            See ``tables.accuracy.gaps``, with "data", what a reader calls the data set.
-        """
+        """``tables.accuracy.gaps`` to rivals on each data set of the ledger, with "data" in words."""
         whole = [method for method in METHODS.values() if method.width == 1]
         methods = [m.label for m in whole if m.head == "ema" or m.label in rivals]
         tables = []

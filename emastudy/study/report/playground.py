@@ -45,7 +45,6 @@ def playground_data(
         features: Any feature map of it, as EM shall see it; its grid is laid over the photograph.
         credit: Whose photograph it is and under which licence, for the page.
         origin: Where the features come from, for the page.
-        channels: C.
 
     Returns:
         Ready for JSON: "photograph" (a JPEG as data URI), "credit", "origin", "height" and "width"

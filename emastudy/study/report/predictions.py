@@ -99,9 +99,7 @@ def how_to_draw(notebook: str, folder: str, *, data_root: str, complete: bool) -
     """What a page says in place of pictures that it could not draw; "" where it drew them all.
 
     Args:
-        notebook: Its number.
-        folder: What the folder of the dataset holds.
-        data_root: That folder, if it was given.
+        folder: What the folder of the dataset holds; ``data_root`` is the one that was given.
         complete: Whether all the networks lie on this machine.
     """
     if data_root and complete:

@@ -15,15 +15,9 @@ from emastudy.engine.walkthrough import Walkthrough, change
 from emastudy.study.recipes import TABLE1_RIVALS
 from emastudy.study.report.sentences import best_other, margin
 from emastudy.study.statistics import as_text, fit_exponent, paired_differences, summarize
-from emastudy.study.tables import (
-    PUBLISHED,
-    accuracy,
-    bases,
-    counting,
-    photographs,
-    sustained,
-    variants,
-)
+from emastudy.study.tables import accuracy, bases, counting, photographs, variants
+from emastudy.study.tables.budget import sustained
+from emastudy.study.tables.test_sets import PUBLISHED
 
 
 def settings(
@@ -58,30 +52,18 @@ def settings(
 
 
 def many_scales(one: pd.DataFrame, several: pd.DataFrame) -> str:
-    """What six scales and mirror images add, and whether they change the order of the methods.
-
-    Args:
-        one: Columns "method", "seed", "miou", at one scale.
-        several: The same at six scales with mirror images.
-    """
+    """What six scales and mirror images add, and whether they change the order of the methods."""
     gains = photographs.scale_gains(one, several)["difference"]
-    means = pd.DataFrame(
-        {
-            name: summarize(part, "method", "miou")["mean"]
-            for name, part in enumerate((one, several))
-        }
-    )
+    before, after = (summarize(part, "method", "miou")["mean"] for part in (one, several))
     leads = accuracy.gaps(several)
     leads = leads[leads["rival"].isin([method.label for method in TABLE1_RIVALS])]
     leads = leads[~leads["method"].str.contains("half")]
-    over = []
-    for rival in leads["rival"].unique():
-        rows = leads[leads["rival"] == rival]
-        gaps = [
-            f"{as_text(row)} ({row['method'].removeprefix('EMA, ')})" for _, row in rows.iterrows()
-        ]
-        over.append(f"over {rival} {', '.join(gaps)}")
-    correlation = means.corr("spearman").to_numpy()[0, 1]
+    texts = [
+        f"{as_text(row)} ({row['method'].removeprefix('EMA, ')})" for _, row in leads.iterrows()
+    ]
+    rivals = leads.assign(text=texts).groupby("rival", sort=False)["text"]
+    over = [f"over {rival} {', '.join(texts)}" for rival, texts in rivals]
+    correlation = before.corr(after, "spearman")
     return (
         f"**In short.** Six scales and mirror images add {gains.min():.1f} to {gains.max():.1f} "
         "mIoU; Spearman's rank correlation between the methods' means at one scale and at six is "
@@ -90,32 +72,19 @@ def many_scales(one: pd.DataFrame, several: pd.DataFrame) -> str:
 
 
 def decoder(whole: pd.DataFrame, decoded: pd.DataFrame) -> str:
-    """How context modules stand against DeepLabV3+, as they are and with its decoder.
-
-    Args:
-        whole: Columns "method", "seed", "miou"; without the decoder.
-        decoded: The same of context modules, with column "decoder": "with" or "without".
-    """
+    """How context modules stand against DeepLabV3+, as they are and "with" its decoder."""
     plain = paired_differences(whole, "method", "miou", baseline="DeepLabV3+")
-    equal = paired_differences(
-        decoded[decoded["decoder"] == "with"], "method", "miou", baseline=photographs.ASPP
-    )
-    return (
-        "**In short.** mIoU against DeepLabV3+, paired by seed: "
-        + "; ".join(
-            f"{module} {as_text(plain.T[module])}, with the decoder {as_text(equal.T[module])}"
-            for module in equal.index
-        )
-        + "."
-    )
+    same = decoded[decoded["decoder"] == "with"]
+    equal = paired_differences(same, "method", "miou", baseline=photographs.ASPP)
+    modules = [
+        f"{module} {as_text(plain.T[module])}, with the decoder {as_text(equal.T[module])}"
+        for module in equal.index
+    ]
+    return f"**In short.** mIoU against DeepLabV3+, paired by seed: {'; '.join(modules)}."
 
 
 def best_setting(runs: pd.DataFrame, changed: pd.DataFrame) -> str:
-    """Which of EMA's changed settings scored best, and what it stands beside.
-
-    Args:
-        changed: See ``variants.settings``, with "method".
-    """
+    """Which of EMA's changed settings scored best, and what it stands beside."""
     best = variants.best_setting(changed)
     means = summarize(changed, "method", "miou")["mean"]
     usual = summarize(runs[runs["head"] == "ema"], "method", "miou")["mean"]
@@ -131,9 +100,7 @@ def reproduced(ratios: pd.DataFrame) -> str:
     names = {"gmacs_ratio": "multiply-adds", "mparams_ratio": "parameters"}
     misses = (ratios[list(names)] - 1).abs().rename(columns=names)
     for method, row in misses.iterrows():
-        verdict = "reproduced"
-        if row.max() > counting.ROUNDING:
-            verdict = "not reproduced as it stands"
+        verdict = "not reproduced as it stands" if row.max() > counting.ROUNDING else "reproduced"
         off = ", ".join(f"{name} {miss:.1%} off" for name, miss in row.items())
         lines.append(f"{method}: {verdict} ({off}).")
     return "\n".join(lines)
@@ -146,10 +113,8 @@ def closest_definitions(tried: pd.DataFrame) -> str:
         verdict = "is the closest, and does not reproduce it"
         if row["miss"] <= counting.ROUNDING:
             verdict = "reproduces the row"
-        lines.append(
-            f"{row['definition']}, {row['counted']}: {verdict} (worst of both numbers "
-            f"{row['miss']:.1%} off)."
-        )
+        way = f"{row['definition']}, {row['counted']}"
+        lines.append(f"{way}: {verdict} (worst of both numbers {row['miss']:.1%} off).")
     return "\n".join(lines)
 
 
@@ -249,11 +214,7 @@ def attention(
 
 
 def on_a_photograph(walk: Walkthrough) -> str:
-    """In how many places a photograph's bases come to lie.
-
-    Args:
-        walk: What EM does with it.
-    """
+    """In how many places a photograph's bases come to lie."""
     first, *others = sorted(walk.sizes, reverse=True)
     many = f"{1 + len(others)} places: {first} in the fullest" if others else "one place"
     return (
@@ -270,14 +231,10 @@ def moved(walks: Mapping[str, Walkthrough]) -> str:
     """
     first, *worse = walks.values()
     ranks = [effective_rank(torch.from_numpy(x)).item() for x in (first.features, first.estimate)]
-    features, estimates = (
-        [change(getattr(first, part), getattr(walk, part)) for walk in worse]
-        for part in ("features", "estimate")
-    )
+    features = [change(first.features, walk.features) for walk in worse]
+    estimates = [change(first.estimate, walk.estimate) for walk in worse]
     less = sum(after < before for before, after in zip(features, estimates, strict=True))
-    listed = [
-        ", ".join(f"{100 * value:.0f} %" for value in values) for values in (features, estimates)
-    ]
+    listed = [", ".join(f"{100 * x:.0f} %" for x in values) for values in (features, estimates)]
     return (
         f"The effective rank falls from {ranks[0]:.1f} to {ranks[1]:.1f}. The noise moves the "
         f"features by {listed[0]} of their length, and what is rebuilt of them by {listed[1]}: "
@@ -331,13 +288,11 @@ def commands(plan: pd.DataFrame) -> str:
 def places(table: pd.DataFrame) -> str:
     """Which place EMANet has among the heads of other people's code, one line a comparison."""
     lines = []
-    for (code, dataset, backbone), part in table.groupby(
-        ["code", "dataset", "backbone"], sort=False
-    ):
+    for where, part in table.groupby(["code", "dataset", "backbone"], sort=False):
         scores = part.set_index("method")["miou"]
         if len(scores) > 1:
             place = int((scores > scores["EMANet"]).sum()) + 1
             lines.append(
-                f"{code}, {dataset}, {backbone}: EMANet is number {place} of {len(scores)} heads."
+                f"{', '.join(map(str, where))}: EMANet is number {place} of {len(scores)} heads."
             )
     return "\n".join(lines)

@@ -8,15 +8,12 @@ from emastudy.study.tables import PUBLISHED, gaps, published_miou
 
 
 def in_short(differences: pd.DataFrame, baseline: str, data: str, quantity: str = "mIoU") -> str:
-    """What differs from a baseline, in Markdown for the top of a page.
+    """What differs from a baseline, in Markdown: a sentence, or one item of a list a regime.
+
+    No margin of equivalence is set for other quantities than mIoU, see ``statistics.standing``.
 
     Args:
         differences: See ``statistics.paired_differences``; if by regime, within "gradient".
-
-    Returns:
-        A sentence; with regimes, one item of a list for each. A difference of mIoU that its
-        interval does not decide is equivalent within ±0.5 or inconclusive: see
-        ``statistics.standing``. No margin is set for other quantities.
     """
     margin = MARGIN if "mIoU" in quantity else 0.0
     if differences.empty:
@@ -40,11 +37,7 @@ def in_short(differences: pd.DataFrame, baseline: str, data: str, quantity: str 
 
 
 def best_other(runs: pd.DataFrame, by: str, *, baseline: float) -> str:
-    """Which other value of an option scored best, against the usual one, as a sentence.
-
-    Args:
-        runs: See ``runs.load_records``; one run per value and seed.
-    """
+    """Which other value of an option scored best, against the usual one, as a sentence."""
     if baseline not in set(runs[by]) or runs[by].nunique() < 2:
         return "nothing to compare yet."
     differences = paired_differences(runs, by, "miou", baseline=baseline)
@@ -86,16 +79,10 @@ def table1_answer(runs: pd.DataFrame, data: str) -> str:
 
 
 def duel(runs: pd.DataFrame, method: str, baseline: str, data: str) -> str:
-    """How one method stands against one other, in a sentence of Markdown.
-
-    Args:
-        runs: Columns "method", "seed", "miou"; one run per method and seed.
-    """
+    """How one method stands against one other, in a sentence of Markdown."""
     row = paired_differences(runs, "method", "miou", baseline=baseline).T[method]
     means = summarize(runs, "method", "miou")["mean"]
-    decided = standing(row)
-    if row["seeds"] < 2:
-        decided = "one seed has no interval"
+    decided = standing(row) if row["seeds"] > 1 else "one seed has no interval"
     return (
         f"On {data} {method} scores {means[method]:.2f} mIoU and {baseline} "
         f"{means[baseline]:.2f}: a difference of {as_text(row)} (95 % interval, paired over "

@@ -92,7 +92,6 @@ def fill(findings: Iterable[Finding], experiments: Path) -> list[Filled]:
 
     Args:
         findings: All of the pages that they are of: a page's tests are corrected together.
-        experiments: Folder of ``profiles/`` and ``records/``.
 
     Raises:
         InputError: A query matches no run, a number does not fit, a word says too much.

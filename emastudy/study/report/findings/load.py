@@ -23,25 +23,15 @@ Query = Comparison | Best | Verdicts
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence, and what fills it.
-
-    Attributes:
-        id: A short name.
-        text: The sentence. A placeholder is "{name}" or "{name.form}", see ``forms.FORMS``.
-        page: Number of the notebook that shows it.
-        numbers: Placeholder → query.
-        claim: The paper's claim that it is about, e.g. "C17"; "" = none.
-        primary: Whether its tests are the ledger's.
-        readme: Its place in README; 0 = it stands in the book alone.
-    """
+    """One sentence, and what fills it."""
 
     id: str
-    text: str
-    page: int
-    numbers: Mapping[str, Query]
-    claim: str = ""
-    primary: bool = False
-    readme: int = 0
+    text: str  #: A placeholder in it is "{name}" or "{name.form}", see ``forms.FORMS``.
+    page: int  #: Number of the notebook that shows it.
+    numbers: Mapping[str, Query]  #: Placeholder → query.
+    claim: str = ""  #: The paper's claim that it is about, e.g. "C17"; "" = none.
+    primary: bool = False  #: Whether its tests are the ledger's.
+    readme: int = 0  #: Its place in README; 0 = it stands in the book alone.
 
     def __post_init__(self) -> None:
         if self.claim and self.claim not in CLAIMS:
@@ -71,10 +61,7 @@ class Finding:
 
 
 def load_findings(path: Path) -> list[Finding]:
-    """The findings of a file, checked as far as that goes without records.
-
-    Args:
-        path: ``experiments/findings.yaml``.
+    """The findings of ``findings.yaml``, checked as far as that goes without records.
 
     Raises:
         InputError: An unknown key, claim, form or placeholder, a missing key, a sentence too long,
@@ -84,7 +71,11 @@ def load_findings(path: Path) -> list[Finding]:
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
         about = f"{path.name}, finding {entry.get('id', len(found) + 1)!r}"
         numbers = {
-            name: _make(_kind(query), query, f"{about}, {name}")
+            name: _make(
+                Verdicts if "ledger" in query else Best if "best" in query else Comparison,
+                query,
+                f"{about}, {name}",
+            )
             for name, query in entry.get("numbers", {}).items()
         }
         finding = _make(Finding, {**entry, "numbers": numbers}, about)
@@ -92,10 +83,6 @@ def load_findings(path: Path) -> list[Finding]:
             raise finding.error("there are two of this id")
         found[finding.id] = finding
     return list(found.values())
-
-
-def _kind(query: Mapping[str, Any]) -> type[Query]:
-    return Verdicts if "ledger" in query else Best if "best" in query else Comparison
 
 
 T = TypeVar("T", bound=Query | Finding)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from emastudy.errors import InputError
-from emastudy.study.claims import Evidence
+from emastudy.study.claims.evidence import PLAIN, Evidence
 from emastudy.study.recipes import REGIMES, Recipe
 from emastudy.study.statistics import LEVEL, MARGIN, equivalence, mean_interval, mean_test
 
@@ -23,8 +23,6 @@ Side = Mapping[str, Any]
 _APART = ("head", "learning_rate", "value")
 # Fields of a config that a side may say as well.
 _FIELDS = ("batch_size", "bn_momentum")
-# A score as it stands in a record.
-_PLAIN = {"num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False}
 # Axes as readers call them; gradient regimes need none.
 _AXES = {"num_iterations": "T", "num_bases": "K", "concentration": "λ"}
 _PICKS: dict[str, Callable[[Any], Any]] = {
@@ -38,31 +36,20 @@ _PICKS: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Number:
-    """One number that a query found.
+    """One number that a query found."""
 
-    Attributes:
-        value: Mean over seeds, or a count.
-        low: Lower end of its 95 % interval; NaN = it has none.
-        high: Upper end.
-        seeds: How many entered.
-        case: Which of the query's cases it is, in words; "" = there is one alone.
-        signed: Whether it is a difference, to be shown with its sign.
-        unit: Of a count, e.g. "of 5 seeds".
-        test: That there is no difference, that it is beyond ±0.5 ("equivalence"), or none.
-        p: Of the test, by itself.
-        corrected: The same for the number of tests: by Holm's method, or a q-value.
-    """
-
-    value: float
-    low: float = math.nan
+    value: float  #: Mean over seeds, or a count.
+    low: float = math.nan  #: Lower end of its 95 % interval; NaN = it has none.
     high: float = math.nan
-    seeds: int = 0
-    case: str = ""
-    signed: bool = False
-    unit: str = ""
-    test: Test = ""
-    p: float = math.nan
-    corrected: float = math.nan
+    seeds: int = 0  #: How many entered.
+    case: str = ""  #: Which of the query's cases it is, in words; "" = there is one alone.
+    signed: bool = False  #: Whether it is a difference, to be shown with its sign.
+    unit: str = ""  #: Of a count, e.g. "of 5 seeds".
+    test: Test = (
+        ""  #: That there is no difference, that it is beyond ±0.5 ("equivalence"), or none.
+    )
+    p: float = math.nan  #: Of the test, by itself.
+    corrected: float = math.nan  #: For the number of tests: by Holm's method, or a q-value.
 
     @property
     def holds(self) -> bool:
@@ -78,11 +65,7 @@ class Number:
 
 
 class Source:
-    """What findings ask: a profile's records and measurements, by the ids of their runs.
-
-    Args:
-        evidence: Of the profile.
-    """
+    """What findings ask: a profile's records and measurements, by the ids of their runs."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.name, self.recipe = evidence.name, evidence.recipe
@@ -109,34 +92,26 @@ class Comparison:
     A side names runs: "head" (default "ema"), options of the head, "batch_size", "bn_momentum",
     "learning_rate" (as a multiple of the recipe's) and, where the sides differ in it, "value".
 
-    Attributes:
-        data: Profile whose records are asked.
-        of: The runs.
-        less: Those that are subtracted; none = the number itself, without a test.
-        each: Axis → its values: a number for every combination. An axis is something that a side
-            may say, or "at." and one of ``at``; it holds for sides that do not say it themselves,
-            options of the head for EMA alone.
-        measure: Of ``measures.MEASURES``; "" = the record.
-        value: Column; "NAME.first", ".last", ".median", ".mean" or ".3" pick from a list.
-        at: How scores were made, see ``measures.scores``; "=AXIS" is the case's own value.
-        images: On how many images scores were made; 0 = the most that they were.
-        test: That there is no difference, or equivalence within ±0.5.
-        seeds: The fewest that there must be; 0 = as many as a verdict on the data needs.
-        apart: Whether its tests are corrected among themselves, since they are very many.
-        decimals: That are shown.
     """
 
-    data: str
-    of: Side = field(default_factory=dict)
-    less: Side | None = None
+    data: str  #: Profile whose records are asked.
+    of: Side = field(default_factory=dict)  #: The runs.
+    less: Side | None = (
+        None  #: Those that are subtracted; none = the number itself, without a test.
+    )
+    #: Axis → its values: a number for every combination. An axis is something that a side may say,
+    #: or "at." and one of ``at``; it holds for sides that do not say it themselves, options of the
+    #: head for EMA alone.
     each: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    measure: str = ""
+    measure: str = ""  #: Of ``measures.MEASURES``; "" = the record.
+    #: Column; "NAME.first", ".last", ".median", ".mean" or ".3" pick from a list.
     value: str = "miou"
+    #: How scores were made, see ``measures.scores``; "=AXIS" is the case's own value.
     at: Mapping[str, Any] = field(default_factory=dict)
-    images: int = 0
+    images: int = 0  #: On how many images scores were made; 0 = the most that they were.
     test: Literal["difference", "equivalence"] = "difference"
-    seeds: int = 0
-    apart: bool = False
+    seeds: int = 0  #: The fewest that there must be; 0 = as many as a verdict on the data needs.
+    apart: bool = False  #: Whether its tests are corrected by themselves, since they are very many.
     decimals: int = 2
     in_ledger: ClassVar[bool] = False
 
@@ -147,9 +122,6 @@ class Comparison:
 
     def ask(self, source: Source) -> Iterator[Number]:
         """A number for each case, uncorrected.
-
-        Args:
-            source: Of the data.
 
         Raises:
             InputError: No runs, or too few, are what is asked for.
@@ -194,7 +166,7 @@ class Comparison:
     def _made_so(self, rows: list[Side], said: Side, case: Mapping[str, Any]) -> list[Side]:
         """Those scores that were made as is asked."""
         given = {k.removeprefix("at."): v for k, v in said.items() if "." in k}
-        at = {**_PLAIN, "split": "=eval_split", **self.at, **given}
+        at = {**PLAIN, "split": "=eval_split", **self.at, **given}
 
         def fits(row: Side) -> bool:
             return all(
@@ -243,15 +215,11 @@ def _id(recipe: Recipe, head: str, scale: float, rate: float, options: Any, seed
 class Best:
     """Asks with which value of an option runs that are alike else, seed included, score best.
 
-    Attributes:
-        data: Profile whose records are asked.
-        best: The option → its values.
-        each: See :class:`Comparison`; the runs of all cases count together.
-        seeds: See :class:`Comparison`.
+    Fields as in :class:`Comparison`; the runs of all cases of ``each`` count together.
     """
 
     data: str
-    best: Mapping[str, Sequence[Any]]
+    best: Mapping[str, Sequence[Any]]  #: The option → its values.
     each: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seeds: int = 0
     decimals: ClassVar[int] = 0
@@ -260,9 +228,6 @@ class Best:
 
     def ask(self, source: Source) -> Iterator[Number]:
         """In how many of the runs each value is the best, where it is.
-
-        Args:
-            source: Of the data.
 
         Raises:
             InputError: No runs, or too few, are what is asked for.

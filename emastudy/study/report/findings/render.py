@@ -26,11 +26,7 @@ FIRST = 4
 
 @functools.cache
 def committed(experiments: Path, page: int = 0) -> tuple[Filled, ...]:
-    """The findings of a checkout, from its committed records.
-
-    Args:
-        experiments: Folder of ``findings.yaml``, ``profiles/`` and ``records/``.
-        page: Number of a notebook; 0 = all.
+    """The findings of a checkout, or of one page (0 = all), from its committed records.
 
     Raises:
         InputError: See ``load_findings`` and ``fill``; or the page has none.
@@ -43,14 +39,7 @@ def committed(experiments: Path, page: int = 0) -> tuple[Filled, ...]:
 
 
 def found_here(page: str) -> str:
-    """What was found on a page, from the committed records, as Markdown for its top.
-
-    Args:
-        page: Stem of its notebook.
-
-    Raises:
-        InputError: See :func:`committed`.
-    """
+    """What was found on a page, the stem of a notebook; as Markdown, see :func:`committed`."""
     experiments = records_folder().parent
     if not (experiments / "findings.yaml").is_file():
         return f"*Findings are read from the study's checkout; {experiments} has none.*"
@@ -83,12 +72,7 @@ def findings_text(filled: Iterable[Filled]) -> str:
 
 
 def main_findings(experiments: Path, link: str) -> str:
-    """The findings that README has, as a Markdown list with links to their pages.
-
-    Args:
-        experiments: See :func:`committed`.
-        link: Of a page, with "{page}" for the stem of its notebook.
-    """
+    """The findings that README has, as a Markdown list; ``link`` has "{page}" for a page's stem."""
     stems, filled = _notebooks(experiments), committed(experiments)
     chosen = sorted((one for one in filled if one.finding.readme), key=lambda f: f.finding.readme)
     return "\n".join(
@@ -98,16 +82,10 @@ def main_findings(experiments: Path, link: str) -> str:
 
 
 def all_findings(experiments: Path) -> str:
-    """All findings in Markdown, page by page.
-
-    Args:
-        experiments: See :func:`committed`.
-    """
+    """All findings in Markdown, page by page."""
     stems, parts = _notebooks(experiments), [MEANING]
-    filled = committed(experiments)
-    for page, mine in groupby(
-        sorted(filled, key=lambda f: f.finding.page), lambda f: f.finding.page
-    ):
+    filled = sorted(committed(experiments), key=lambda one: one.finding.page)
+    for page, mine in groupby(filled, lambda one: one.finding.page):
         title = _title(experiments / f"{stems[page]}.ipynb")
         parts += [f"**[{title}](notebooks/{stems[page]}.ipynb)**", "\n".join(map(_item, mine))]
     return "\n\n".join(parts)

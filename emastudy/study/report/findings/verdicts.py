@@ -13,24 +13,14 @@ from emastudy.study.report.findings.queries import Number
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Asks for the ledger's verdicts on a claim, one a gradient regime.
-
-    Attributes:
-        data: Data set.
-        ledger: Id of the claim.
-        gradients: Regimes; none = all those that were run.
-        variant: See ``claims.Finding``.
-        part: Beginning of the words of the part whose number is shown; "" = the decisive one.
-        turned: Whether the sign is turned round, for sentences that say the opposite of the claim.
-        decimals: That are shown.
-    """
+    """Asks for the ledger's verdicts on a claim, one a gradient regime."""
 
     data: str
-    ledger: str
-    gradients: Sequence[str] = ()
-    variant: str = ""
-    part: str = ""
-    turned: bool = False
+    ledger: str  #: Id of the claim.
+    gradients: Sequence[str] = ()  #: Regimes; none = all those that were run.
+    variant: str = ""  #: See ``claims.Finding``.
+    part: str = ""  #: How the part whose number is shown begins; "" = the decisive one.
+    turned: bool = False  #: Whether the sentence says the opposite of the claim: turns the sign.
     decimals: int = 2
     in_ledger: ClassVar[bool] = True
     tested: ClassVar[bool] = True
@@ -41,9 +31,6 @@ class Verdicts:
 
     def ask(self, verdicts: Sequence[Finding]) -> Iterator[Number]:
         """A number for each regime, with the p-value by Holm's method.
-
-        Args:
-            verdicts: See ``claims.judge``.
 
         Raises:
             InputError: There is no such part, or it was not run.
