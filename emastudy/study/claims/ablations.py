@@ -19,6 +19,7 @@ from emastudy.study.claims.verdict import (
     about_zero,
     above,
     compare,
+    counted,
     holds,
     missing_part,
     on_same_images,
@@ -70,8 +71,8 @@ def instability(evidence: Evidence) -> Iterable[Finding]:
     """A collapse is a score below half of the moving average's mean, or a loss not finite."""
     learned, average = evidence.runs(maintenance="learned"), evidence.miou()
     score = evidence.miou(maintenance="learned")
-    missing = missing_part("learned bases against moving average", evidence.needed, score, average)
-    if missing:
+    what = "learned bases against moving average"
+    if missing := missing_part(what, evidence.needed, score, average):
         yield Finding((missing,))
         return
     curves = [record.curves for record in learned["record"]]
@@ -86,7 +87,7 @@ def _collapses(score: pd.Series, average: pd.Series, curves: Sequence[Curves]) -
     finite = [all(np.isfinite(value) for _, value in c.get("loss", [])) for c in curves]
     count = float((~np.array(finite) | (score < average.mean() / 2).to_numpy()).sum())
     what, unit = "runs with learned bases that collapse", f"of {len(score)} runs"
-    return Part(what, holds(count > 0), count, seeds=len(score), unit=unit, signed=False)
+    return counted(what, count > 0, count, unit, len(score))
 
 
 def _spread(score: pd.Series, average: pd.Series) -> Part:
@@ -116,11 +117,9 @@ def _peaks(curves: Sequence[Curves]) -> Iterable[Part]:
 def l2_beats(evidence: Evidence) -> Iterable[Finding]:
     """At each T from 3 to 4, the largest that Fig. 3's comparison is run for here."""
     parts = []
-    for name, count in product(("none", "layer"), (3, 4)):
-        ours, theirs = (
-            evidence.miou(normalization=one, num_iterations=count) for one in ("l2", name)
-        )
-        what = f"L2Norm less {_NAMES[name]}, T = {count}"
+    for name, t in product(("none", "layer"), (3, 4)):
+        ours, theirs = (evidence.miou(normalization=n, num_iterations=t) for n in ("l2", name))
+        what = f"L2Norm less {_NAMES[name]}, T = {t}"
         parts.append(compare(what, ours, theirs, evidence.needed))
     yield Finding(tuple(parts))
 
@@ -194,8 +193,7 @@ def peak(evidence: Evidence) -> Iterable[Finding]:
     most = missing_part(what, evidence.needed, table[3].rename(label))
     if most is None:
         seeds, best = len(table), float((table.idxmax(axis=1) == 3).sum())
-        unit = f"of {seeds} seeds"
-        most = Part(what, holds(best > seeds / 2), best, seeds=seeds, unit=unit, signed=False)
+        most = counted(what, best > seeds / 2, best, f"of {seeds} seeds", seeds)
     three, one = (evidence.miou(num_iterations=count) for count in (3, 1))
     yield Finding((most, compare("T = 3 less T = 1", three, one, evidence.needed)))
 
@@ -224,33 +222,23 @@ def more_at_test(evidence: Evidence) -> Iterable[Finding]:
     """
 
     def parts(first: bool, images: int) -> list[Part]:
-        scores = {
-            count: evidence.scores(images=images, at={"num_iterations": count})
-            for count in range(1, 9)
-        }
+        scores = {t: evidence.scores(images=images, at={"num_iterations": t}) for t in range(1, 9)}
         table = pd.DataFrame(scores).dropna()
         label = f"{evidence.label()}, T_eval = 1 to 8"
-        missing = missing_part("mIoU over T_eval", evidence.needed, table[8].rename(label))
-        if missing:
+        if missing := missing_part("mIoU over T_eval", evidence.needed, table[8].rename(label)):
             return [missing]
         steps = {
             f"T_eval = {after} less {before}": table[after] - table[before]
             for before, after in pairwise(table.columns)
         }
+        if first:
+            found = [_does_not_fall(above(what, step)) for what, step in steps.items()]
+        else:
+            found = [above(f"{what}, above -0.1", step, -0.1) for what, step in steps.items()]
         last = steps["T_eval = 8 less 7"]
-        small = above("", 0.1 - last)
-        return [
-            *(
-                _does_not_fall(above(what, step))
-                if first
-                else above(f"{what}, above -0.1", step, -0.1)
-                for what, step in steps.items()
-            ),
-            dataclasses.replace(
-                above("last step, below 0.1", last), verdict=small.verdict, p=small.p
-            ),
-            above("T_eval = 8 less 3", table[8] - table[3], decides=False),
-        ]
+        part, small = above("last step, below 0.1", last), above("", 0.1 - last)
+        found.append(dataclasses.replace(part, verdict=small.verdict, p=small.p))
+        return [*found, above("T_eval = 8 less 3", table[8] - table[3], decides=False)]
 
     amended, first = (on_same_images(evidence, partial(parts, old)) for old in (False, True))
     yield Finding(amended, first=first)
@@ -263,11 +251,9 @@ def _does_not_fall(step: Part) -> Part:
 
 def _by_iterations(evidence: Evidence, normalization: str, most: int) -> pd.DataFrame:
     """mIoU, one row a seed that has all T from 1 to the most, one column a T."""
-    columns = {
-        count: evidence.miou(normalization=normalization, num_iterations=count)
-        for count in range(1, most + 1)
-    }
-    return pd.DataFrame(columns).dropna()
+    counts = range(1, most + 1)
+    scores = (evidence.miou(normalization=normalization, num_iterations=t) for t in counts)
+    return pd.DataFrame(dict(zip(counts, scores, strict=True))).dropna()
 
 
 def _label(evidence: Evidence, normalization: str) -> str:

@@ -20,7 +20,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -32,7 +32,6 @@ from emastudy.study.statistics import holm
 
 #: Makes findings, without the claim's id, of the evidence that the claim's scope says.
 Judge = Callable[..., Iterable[Finding]]
-Scope = Literal["each", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Amendment:
     rule: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """One row of the ledger."""
 
@@ -56,8 +55,8 @@ class Claim:
     page: str  #: Stem of the notebook that shows it.
     #: What the judge is given: "each" data set by itself, under each regime by itself; "all" data
     #: sets together; "none" where no data are needed.
-    scope: Scope
-    regimes: tuple[str, ...]  #: Gradient regimes that an "each" is judged under.
+    scope: Literal["each", "all", "none"] = "each"
+    regimes: tuple[str, ...] = tuple(REGIMES)  #: Gradient regimes that an "each" is judged under.
     judge: Judge = dataclasses.field(repr=False)
     amendment: Amendment | None = None  #: How the rule was changed since; None = it was not.
 
@@ -86,27 +85,14 @@ def _judged(claim: Claim, *evidence: Evidence) -> tuple[Finding, ...]:
 CLAIMS: dict[str, Claim] = {}
 
 
-def claim(
-    id: str,
-    *,
-    section: str,
-    statement: str,
-    measure: str,
-    rule: str,
-    page: str,
-    scope: Scope = "each",
-    regimes: Iterable[str] = tuple(REGIMES),
-    amendment: Amendment | None = None,
-) -> Callable[[Judge], Judge]:
-    """Register a function as the judge of a claim; see :class:`Claim` for the arguments.
+def claim(id: str, **fields: Any) -> Callable[[Judge], Judge]:
+    """Register a function as the judge of a claim, whose fields are those of :class:`Claim`.
 
     The texts were written, and the rules fixed, before any run: a test holds them.
     """
 
     def decorate(judge: Judge) -> Judge:
-        CLAIMS[id] = Claim(
-            id, section, statement, measure, rule, page, scope, tuple(regimes), judge, amendment
-        )
+        CLAIMS[id] = Claim(id=id, judge=judge, **fields)
         # The files that judges stand in follow the paper's sections, not the numbers.
         for key in sorted(CLAIMS, key=lambda key: int(key[1:])):
             CLAIMS[key] = CLAIMS.pop(key)
@@ -116,10 +102,7 @@ def claim(
 
 
 def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Finding]:
-    """Every verdict on some claims, corrected for the verdicts on all claims.
-
-    Args:
-        ids: Of the claims; none = all.
+    """Every verdict on some claims, or on all, corrected for the verdicts on all claims.
 
     Raises:
         InputError: There is no such claim.
@@ -142,21 +125,18 @@ def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Finding
 
 
 def ledger(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Findings as a tidy table.
+    """Findings as a tidy table: a row each, with the numbers of its decisive part.
 
-    Returns:
-        One row a finding: "claim", "dataset", "gradient", "variant", "verdict", "uncorrected" (of
-        each finding by itself), "original" (by the rule as first written, uncorrected), "p" and
-        "adjusted" (by Holm's method), the numbers of its decisive part ("what", "effect", "low",
-        "high", "unit", "seeds"), and "missing" where it is not run.
+    "original" is the verdict by the rule as first written, "p" of the uncorrected verdict and
+    "adjusted" by Holm's method.
     """
-    columns = ["claim", "dataset", "gradient", "variant"]
-    columns += ["verdict", "uncorrected", "original", "p", "adjusted"]
-    columns += ["what", "effect", "low", "high", "unit", "seeds", "missing"]
+    of_finding = ["claim", "dataset", "gradient", "variant"]
+    of_finding += ["verdict", "uncorrected", "original", "p", "adjusted"]
+    of_part = ["what", "effect", "unit", "seeds"]
     rows = []
-    for f in findings:
-        about = (f.claim, f.dataset, f.gradient, f.variant)
-        said, part = (f.verdict, f.uncorrected, f.original, f.p, f.adjusted), f.decisive
-        number = (part.what, part.effect, *part.interval, part.unit, part.seeds)
-        rows.append((*about, *said, *number, f.missing))
-    return pd.DataFrame(rows, columns=columns)
+    for one in findings:
+        row = {name: getattr(one, name) for name in of_finding}
+        row |= {name: getattr(one.decisive, name) for name in of_part}
+        low, high = one.decisive.interval
+        rows.append(row | {"low": low, "high": high, "missing": one.missing})
+    return pd.DataFrame(rows, columns=[*of_finding, *of_part, "low", "high", "missing"])

@@ -13,8 +13,7 @@ from emastudy.study.claims.evidence import Evidence
 from emastudy.study.claims.verdict import Finding, Part, compare, holds, on_same_images
 from emastudy.study.recipes import METHODS, TABLE1_RIVALS
 from emastudy.study.tables import published_miou
-
-_CORRUPTIONS = ("noise", "blur", "contrast", "jpeg")
+from emastudy.study.tables.robustness import KINDS
 
 
 @claim(
@@ -31,10 +30,8 @@ def robust(evidence: Evidence) -> Iterable[Finding]:
 
     def fall(head: str, images: int) -> pd.Series:
         clean = evidence.scores(head, images=images)
-        worse = [
-            evidence.scores(head, images=images, at={"corruption": kind, "severity": severity})
-            for kind, severity in product(_CORRUPTIONS, range(1, 6))
-        ]
+        kinds = [{"corruption": k, "severity": s} for k, s in product(KINDS, range(1, 6))]
+        worse = [evidence.scores(head, images=images, at=kind) for kind in kinds]
         mean = pd.concat(worse, axis=1).mean(axis=1, skipna=False)
         return (clean - mean).dropna().rename(f"{clean.name}, corrupted")
 
@@ -43,12 +40,8 @@ def robust(evidence: Evidence) -> Iterable[Finding]:
         ours, theirs = fall("ema", images), fall(head, images)
         return [compare(what, theirs, ours, evidence.needed, decides=head == "fcn")]
 
-    parts = [
-        part
-        for head in ("fcn", "non_local")
-        for part in on_same_images(evidence, partial(against, head))
-    ]
-    yield Finding(tuple(parts))
+    fcn, other = (on_same_images(evidence, partial(against, h)) for h in ("fcn", "non_local"))
+    yield Finding((*fcn, *other))
 
 
 @claim(
@@ -63,18 +56,15 @@ def beats_pyramids(evidence: Evidence) -> Iterable[Finding]:
     """Single scale from the records, multi-scale with flip from measurements."""
 
     def multi_scale(head: str, what: str, images: int) -> list[Part]:
-        ours, theirs = (
-            evidence.scores(one, images=images, at={"multi_scale": True}) for one in ("ema", head)
-        )
-        return [compare(what, ours, theirs, evidence.needed)]
+        how: dict[str, Any] = {"images": images, "at": {"multi_scale": True}}
+        ours, theirs = (evidence.scores(one, **how) for one in ("ema", head))
+        return [compare(f"{what}, multi-scale", ours, theirs, evidence.needed)]
 
     parts: list[Part] = []
     for rival in TABLE1_RIVALS:
-        what = f"EMA less {rival.label}"
-        theirs = evidence.miou(rival.head)
-        parts.append(compare(f"{what}, single scale", evidence.miou(), theirs, evidence.needed))
-        several = partial(multi_scale, rival.head, f"{what}, multi-scale")
-        parts += on_same_images(evidence, several)
+        what, sides = f"EMA less {rival.label}", (evidence.miou(), evidence.miou(rival.head))
+        parts.append(compare(f"{what}, single scale", *sides, evidence.needed))
+        parts += on_same_images(evidence, partial(multi_scale, rival.head, what))
     yield Finding(tuple(parts))
 
 
@@ -88,12 +78,10 @@ def beats_pyramids(evidence: Evidence) -> Iterable[Finding]:
 )
 def beats_attention(evidence: Evidence) -> Iterable[Finding]:
     """At single scale."""
-    parts = [
-        compare(
-            f"EMA less {METHODS[head].label}", evidence.miou(), evidence.miou(head), evidence.needed
-        )
-        for head in ("non_local", "a2")
-    ]
+    parts = []
+    for head in ("non_local", "a2"):
+        sides = evidence.miou(), evidence.miou(head)
+        parts.append(compare(f"EMA less {METHODS[head].label}", *sides, evidence.needed))
     yield Finding(tuple(parts))
 
 
@@ -118,8 +106,7 @@ def published_tables(evidence: Sequence[Evidence]) -> Iterable[Finding]:
         what = f"{words}, ours less published"
         scores = [score for one in evidence for score in _multi_scale(one.table("scores"), dataset)]
         if not scores:
-            missing = "no run of the paper's protocol"
-            parts.append(Part(what, "not run", unit="", missing=missing))
+            parts.append(Part(what, "not run", unit="", missing="no run of the paper's protocol"))
             continue
         gap = float(np.mean(scores)) - published_miou(table)
         parts.append(Part(what, holds(abs(gap) <= 0.5), gap, seeds=len(scores)))

@@ -5,7 +5,7 @@ from itertools import product
 
 from emastudy.study.claims.claim import claim
 from emastudy.study.claims.evidence import Evidence
-from emastudy.study.claims.verdict import Finding, Part, holds, side
+from emastudy.study.claims.verdict import Finding, Part, counted, holds, side
 from emastudy.study.recipes import TABLE1_RIVALS
 from emastudy.study.statistics import Fit, fit_exponent
 from emastudy.study.tables import measure_contexts, table1
@@ -55,7 +55,7 @@ def overhead(evidence: Sequence[Evidence]) -> Iterable[Finding]:
     time = _at_most("time of the unit", fit_exponent(row["pixels"], row["seconds"]), 1.1)
     share = float(row["unit_seconds"] / row["network_seconds"])
     unit = "of the ResNet-101 network's time"
-    small = Part("the unit's time", holds(share <= 0.1), share, unit=unit, signed=False)
+    small = counted("the unit's time", share <= 0.1, share, unit)
     yield Finding((memory, time, small))
 
 

@@ -7,7 +7,7 @@ import torch
 from emastudy import em
 from emastudy.em import relatives
 from emastudy.study.claims.claim import claim
-from emastudy.study.claims.verdict import Finding, Part, Verdict, holds
+from emastudy.study.claims.verdict import Finding, Part, counted
 
 
 @claim(
@@ -67,10 +67,10 @@ def directions() -> Iterable[Finding]:
     bases = _random(64, 32) + 0.5
     batch = torch.nn.functional.batch_norm(bases, None, None, training=True)
     kept = float(_angles(bases, em.normalize(bases, "l2")).max())
-    parts = [_angle("largest", "L2Norm", kept, holds(kept < 1e-6))]
+    parts = [_angle("largest", "L2Norm", kept, kept < 1e-6)]
     for name, after in (("LN", em.normalize(bases, "layer")), ("BN", batch)):
         turned = float(_angles(bases, after).min())
-        parts.append(_angle("smallest", name, turned, holds(turned > 1e-6)))
+        parts.append(_angle("smallest", name, turned, turned > 1e-6))
     yield Finding(tuple(parts))
 
 
@@ -81,7 +81,7 @@ def _random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def _identity(what: str, ours: torch.Tensor, theirs: torch.Tensor) -> Part:
     gap = float((ours - theirs).abs().max() / theirs.abs().max())
-    return Part(what, holds(gap <= 1e-6), gap, unit="relative difference", signed=False)
+    return counted(what, gap <= 1e-6, gap, "relative difference")
 
 
 def _angles(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
@@ -90,6 +90,6 @@ def _angles(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     return torch.rad2deg(2 * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1)))
 
 
-def _angle(which: str, norm: str, angle: float, verdict: Verdict) -> Part:
+def _angle(which: str, norm: str, angle: float, condition: bool) -> Part:
     what = f"{which} angle between a basis before and after {norm}"
-    return Part(what, verdict, angle, unit="degrees", signed=False)
+    return counted(what, condition, angle, "degrees")

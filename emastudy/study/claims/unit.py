@@ -8,7 +8,7 @@ import pandas as pd
 from emastudy import em
 from emastudy.study.claims.claim import claim
 from emastudy.study.claims.evidence import Evidence
-from emastudy.study.claims.verdict import Finding, Part, above, holds, missing_part
+from emastudy.study.claims.verdict import Finding, Part, above, counted, missing_part
 
 
 @claim(
@@ -28,7 +28,7 @@ def likelihood(evidence: Evidence) -> Iterable[Finding]:
         part = _unmeasured(evidence, rows, what, "objective")
         if part is None:
             falls, unit = float(rows["falls"].sum()), f"of {rows['images'].sum()} images"
-            part = Part(what, holds(not falls), falls, seeds=len(rows), unit=unit, signed=False)
+            part = counted(what, not falls, falls, unit, len(rows))
         yield Finding((part,), name)
 
 
@@ -43,20 +43,13 @@ def likelihood(evidence: Evidence) -> Iterable[Finding]:
 def low_rank(evidence: Evidence) -> Iterable[Finding]:
     """The rank of X̃ at most K in every run, and its effective rank below X's by the rule."""
     rows = evidence.measured("rank")
-    missing = _unmeasured(evidence, rows, "rank of X̃", "rank")
-    if missing:
+    if missing := _unmeasured(evidence, rows, "rank of X̃", "rank"):
         yield Finding((missing,))
         return
     largest, bases = float(rows["largest_rank_estimate"].max()), int(rows["num_bases"].iloc[0])
     below = rows["effective_rank_x"] - rows["effective_rank_estimate"]
-    rank = Part(
-        "largest rank of X̃",
-        holds(largest <= bases),
-        largest,
-        seeds=len(rows),
-        unit=f"of at most {bases}",
-        signed=False,
-    )
+    unit = f"of at most {bases}"
+    rank = counted("largest rank of X̃", largest <= bases, largest, unit, len(rows))
     yield Finding((rank, above("effective rank of X less that of X̃", below, unit="")))
 
 
@@ -72,20 +65,16 @@ def low_rank(evidence: Evidence) -> Iterable[Finding]:
 def concepts(evidence: Evidence) -> Iterable[Finding]:
     """Information after T iterations against after one, against random bases, and shuffled."""
     rows = evidence.measured("concepts")
-    missing = _unmeasured(evidence, rows, "information", "concepts")
-    if missing:
+    if missing := _unmeasured(evidence, rows, "information", "concepts"):
         yield Finding((missing,))
         return
-    first, last = (rows["information"].map(lambda values, i=i: float(values[i])) for i in (0, -1))
-    random = rows["random_bases"].map(lambda values: float(values[-1]))
-    shuffled = rows["matched"] - rows["shuffled"]
-    yield Finding(
-        (
-            above("information, last iteration less first", last - first, unit="nats"),
-            above("information less that of random bases", last - random, unit="nats"),
-            above("matched across images less shuffled", shuffled, unit="nats"),
-        )
-    )
+    first, last = (rows["information"].str[i].astype(float) for i in (0, -1))
+    gains = {
+        "information, last iteration less first": last - first,
+        "information less that of random bases": last - rows["random_bases"].str[-1].astype(float),
+        "matched across images less shuffled": rows["matched"] - rows["shuffled"],
+    }
+    yield Finding(tuple(above(what, gain, unit="nats") for what, gain in gains.items()))
 
 
 def _unmeasured(evidence: Evidence, rows: pd.DataFrame, what: str, measure: str) -> Part | None:

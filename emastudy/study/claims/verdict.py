@@ -6,6 +6,7 @@ zero, contradicted if it lies below, inconclusive if it holds zero; and not run 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -154,6 +155,11 @@ def holds(condition: bool) -> Verdict:
     return "supported" if condition else "contradicted"
 
 
+def counted(what: str, condition: bool, value: float, unit: str, seeds: int = 0) -> Part:
+    """What is counted or computed and has no interval: supported if a condition holds."""
+    return Part(what, holds(condition), value, seeds=seeds, unit=unit, signed=False)
+
+
 def side(interval: tuple[float, float], limit: float = 0.0) -> Verdict:
     """Supported if the whole interval lies above a limit, contradicted if it lies below."""
     low, high = interval
@@ -179,22 +185,14 @@ def about_zero(what: str, values: pd.Series, margin: float, unit: str) -> Part:
     p, low, high, within = equivalence(values, margin)
     # The chance of a mean as near, had it lain on the margin: small within, large far beyond.
     verdict: Verdict = "contradicted" if p > 0.95 else "inconclusive"
-    what = f"{what}, within ±{margin:g} (90 % interval)"
-    return Part(
-        what,
-        "supported" if within else verdict,
-        float(values.mean()),
-        (low, high),
-        len(values),
-        unit,
-        p=min(p, 1 - p),
-    )
+    verdict = "supported" if within else verdict
+    what, mean = f"{what}, within ±{margin:g} (90 % interval)", float(values.mean())
+    return Part(what, verdict, mean, (low, high), len(values), unit, p=min(p, 1 - p))
 
 
 def compare(what: str, better: pd.Series, worse: pd.Series, needed: int, **more: Any) -> Part:
     """The rule: the difference paired by seed, and where its 95 % interval lies."""
-    missing = missing_part(what, needed, better, worse)
-    if missing:
+    if missing := missing_part(what, needed, better, worse):
         return dataclasses.replace(missing, **more)
     return above(what, (better - worse).dropna(), **more)
 
@@ -202,12 +200,9 @@ def compare(what: str, better: pd.Series, worse: pd.Series, needed: int, **more:
 def missing_part(what: str, needed: int, *sides: pd.Series) -> Part | None:
     """The part that says what is missing for a comparison paired by seed; None if nothing is.
 
-    Args:
-        sides: One value a seed, indexed by seed; a series' name says which runs they are.
+    The sides are indexed by seed; a series' name says which runs they are.
     """
-    common = sides[0].index
-    for other in sides[1:]:
-        common = common.intersection(other.index)
+    common = functools.reduce(pd.Index.intersection, (one.index for one in sides))
     if len(common) >= needed:
         return None
     short = [f"{s.name}: {len(s)} of {needed} seeds" for s in sides if len(s) < needed]

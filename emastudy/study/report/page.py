@@ -182,7 +182,7 @@ class Page:
         return {data.words: self.committed(name) for name, data in others.items()}
 
     def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
-        """``tables.accuracy.gaps`` to rivals on each data set of the ledger, with "data" in words."""
+        """``tables.accuracy.gaps`` to rivals on each data set of the ledger, in words as "data"."""
         whole = [method for method in METHODS.values() if method.width == 1]
         methods = [m.label for m in whole if m.head == "ema" or m.label in rivals]
         tables = []
