@@ -81,8 +81,7 @@ def table2() -> pd.DataFrame:
 def table3() -> pd.DataFrame:
     """Table 3: PASCAL Context, 59 classes and background.
 
-    Returns:
-        As :func:`table2`; "" for a backbone that is not known.
+    Columns as :func:`table2`; "" for a backbone that is not known.
     """
     sure = _methods(
         [
@@ -182,8 +181,7 @@ def reports() -> pd.DataFrame:
         nothing was published for it), "miou" (what was got, percent), "source", "confidence".
     """
     columns = ["who", "what", "dataset", "published", "miou", "source", "confidence"]
-    nan = float("nan")
-    val = "VOC val"
+    nan, val = float("nan"), "VOC val"
     rows = [
         ("authors", "released checkpoint, single scale", val, 80.05, 80.50, f"{_ISSUES}/22"),
         ("authors", "EMANet-101", val, 80.05, 80.99, _README),

@@ -63,7 +63,6 @@ class Evidence:
         """The committed evidence of a profile.
 
         Args:
-            experiments: The folder of ``profiles/`` and ``records/``.
             profile: One of ``DATASETS``, another file of ``profiles/``, or a recipe under whose
                 name there are records.
 
@@ -186,14 +185,7 @@ class Evidence:
 def load_evidence(
     experiments: Path | None = None, profiles: Iterable[str] = tuple(DATASETS)
 ) -> list[Evidence]:
-    """Records and measurements of profiles; default those that the ledger is judged on.
-
-    Args:
-        experiments: Folder of ``profiles/`` and ``records/``; default this checkout's.
-
-    Raises:
-        InputError: There is no such profile.
-    """
+    """:meth:`Evidence.load` for some profiles, of this checkout if no other is named."""
     folder = experiments or records_folder("").parent
     return [_loaded(folder, profile, _state(folder, profile)) for profile in profiles]
 

@@ -32,12 +32,9 @@ def by_iterations(
 def objective_traces(
     objectives: Mapping[tuple[float, str], Float[Tensor, "problems steps"]],
 ) -> None:
-    """F against the iteration: blue what never falls, red what does at least once.
+    """F against the iteration, a row of panels a λ: blue never falls, red does at least once.
 
     At most twenty problems of either kind are drawn; all are counted.
-
-    Args:
-        objectives: (λ, normalisation) → F in nats, one row a problem; a row of panels a λ.
     """
     rows = sorted({concentration for concentration, _ in objectives})
     columns = list(dict.fromkeys(normalization for _, normalization in objectives))

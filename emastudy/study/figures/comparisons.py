@@ -52,11 +52,7 @@ def score_panels(
 
 
 def losses(curves: pd.DataFrame, *, title: str = "", start: int | None = None) -> None:
-    """The training loss of every run, one colour a method.
-
-    Args:
-        curves: See ``curves.losses``, smoothed over five points: 50 iterations.
-    """
+    """Every run's training loss, smoothed over five points, 50 iterations; a colour a method."""
     _, ax = plt.subplots()
     sns.lineplot(
         curves, x="iteration", y="loss", hue="method", units="seed", estimator=None, ax=ax, lw=1
@@ -126,12 +122,7 @@ def reimplementations(table: pd.DataFrame) -> None:
 
 
 def chain(curves: pd.DataFrame, runs: pd.DataFrame) -> None:
-    """Runs that start from one another: their losses one after the other, and their scores.
-
-    Args:
-        curves: See ``curves.losses``; column "step".
-        runs: Columns "step", "seed", "iterations", "miou".
-    """
+    """Runs that start from one another: their losses one after the other, and their scores."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(2, 1))
     begins = runs.groupby("step")["iterations"].first().cumsum().shift(fill_value=0)
     for number, (step, begin) in enumerate(begins.items()):

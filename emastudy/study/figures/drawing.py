@@ -92,9 +92,7 @@ def animate(
 ) -> bytes:
     """An animated GIF, for ``IPython.display.Image``: plays without scripts, also from a file.
 
-    Args:
-        figure: Closed afterwards.
-        draw: Draws frame number 0, 1, …; clears what the last one left.
+    ``draw`` draws frame number 0, 1, … and clears what the last one left.
     """
     order = [*range(frames), frames - 1, frames - 1]
     with tempfile.TemporaryDirectory() as folder:

@@ -17,11 +17,8 @@ def clusters(
 ) -> bytes:
     """A mixture of Gaussians on its way to the clusters, and the likelihood that it climbs: a GIF.
 
-    Points have the mixed colours of the Gaussians that share them.
-
-    Args:
-        mixture: With full covariances.
-        states: Its parameters after 0, 1, … iterations.
+    Points have the mixed colours of the Gaussians, with full covariances, that share them.
+    ``states`` are the parameters after 0, 1, … iterations.
     """
     figure, (points, curve) = plt.subplots(1, 2, figsize=(8, 3.6), width_ratios=(3, 2))
     trace = [mixture.log_likelihood(x, state).item() for state in states]
@@ -47,9 +44,8 @@ def sphere(
 ) -> bytes:
     """Three bases on their way over the sphere, and the likelihood that they climb: a GIF.
 
-    Args:
-        cloud: The pixels, coloured by the basis that is most responsible.
-        path: The bases after 0, 1, … iterations.
+    The pixels are coloured by the basis that is most responsible; ``path`` has the bases after 0,
+    1, … iterations.
     """
     figure = plt.figure(figsize=(7.6, 3.9))
     globe, curve = figure.add_subplot(1, 2, 1, projection="3d"), figure.add_subplot(1, 2, 2)

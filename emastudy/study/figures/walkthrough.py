@@ -97,9 +97,6 @@ def low_rank(walks: Mapping[str, Walkthrough]) -> Figure:
     """The features before and after, their three main directions as red, green and blue.
 
     A row a walk, in the colours of the first, whose features the others are compared to.
-
-    Args:
-        walks: What was done to the photograph → what EM does with it.
     """
     first = next(iter(walks.values()))
     size = 2.4 if len(walks) > 1 else 3

@@ -30,9 +30,7 @@ def register(
     * ``backbone``: another than the config's; options that it lacks are dropped, all else stays;
     * further options of the head.
 
-    Args:
-        after: The recipe of the run from whose weights this one starts, made with the same
-            arguments.
+    It starts from the weights of the recipe ``after``'s run, made with the same arguments.
     """
     usual = head
 

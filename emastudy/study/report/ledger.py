@@ -146,8 +146,6 @@ def answer(*ids: str, evidence: Sequence[Evidence] | None = None) -> str:
 def decided_here(page: str) -> str:
     """The claims that a page decides, with their rules, as a Markdown list.
 
-    (What a notebook prints as Markdown cannot hold a table in the book.)
-
     Raises:
         InputError: The page decides none.
     """

@@ -21,8 +21,6 @@ from emastudy.files import write_text
 from emastudy.networks import from_pretrained
 from emastudy.study.report.inputs import photograph
 
-_BEFORE, _AFTER = "window.emaPlayground = ", ";\n"
-
 
 def playground_data(
     image: Float[Tensor, "3 height width"],
@@ -86,12 +84,5 @@ def write_playground(path: Path, data: dict[str, Any]) -> None:
     """Write the data as a script that sets ``window.emaPlayground``, one pixel a line."""
     rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in data["features"])
     head = json.dumps({**data, "features": None}, indent=0)
-    write_text(path, _BEFORE + head.replace('"features": null', f'"features": [\n{rows}]') + _AFTER)
-
-
-def read_playground(path: Path) -> dict[str, Any]:
-    """Read back what :func:`write_playground` wrote."""
-    data: dict[str, Any] = json.loads(
-        path.read_text(encoding="utf-8").removeprefix(_BEFORE).removesuffix(_AFTER)
-    )
-    return data
+    filled = head.replace('"features": null', f'"features": [\n{rows}]')
+    write_text(path, f"window.emaPlayground = {filled};\n")

@@ -1,6 +1,6 @@
 """What trained networks predict, for pages that draw it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,16 +42,17 @@ class Predictions:
 
     def draw(self, chosen: Sequence[int], title: str) -> None:
         """A row an image: photograph, truth, every method's prediction and errors."""
-        pictures, masks = self._pictures(chosen)
+        pictures, masks = _pictures(self.images, chosen)
+        guesses = {method: [every[n] for n in chosen] for method, every in self.classes.items()}
+        classes = self.images.classes
         drawing.prediction_rows(
             pictures,
             masks,
-            {method: [found[index] for index in chosen] for method, found in self.classes.items()},
-            classes=self.images.classes,
-            colors=self.images.palette(self.images.classes),
+            guesses,
+            classes=classes,
+            colors=self.images.palette(classes),
             labels=[
-                ", ".join(f"{method} {score:.0f}" for method, score in self.scores.loc[n].items())
-                for n in chosen
+                ", ".join(f"{m} {x:.0f}" for m, x in self.scores.loc[n].items()) for n in chosen
             ],
             title=title,
         )
@@ -59,7 +60,7 @@ class Predictions:
     def draw_overlays(self) -> None:
         """A row an image: photograph, truth and every method's prediction laid over it."""
         chosen = range(len(self.images))
-        pictures, masks = self._pictures(chosen)
+        pictures, masks = _pictures(self.images, chosen)
         palette = self.images.palette(self.images.classes)
         columns = {"truth": masks, **self.classes}
         _, axes = drawing.gallery(len(chosen), 1 + len(columns), size=1.7)
@@ -69,11 +70,6 @@ class Predictions:
                 ax.imshow(drawing.overlay(pictures[index], masks_drawn[index], palette))
         for ax, title in zip(axes[0], ("photograph", *columns), strict=True):
             ax.set_title(title, fontsize=8)
-
-    def _pictures(self, chosen: Sequence[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        pairs = [self.images[index] for index in chosen]
-        pictures = [image.permute(1, 2, 0).numpy() for image, _ in pairs]
-        return pictures, [mask.numpy() for _, mask in pairs]
 
 
 def map_pictures(
@@ -87,12 +83,17 @@ def map_pictures(
         grey = [np.full((*one["shape"], 3), 128, np.uint8) for one in maps["prediction"]]
         return grey, grey
     dataset = load_dataset(config, config.eval_split, runtime)
-    pairs = [dataset[index] for index in maps["image"]]
+    pictures, masks = _pictures(dataset, maps["image"])
     palette = dataset.palette(dataset.classes)
-    return (
-        [image.permute(1, 2, 0).numpy() for image, _ in pairs],
-        [drawing.colorize(mask.numpy(), palette) for _, mask in pairs],
-    )
+    return pictures, [drawing.colorize(mask, palette) for mask in masks]
+
+
+def _pictures(
+    images: SegmentationDataset, chosen: Iterable[int]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    pairs = [images[index] for index in chosen]
+    pictures = [image.permute(1, 2, 0).numpy() for image, _ in pairs]
+    return pictures, [mask.numpy() for _, mask in pairs]
 
 
 def how_to_draw(notebook: str, folder: str, *, data_root: str, complete: bool) -> str:

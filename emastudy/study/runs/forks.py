@@ -40,9 +40,8 @@ class ForkServer:
     The processes that it forked go on by themselves.
 
     Args:
-        modules: What it imports beside what runs need, or "module:function", which it calls.
-        environment: Variables for those imports.
-        directory: Where it does so; default this process' working directory.
+        modules: What it imports beside what runs need, with these variables in this working
+            directory, or "module:function", which it calls.
     """
 
     def __init__(
@@ -64,10 +63,9 @@ class ForkServer:
             weakref.finalize(self, rmtree, folder, ignore_errors=True)
 
     def command(self, function: str) -> list[str]:
-        """What to start in place of Python: it has the server call a function, in a process.
+        """What to start in place of Python: it has the server call "module:name", in a process.
 
-        Args:
-            function: As "module:name"; it is called with the list of the command's arguments.
+        It is called with the list of the command's arguments.
         """
         # Without the paths of scripts and packages: it needs nothing of them, and this file's
         # neighbours have names of the standard library.

@@ -175,9 +175,6 @@ def panel_differences(
     Args:
         panels: The option's column → what to call it, and the runs with its values.
         baselines: The column → the recipe's value.
-
-    Returns:
-        Index ("what is changed", "gradient", "to").
     """
     parts = {
         title: paired_differences(
@@ -189,7 +186,7 @@ def panel_differences(
 
 
 def panel_summaries(panels: Mapping[str, tuple[str, pd.DataFrame]], value: str) -> pd.DataFrame:
-    """Means over seeds with intervals; arguments and index as in :func:`panel_differences`."""
+    """Means over seeds with intervals, see :func:`panel_differences`."""
     parts = {
         title: summaries(runs, column, value, within=["gradient"])
         for column, (title, runs) in panels.items()

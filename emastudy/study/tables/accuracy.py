@@ -61,8 +61,7 @@ def gaps(runs: pd.DataFrame) -> pd.DataFrame:
         runs: Columns "method", "head", "seed", "miou"; one run per method and seed.
 
     Returns:
-        One row a pair: "rival", "method", "difference" (EMA less the rival, mIoU), "low", "high"
-        (95 % t-interval), "p", "q" (over all pairs), "seeds", "decided" (q is below 5 %).
+        "rival", "method" and ``statistics.paired_differences``, q-values over all pairs.
     """
     is_ema = runs["head"] == "ema"
     ours = list(runs.loc[is_ema, "method"].unique())

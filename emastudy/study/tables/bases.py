@@ -77,40 +77,28 @@ def information(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def change_by_concentration(measured: pd.DataFrame) -> pd.DataFrame:
-    """Information after the last iteration less that after the first, by λ.
+    """Means over seeds of the information after the first and the last iteration and its change.
 
-    Returns:
-        Index ("gradient", "λ"); means over seeds "first", "last" and "change", its 95 % t-interval
-        and "seeds".
+    By regime and λ; with the change's 95 % t-interval.
     """
     found = courses(measured).query("start == 'trained'").sort_values("iteration")
     by_run = found.groupby(["gradient", "λ", "seed"], sort=False)
     runs = by_run["information"].agg(["first", "last"])
-    rows = {}
-    for key, part in runs.groupby(["gradient", "λ"], sort=False):
-        change, low, high = mean_interval(part["last"] - part["first"])
-        rows[key] = {
-            "first": part["first"].mean(),
-            "last": part["last"].mean(),
-            "change": change,
-            "low, 95 %": low,
-            "high, 95 %": high,
-            "seeds": float(len(part)),
-        }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["gradient", "λ"])
-    return table
+    runs["change"] = runs["last"] - runs["first"]
+    settings = runs.groupby(["gradient", "λ"], sort=False)
+    ends = [mean_interval(changes)[1:] for _, changes in settings["change"]]
+    table = settings.mean()
+    table["low, 95 %"], table["high, 95 %"] = zip(*ends, strict=True)
+    return table.assign(seeds=settings.size().astype(float))
 
 
 def both_counts(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Information after the first and the last iteration, by several ways of counting pixels.
 
+    "random start" is the last one from random bases, the rest :func:`change_by_concentration`.
+
     Args:
         measured: Way of counting, in words → ``measures.concepts`` or ``measures.soft_concepts``.
-
-    Returns:
-        Index ("gradient", "a pixel counts for"); means over seeds "first", "last", "random start"
-        (the last one from random bases) and "change" with its 95 % t-interval.
     """
     tables = {}
     for words, rows in measured.items():
@@ -145,14 +133,11 @@ def _by_iteration(measured: pd.DataFrame, column: str, first: int) -> pd.DataFra
 def starts(measured: pd.DataFrame) -> pd.DataFrame:
     """Theorem 8 for trained networks: what it predicts of the shared start, beside what is there.
 
-    Args:
-        measured: See ``measures.start``.
-
     Returns:
-        Index = gradient regime; "networks", "λ / threshold" (median: below 1 a start with all bases
-        in one place stays there), "different bases" (mean, of K), "of those in groups, growth < 1"
-        and "of those alone, growth > 1": shares of the bases, pooled over the networks; NaN where
-        there are none.
+        Of ``measures.start`` by regime: "networks", "λ / threshold" (median: below 1 a start with
+        all bases in one place stays there), "different bases" (mean, of K), "of those in groups,
+        growth < 1" and "of those alone, growth > 1": shares of the bases, pooled over the networks;
+        NaN where there are none.
     """
     rows = {}
     for regime, part in measured.groupby("head.gradient", sort=False):

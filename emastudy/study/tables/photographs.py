@@ -17,13 +17,10 @@ ASPP = "ASPP (DeepLabV3, DeepLabV3+)"
 def decoder_groups(
     recipe: Recipe, methods: Mapping[str, Sequence[RunConfig]], *, seeds: int
 ) -> dict[str, dict[str, Sequence[RunConfig]]]:
-    """The context modules without and with DeepLabV3+'s decoder (48 detail channels).
+    """Runs "without" and "with" DeepLabV3+'s decoder (48 detail channels), by context module.
 
     Args:
         methods: See ``accuracy.table1_runs``; has those without.
-
-    Returns:
-        "without" and "with" → label of the context module → one config a seed.
     """
     channels = width(recipe("ema"))
     without = {module.label: methods[module.label] for module in MODULES}
@@ -48,12 +45,7 @@ def class_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def scale_gains(one: pd.DataFrame, several: pd.DataFrame) -> pd.DataFrame:
-    """What six scales and mirror images add to every method's score, paired by seed.
-
-    Args:
-        one: Columns "method", "seed", "miou", at one scale.
-        several: The same at six scales with mirror images.
-    """
+    """What six scales and mirror images add to every method's score, paired by seed."""
     both = pd.concat([one.assign(views="one"), several.assign(views="several")])
     gains = paired_differences(both, "views", "miou", baseline="one", within=["method"])
     return gains.droplevel("views")
@@ -66,12 +58,7 @@ def both_ways(end_to_end: pd.Series, frozen: pd.Series) -> pd.DataFrame:
 
 
 def regimes_both_ways(end_to_end: pd.DataFrame, frozen: pd.DataFrame) -> pd.DataFrame:
-    """What EMA's other gradient regimes have over the detached one, either "way", paired by seed.
-
-    Args:
-        end_to_end: Columns "method", "seed", "miou"; one run per method and seed.
-        frozen: The same on frozen features.
-    """
+    """What EMA's other regimes have over the detached one, either "way", paired by seed."""
     ways = {"end to end": end_to_end, "frozen backbone": frozen}
     runs = pd.concat(ways, names=["way"]).reset_index("way")
     regimes = runs[runs["method"].isin([module.label for module in MODULES if module.gradient])]

@@ -34,11 +34,10 @@ def published_miou(table: str) -> float:
 def paper_scores(folder: Path) -> pd.DataFrame:
     """Our own scores of the paper's recipes, as far as they were measured.
 
+    One row a score of the last run of a table's chain, with what was "published" for it.
+
     Args:
         folder: Records of the profile "paper"; need not exist.
-
-    Returns:
-        One row a score of the last run of a table's chain, with what was "published" for it.
     """
     columns = ["table", "seed", "at.split", "at.multi_scale", "miou", "published"]
     scores = load_measurements(folder, "scores")

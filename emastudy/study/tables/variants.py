@@ -59,13 +59,7 @@ def best_setting(changed: pd.DataFrame) -> str:
 
 
 def best_against_rivals(runs: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
-    """What the best of the changed settings has over every rival, paired by seed.
-
-    It is picked after the fact, in EMA's favour.
-
-    Args:
-        changed: The runs of :func:`settings`, with "method".
-    """
+    """What the best setting, picked after the fact in EMA's favour, has over every rival."""
     rivals = runs[runs["head"] != "ema"]
     gaps = accuracy.gaps(pd.concat([rivals, changed]))
     best = gaps[gaps["method"] == best_setting(changed)]

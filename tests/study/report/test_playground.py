@@ -1,14 +1,16 @@
 """The data of the book's playground."""
 
+import json
+
 import torch
 from torch.testing import assert_close
 
-from emastudy.study.report.playground import (
-    cat,
-    playground_data,
-    read_playground,
-    write_playground,
-)
+from emastudy.study.report.playground import cat, playground_data, write_playground
+
+
+def read(path):
+    """The data of the script."""
+    return json.loads(path.read_text().partition(" = ")[2].rstrip(";\n"))
 
 
 def test_any_feature_map_makes_data(tmp_path):
@@ -16,7 +18,7 @@ def test_any_feature_map_makes_data(tmp_path):
     features = torch.randn(30, 6, 8).relu()
     made = playground_data(torch.rand(3, 48, 64), features, credit="a", origin="b", channels=30)
     write_playground(tmp_path / "data.js", made)
-    assert read_playground(tmp_path / "data.js") == made
+    assert read(tmp_path / "data.js") == made
     assert (made["height"], made["width"], made["share"]) == (6, 8, 1.0)
     x, y = features.flatten(1).T.double(), torch.tensor(made["features"]).double() / 100
     assert_close(y @ y.mT, x @ x.mT, rtol=0, atol=1.0)
@@ -26,7 +28,7 @@ def test_any_feature_map_makes_data(tmp_path):
 
 
 def test_the_cat_is_made_from_the_network_that_it_names(root):
-    data = read_playground(root / "book" / "playground" / "cat.js")
+    data = read(root / "book" / "playground" / "cat.js")
     x = torch.tensor(data["features"], dtype=torch.float64) / 100
     made = cat()
     again = torch.tensor(made["features"], dtype=x.dtype) / 100

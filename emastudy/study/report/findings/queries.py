@@ -91,7 +91,6 @@ class Comparison:
 
     A side names runs: "head" (default "ema"), options of the head, "batch_size", "bn_momentum",
     "learning_rate" (as a multiple of the recipe's) and, where the sides differ in it, "value".
-
     """
 
     data: str  #: Profile whose records are asked.

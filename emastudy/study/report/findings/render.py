@@ -86,7 +86,8 @@ def all_findings(experiments: Path) -> str:
     stems, parts = _notebooks(experiments), [MEANING]
     filled = sorted(committed(experiments), key=lambda one: one.finding.page)
     for page, mine in groupby(filled, lambda one: one.finding.page):
-        title = _title(experiments / f"{stems[page]}.ipynb")
+        first = json.loads((experiments / f"{stems[page]}.ipynb").read_text("utf-8"))["cells"][0]
+        title = "".join(first["source"]).splitlines()[0].removeprefix("# ")
         parts += [f"**[{title}](notebooks/{stems[page]}.ipynb)**", "\n".join(map(_item, mine))]
     return "\n\n".join(parts)
 
@@ -102,8 +103,3 @@ def _item(one: Filled) -> str:
 
 def _folded(title: str, text: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
-
-
-def _title(notebook: Path) -> str:
-    first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]
-    return "".join(first).splitlines()[0].removeprefix("# ")
