@@ -56,10 +56,9 @@ def objective_traces(
 
 def starts(runs: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
     """Every start's mIoU, the best first, one panel a gradient regime."""
-    figure, parts = charts.panels(runs, "gradient", regimes, width=5.2, height=3.8, sharey=False)
-    for ax, regime, part in parts:
+    figure, parts = charts.panels(runs, regimes, width=5.2, height=3.8, sharey=False)
+    for ax, _, part in parts:
         charts.runs_and_means(part, "start", ax=ax, xlabel=_SCORE)
-        ax.set_title(f"gradients {regime}")
     seeds = charts.number_of_seeds(runs)
     figure.suptitle(f"{title}, T = 3, {seeds}: means with 95 % t-intervals")
 
@@ -96,27 +95,26 @@ def _curve(ax: Axes, curve: list[tuple[int, float]] | None, color: str) -> None:
 
 def iteration_grid(scores: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
     """Mean mIoU by iterations in training and in the test, one panel a gradient regime."""
-    figure, parts = charts.panels(scores, "gradient", regimes, width=5.2, height=4.4, sharey=False)
+    figure, parts = charts.panels(scores, regimes, width=5.2, height=4.4, sharey=False)
     numbers = {"annot": True, "fmt": ".1f", "annot_kws": {"size": 8}}
-    for ax, regime, part in parts:
+    for ax, _, part in parts:
         table = part.pivot_table(index="T", columns="T_eval", values="miou")
         sns.heatmap(table, **numbers, cmap="mako", ax=ax, cbar=False)
         ax.set(xlabel="iterations in the test", ylabel="iterations in training")
-        ax.set_title(f"gradients {regime}")
     figure.suptitle(f"{title}: mIoU in %, mean over {charts.number_of_seeds(scores)}")
 
 
 def iterations_in_the_test(changes: pd.DataFrame, regimes: Sequence[str]) -> None:
     """Change of mIoU by iterations in the test, one line a T of the training, mean over seeds."""
-    figure, parts = charts.panels(changes, "gradient", regimes, height=3.4)
+    figure, parts = charts.panels(changes, regimes, height=3.4)
     most = changes["T_eval"].max()
-    for ax, regime, part in parts:
+    for ax, _, part in parts:
         for number, (count, course) in enumerate(part.groupby("T")):
             means = course.groupby("T_eval")["change"].mean()
             color = plt.get_cmap("viridis")(number / most)
             ax.plot(means.index, means, "o-", ms=3, color=color, label=f"{count}")
         ax.axhline(0, color="0.5", lw=0.8)
-        ax.set(title=f"gradients {regime}", xlabel="iterations in the test")
+        ax.set_xlabel("iterations in the test")
         ax.legend(title="T_train", fontsize=7, ncols=2)
     figure.axes[0].set_ylabel("change of mIoU")
 

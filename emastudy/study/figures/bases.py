@@ -99,7 +99,7 @@ def information(
         measured: See ``measures.concepts``; "shuffled" is dashed, "entropy" goes into the title.
     """
     labels = {"xlabel": "iteration", "ylabel": "information on the class, nats"}
-    figure, parts = charts.panels(courses, "gradient", regimes, height=3.8)
+    figure, parts = charts.panels(courses, regimes, height=3.8)
     for ax, regime, part in parts:
         charts.lines(part, "iteration", "information", "start", ax=ax, **labels)
         mean = measured.loc[measured["head.gradient"] == regime, "shuffled"].mean()
@@ -107,7 +107,6 @@ def information(
         ax.annotate(
             "renumbered per image", (1, mean), xytext=(0, 4), textcoords="offset points", fontsize=7
         )
-        ax.set_title(f"gradients {regime}")
         ax.set_ylim(0, 1.05 * max(courses["information"].max(), measured["shuffled"].max()))
     charts.one_legend(figure.axes)
     entropy = measured["entropy"].mean()

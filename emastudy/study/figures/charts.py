@@ -55,30 +55,27 @@ def lines(
 
 def panels(
     frame: pd.DataFrame,
-    column: str,
-    order: Sequence[str],
+    regimes: Sequence[str],
     *,
     width: float = 4.6,
     height: float = 3.6,
     sharey: bool = True,
 ) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
-    """A row of empty panels, one for each value of a column that has rows.
+    """A row of empty panels, one for each gradient regime that has rows.
 
     Args:
-        order: Those values, from left to right; those without rows get no panel.
         width: Of one panel, inches; where there are more than two, three quarters of it.
 
     Returns:
-        The figure; and each panel's axes, value and rows.
+        The figure; and each panel's axes, regime and rows.
     """
-    there = [value for value in order if value in set(frame[column])]
-    total = width * len(there) * (0.75 if len(there) > 2 else 1)
-    figure, axes = plt.subplots(
-        1, len(there), figsize=(total, height), sharey=sharey, squeeze=False
-    )
-    return figure, [
-        (ax, value, frame[frame[column] == value]) for ax, value in zip(axes[0], there, strict=True)
-    ]
+    there = [regime for regime in regimes if regime in set(frame["gradient"])]
+    size = (width * len(there) * (0.75 if len(there) > 2 else 1), height)
+    figure, axes = plt.subplots(1, len(there), figsize=size, sharey=sharey, squeeze=False)
+    for ax, regime in zip(axes[0], there, strict=True):
+        ax.set_title(f"gradients {regime}")
+    parts = [frame[frame["gradient"] == regime] for regime in there]
+    return figure, list(zip(axes[0], there, parts, strict=True))
 
 
 def one_legend(axes: np.ndarray | Sequence[Axes]) -> None:
@@ -93,10 +90,9 @@ def regime_lines(
     frame: pd.DataFrame, *columns: str, regimes: Sequence[str], height: float = 3.6, **options: Any
 ) -> Figure:
     """:func:`lines`, one panel a gradient regime (column "gradient"), with one legend."""
-    figure, parts = panels(frame, "gradient", regimes, height=height)
-    for ax, regime, part in parts:
+    figure, parts = panels(frame, regimes, height=height)
+    for ax, _, part in parts:
         lines(part, *columns, ax=ax, **options)
-        ax.set_title(f"gradients {regime}")
     one_legend(figure.axes)
     return figure
 

@@ -120,8 +120,8 @@ def _execute(orders: Sequence["_Order"], jobs: int) -> list[Outcome]:
     if len(waiting) >= _WORTH_A_SERVER:
         kernels = forked_kernels(waiting[0].notebook.parent)
     # smoothing=0: the time left follows from the mean of all notebooks, not from the last one's.
-    bar = tqdm(total=len(orders), desc="notebooks", unit="notebook", smoothing=0)
-    bar.update(len(orders) - len(waiting))
+    done = len(orders) - len(waiting)
+    bar = tqdm(total=len(orders), initial=done, desc="notebooks", unit="notebook", smoothing=0)
     with bar, kernels:
         for outcome in _outcomes(waiting, jobs, bar):
             outcomes[outcome.name] = outcome

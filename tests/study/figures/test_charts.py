@@ -22,7 +22,7 @@ def test_panels_are_those_of_the_values_that_have_rows_in_the_order_asked_for():
         {"gradient": ["unrolled", "detached", "unrolled"], "miou": [1.0, 2.0, 3.0]}
     )
     order = ["detached", "one_step", "unrolled"]
-    figure, parts = charts.panels(frame, "gradient", order, width=4.0)
+    figure, parts = charts.panels(frame, order, width=4.0)
     assert [value for _, value, _ in parts] == ["detached", "unrolled"]
     assert [list(rows["miou"]) for *_, rows in parts] == [[2.0], [1.0, 3.0]]
     assert [ax for ax, *_ in parts] == figure.axes
@@ -30,7 +30,7 @@ def test_panels_are_those_of_the_values_that_have_rows_in_the_order_asked_for():
     parts[0][0].set_ylim(0, 7)
     assert parts[1][0].get_ylim() == (0, 7)
     more = pd.concat([frame, frame.assign(gradient="one_step")])
-    assert charts.panels(more, "gradient", order, width=4.0)[0].get_figwidth() == 9
+    assert charts.panels(more, order, width=4.0)[0].get_figwidth() == 9
 
 
 def test_lines_keep_their_colours_in_a_panel_that_lacks_some_and_share_one_legend():
