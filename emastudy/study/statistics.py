@@ -133,11 +133,7 @@ def spread_ratio_interval(
 
 
 def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
-    """Mean over seeds with interval, one row a group of the column ``by``, in their order.
-
-    Returns:
-        Columns "mean", "low", "high", "seeds".
-    """
+    """Mean over seeds with interval, one row a group: "mean", "low", "high" and "seeds"."""
     rows = {
         group: (*mean_interval(part[value]), part["seed"].nunique())
         for group, part in frame.groupby(by, sort=False)
@@ -146,11 +142,7 @@ def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
 
 
 def summarize_columns(frame: pd.DataFrame, by: str, columns: Mapping[str, str]) -> pd.DataFrame:
-    """:func:`summarize` of several columns, one row a group and column.
-
-    Args:
-        columns: Column of ``frame`` → what to call it.
-    """
+    """:func:`summarize` of several columns (→ what to call them), one row a group and column."""
     tables = {name: summarize(frame, by, column) for column, name in columns.items()}
     both = pd.concat(tables).swaplevel()
     return both.loc[list(itertools.product(frame[by].unique(), tables))]
@@ -365,11 +357,7 @@ class Fit(NamedTuple):
 
 
 def fit_exponent(x: Iterable[int | float], y: Iterable[int | float]) -> Fit:
-    """Least squares through log y against log x, both positive; no interval with two points alone.
-
-    Args:
-        x: At least two different values.
-    """
+    """Least squares through log y against log x, both positive; two points have no interval."""
     log_x, log_y = (np.log(np.asarray(list(values), dtype=float)) for values in (x, y))
     line = stats.linregress(log_x, log_y)
     freedom = len(log_x) - 2

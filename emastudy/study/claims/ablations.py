@@ -76,8 +76,9 @@ def instability(evidence: Evidence) -> Iterable[Finding]:
         yield Finding((missing,))
         return
     curves = [record.curves for record in learned["record"]]
-    parts = [_collapses(score, average, curves), _spread(score, average), *_peaks(curves)]
-    yield Finding(tuple(parts), any_of=True)
+    yield Finding(
+        (_collapses(score, average, curves), _spread(score, average), *_peaks(curves)), any_of=True
+    )
 
 
 Curves = dict[str, list[tuple[int, float]]]
@@ -86,8 +87,8 @@ Curves = dict[str, list[tuple[int, float]]]
 def _collapses(score: pd.Series, average: pd.Series, curves: Sequence[Curves]) -> Part:
     finite = [all(np.isfinite(value) for _, value in c.get("loss", [])) for c in curves]
     count = float((~np.array(finite) | (score < average.mean() / 2).to_numpy()).sum())
-    what, unit = "runs with learned bases that collapse", f"of {len(score)} runs"
-    return counted(what, count > 0, count, unit, len(score))
+    what = "runs with learned bases that collapse"
+    return counted(what, count > 0, count, f"of {len(score)} runs", len(score))
 
 
 def _spread(score: pd.Series, average: pd.Series) -> Part:

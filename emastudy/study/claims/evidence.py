@@ -94,11 +94,7 @@ class Evidence:
         return dataclasses.replace(self, gradient=gradient)
 
     def runs(self, head: str = "ema", **options: Any) -> pd.DataFrame:
-        """The runs that are the recipe with these options of the head, one row a seed.
-
-        Returns:
-            Index "seed", ascending; the columns of ``runs.load_records``.
-        """
+        """The runs that are the recipe with these options of the head, by seed, ascending."""
         return self._select(self.records, head, options)
 
     def miou(self, head: str = "ema", **options: Any) -> pd.Series:

@@ -1,4 +1,7 @@
-"""The ablations' figures: normalisation, start, iterations, number of bases, concentration."""
+"""The ablations' figures: normalisation, start, iterations, number of bases, concentration.
+
+``panels`` are, by an option's column, what to call it and the runs with its values.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,11 +67,7 @@ def starts(runs: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
 
 
 def instability(runs: pd.DataFrame, colors: Mapping[str, str]) -> None:
-    """Training curves of single runs: the loss, and the gradient that reaches the bases.
-
-    Args:
-        colors: Start → colour; only these are drawn.
-    """
+    """Loss, and gradient that reaches the bases, of every run from one of the coloured starts."""
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     for start, record in zip(runs["start"], runs["record"], strict=True):
         if start in colors:
@@ -122,11 +121,7 @@ def iterations_in_the_test(changes: pd.DataFrame, regimes: Sequence[str]) -> Non
 def trained_iterations(
     runs: pd.DataFrame, hue: str, *, order: Sequence[str], title: str = ""
 ) -> None:
-    """Score by iterations, as many in the test as in training.
-
-    Args:
-        order: Values of ``hue``, whose colours follow it; those without rows get no line.
-    """
+    """Score by iterations, as many in the test as in training; a line a value of ``hue``."""
     _, ax = plt.subplots()
     there = [value for value in order if value in set(runs[hue])]
     labels = {"xlabel": "iterations in training and test", "ylabel": _SCORE}
@@ -137,11 +132,7 @@ def trained_iterations(
 def options(
     panels: Mapping[str, tuple[str, pd.DataFrame]], regimes: Sequence[str], title: str
 ) -> None:
-    """Score by the value of an option, one panel an option, one line a gradient regime.
-
-    Args:
-        panels: The option's column → what to call it, and the runs with its values.
-    """
+    """Score by the value of an option, one panel an option, one line a gradient regime."""
     size = (3.9 * len(panels), 3.6)
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for ax, (column, (name, runs)) in zip(axes[0], panels.items(), strict=True):
@@ -160,9 +151,7 @@ def different_bases(
 ) -> None:
     """How many different bases are left, by the value of an option; dotted: as many as there are.
 
-    Args:
-        panels: As in :func:`options`, with "different", "num_bases" and, in the last one,
-            "critical": λ_c of every image, whose middle 90 % are shaded.
+    The middle 90 % of λ_c of all images ("critical" in the last panel) are shaded.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), sharey=True)
     for ax, (column, (name, found)) in zip(axes, panels.items(), strict=True):

@@ -93,11 +93,7 @@ def classes_served(
 def information(
     courses: pd.DataFrame, measured: pd.DataFrame, regimes: Sequence[str], title: str
 ) -> None:
-    """Information against the iteration, one panel a regime; dashed: bases renumbered.
-
-    Args:
-        measured: See ``measures.concepts``; "shuffled" is dashed, "entropy" goes into the title.
-    """
+    """Information against the iteration, one panel a regime; dashed: bases renumbered."""
     labels = {"xlabel": "iteration", "ylabel": "information on the class, nats"}
     figure, parts = charts.panels(courses, regimes, height=3.8)
     for ax, regime, part in parts:

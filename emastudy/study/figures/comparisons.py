@@ -11,11 +11,7 @@ from emastudy.study.figures import charts
 
 
 def scores(runs: pd.DataFrame, *, xlabel: str, title: str = "", line: float = 0.42) -> None:
-    """Every method's mean with its interval, and its single runs, the best first.
-
-    Args:
-        line: Height of a method's line, inches.
-    """
+    """Every method's mean with its interval, and its single runs, the best first."""
     size = (6.4, line * runs["method"].nunique() + 0.8)
     score_panels({title: runs}, "method", xlabel=xlabel, size=size)
 
@@ -31,11 +27,7 @@ def score_panels(
     stacked: bool = False,
     in_view: bool = False,
 ) -> None:
-    """:func:`scores` of several kinds, side by side.
-
-    Args:
-        stacked: One panel above the other, with one axis of scores, instead of side by side.
-    """
+    """:func:`scores` of several kinds, side by side or, ``stacked``, with one axis of scores."""
     rows, columns = (len(parts), 1) if stacked else (1, len(parts))
     figure, axes = plt.subplots(
         rows, columns, figsize=size, sharex=stacked, sharey=not stacked, squeeze=False
@@ -76,11 +68,7 @@ def paces(runs: pd.DataFrame, title: str) -> None:
 
 
 def growth(times: pd.DataFrame, memory: pd.DataFrame, x: str, title: str) -> None:
-    """Time and peak memory of the attention modules, with fits, see ``counting.growth``.
-
-    Args:
-        x: "N", the number of pixels, or "K", of bases.
-    """
+    """Time and peak memory of the attention modules, with fits: see ``counting.growth``."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
     label = "time, ms (median)"
     charts.power_laws(times, x, "milliseconds", "module", ax=left, xlabel=x, ylabel=label)

@@ -48,7 +48,11 @@ def register(
             if after:
                 options = {"seed": seed, "scale": scale, "backbone": backbone, **head_options}
                 config = replace(config, start_from=after(head, **options).id)
-            return replace(_on(backbone, config) if backbone else config, seed=seed)
+            if backbone:
+                known = networks.backbone_defaults(backbone)
+                kept = {k: v for k, v in config.backbone_options.items() if k in known}
+                config = replace(config, backbone=backbone, backbone_options=kept)
+            return replace(config, seed=seed)
 
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(make, name, getattr(state, name))
@@ -63,12 +67,6 @@ def _scaled(config: RunConfig, scale: float) -> RunConfig:
         raise InputError(f"scale is {scale}; expected a number > 0")
     images = max(4, round(config.eval_images * scale)) if config.eval_images else 0
     return replace(config, iterations=max(2, round(config.iterations * scale)), eval_images=images)
-
-
-def _on(backbone: str, config: RunConfig) -> RunConfig:
-    known = networks.backbone_defaults(backbone)
-    kept = {name: value for name, value in config.backbone_options.items() if name in known}
-    return replace(config, backbone=backbone, backbone_options=kept)
 
 
 def recipe(name: str, backbone: str = "") -> Recipe:
@@ -95,11 +93,7 @@ def grid(
     backbone: str = "",
     **axes: Iterable[Any],
 ) -> list[RunConfig]:
-    """Every combination of options of a head, with every seed; see :func:`recipe`.
-
-    Args:
-        axes: Option of the head → the values it takes.
-    """
+    """Every combination of values of a head's options, with every seed; see :func:`recipe`."""
     make = recipe(name, backbone)
     return [
         make(head, seed=seed, scale=scale, **dict(zip(axes, values, strict=True)))

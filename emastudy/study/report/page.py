@@ -58,11 +58,7 @@ class Page:
 
     @classmethod
     def of(cls, variables: Mapping[str, Any], **changes: Any) -> "Page":
-        """The page of a notebook, which from here on draws in the study's style.
-
-        Args:
-            variables: The notebook's ``globals()``; those that are fields of a page are taken.
-        """
+        """The page of a notebook's ``globals()``, which from here on draws in the study's style."""
         use_style()
         names = {field.name for field in fields(cls)}
         # A notebook may have imported a module that is called like a parameter: em.gradients.
@@ -161,11 +157,7 @@ class Page:
         return self.committed("animals_frozen")
 
     def committed(self, dataset: str, profile: str = "") -> "Page":
-        """The same page on one of the data sets that claims are judged on, by its records alone.
-
-        Args:
-            profile: Folder of the records; "" = the data set's own.
-        """
+        """The same page on one of the ledger's data sets, by records alone, its own or others."""
         return replace(
             self,
             profile=profile or dataset,

@@ -25,7 +25,7 @@ class Predictions:
     def of(
         cls, configs: Mapping[str, RunConfig], runtime: Runtime, *, split: str = "", count: int = 0
     ) -> "Predictions":
-        """Predict with the networks of some runs, which are trained where they have no checkpoint.
+        """Predict with the networks of runs, which are trained where they have no checkpoint.
 
         Args:
             configs: Method → run; all of one dataset.

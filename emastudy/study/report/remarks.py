@@ -1,6 +1,7 @@
 """What a page says of its own numbers: a function a remark, made from the page's tables.
 
-Arguments are called as the functions of ``tables`` that make them; ``data`` is in words.
+Arguments are called as the functions of ``tables`` that make them, ``data`` is in words, and
+``panels`` are those of ``tables.ablations``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +26,7 @@ def settings(
     baselines: Mapping[str, Any],
     different: pd.DataFrame,
 ) -> str:
-    """Which values of EMA's options scored best, as a Markdown list.
-
-    Args:
-        panels: The option's column → what to call it, and the runs with its values.
-    """
+    """Which values of EMA's options scored best, as a Markdown list."""
     counted = panels["head.num_bases"][1]
     lines = [
         f"- {name}, gradients {regime}: "
@@ -224,11 +221,7 @@ def on_a_photograph(walk: Walkthrough) -> str:
 
 
 def moved(walks: Mapping[str, Walkthrough]) -> str:
-    """How low the rank is that EM leaves of a photograph, and whether that makes it steadier.
-
-    Args:
-        walks: The photograph as it is, then with more and more noise.
-    """
+    """How low the rank is that EM leaves of a photograph, and whether that steadies it in noise."""
     first, *worse = walks.values()
     ranks = [effective_rank(torch.from_numpy(x)).item() for x in (first.features, first.estimate)]
     features = [change(first.features, walk.features) for walk in worse]
@@ -253,11 +246,7 @@ def critical_concentration(measured: pd.DataFrame, data: str) -> str:
 
 
 def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
-    """What the paper's Tables 2-4 say, and what of them was not run, as a Markdown list.
-
-    Args:
-        hours: Table → GPU-hours that it takes, see ``tables.plan``.
-    """
+    """What the paper's Tables 2-4 say, and what of them was not run, with GPU-hours by table."""
     lines = [f"- {margin(name)}" for name in PUBLISHED]
     missing = [name for name in PUBLISHED if name not in set(scores["table"])]
     if missing:

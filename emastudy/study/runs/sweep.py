@@ -47,8 +47,7 @@ def run_one(config: RunConfig, records: str | Path, runtime: Runtime = Runtime()
         InputError: The recorded run, or its checkpoint, saw other data than lie in ``data_root``.
     """
     folder = Path(records)
-    known = on_main_process(lambda: _recorded(config, folder), runtime)
-    if known:
+    if known := on_main_process(lambda: _recorded(config, folder), runtime):
         require_same_data([known], folder, runtime)
         return known
     on_main_process(lambda: check_writable(folder, _OTHER_RECORDS), runtime)

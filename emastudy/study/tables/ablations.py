@@ -1,7 +1,8 @@
 """The ablations' tables: normalisation, start, iterations, number of bases, concentration.
 
 ``measured`` is what ``measures.objective`` or ``measures.distinct`` found, ``runs`` are records
-with the columns of :func:`named`, and ``grid`` is ``Page.grid``.
+with the columns of :func:`named`, ``grid`` is ``Page.grid``, and ``panels`` are, by an option's
+column, what to call it and the runs with its values.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -133,11 +134,7 @@ def name_starts(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def change_from_training(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores with "change": less that with as many iterations in the test as in training.
-
-    Args:
-        scores: See :func:`named`; columns "id", "T", "T_eval" and "miou".
-    """
+    """Scores with "change": less that with as many iterations in the test as in training."""
     same = scores[scores["T"] == scores["T_eval"]].set_index("id")["miou"]
     return scores.assign(change=scores["miou"] - scores["id"].map(same))
 
@@ -170,12 +167,7 @@ def bases_and_scores(measured: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame
 def panel_differences(
     panels: Mapping[str, tuple[str, pd.DataFrame]], baselines: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Every value of several options less the recipe's own, paired by seed.
-
-    Args:
-        panels: The option's column → what to call it, and the runs with its values.
-        baselines: The column → the recipe's value.
-    """
+    """Every value of several options less the recipe's own (in ``baselines``), paired by seed."""
     parts = {
         title: paired_differences(
             runs, column, "miou", baseline=baselines[column], within=["gradient"]

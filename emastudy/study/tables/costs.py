@@ -119,11 +119,7 @@ def _measured(module: nn.Module, side: int, channels: int, repeats: int) -> dict
 
 
 def benchmarked(name: str) -> tuple[pd.DataFrame, str]:
-    """What ``make bench`` measured last and the checkout keeps, and in words on what machine.
-
-    Args:
-        name: Of the file in ``benchmarks/results``; where it is not there, both are empty.
-    """
+    """What the checkout keeps in ``benchmarks/results``, and on what machine; empty if nothing."""
     path = records_folder("").parents[1] / "benchmarks" / "results" / f"{name}.json"
     if not path.is_file():
         return pd.DataFrame(), ""

@@ -17,11 +17,7 @@ ASPP = "ASPP (DeepLabV3, DeepLabV3+)"
 def decoder_groups(
     recipe: Recipe, methods: Mapping[str, Sequence[RunConfig]], *, seeds: int
 ) -> dict[str, dict[str, Sequence[RunConfig]]]:
-    """Runs "without" and "with" DeepLabV3+'s decoder (48 detail channels), by context module.
-
-    Args:
-        methods: See ``accuracy.table1_runs``; has those without.
-    """
+    """Runs "without" and "with" DeepLabV3+'s decoder (48 detail channels), by context module."""
     channels = width(recipe("ema"))
     without = {module.label: methods[module.label] for module in MODULES}
     decoded = {

@@ -69,11 +69,7 @@ def best_against_rivals(runs: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFra
 def paces(
     methods: Mapping[str, Sequence[RunConfig]], factors: Iterable[float]
 ) -> dict[str, list[RunConfig]]:
-    """The runs of some methods at their learning rate and at multiples of it.
-
-    Args:
-        methods: See ``accuracy.table1_runs``; those of ``PACED`` among them are taken.
-    """
+    """The runs of those methods that are in ``PACED``, at their learning rate and multiples."""
     factors = sorted({1.0, *factors})
     return {
         method: [
