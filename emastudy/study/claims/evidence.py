@@ -69,16 +69,14 @@ class Evidence:
         Raises:
             InputError: There is no such profile, or it names no recipe.
         """
-        path, folder = experiments / "profiles" / f"{profile}.yaml", experiments / "records"
-        named_as_recipe = profile in DATASETS or (
-            profile in RECIPES and any((folder / profile).glob("*.json"))
-        )
+        path, folder = experiments / f"profiles/{profile}.yaml", experiments / "records" / profile
+        recorded = profile in RECIPES and any(folder.glob("*.json"))
+        named_as_recipe = profile in DATASETS or recorded
         if not path.is_file() and not named_as_recipe:
             there = ", ".join(sorted({p.stem for p in path.parent.glob("*.yaml")} | set(DATASETS)))
             raise InputError(f"there is no profile {profile!r}; there are {there}")
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
         name = settings.get("dataset", profile if named_as_recipe else "scenes")
-        folder = folder / profile
         tables = {measure: load_measurements(folder, measure) for measure in MEASURES}
         return cls(
             name=profile,

@@ -1,12 +1,10 @@
 """Which images a network gets wrong: predictions of a whole set, and scores image by image."""
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pandas as pd
 import torch
 
-from emastudy.datasets import IGNORE, SegmentationDataset
+from emastudy.datasets import SegmentationDataset
 from emastudy.engine import RunConfig, Runtime, evaluate
 from emastudy.engine.scoring import metrics
 from emastudy.networks import SegmentationNetwork
@@ -14,42 +12,21 @@ from emastudy.networks import SegmentationNetwork
 
 def predictions(
     network: SegmentationNetwork, dataset: SegmentationDataset, config: RunConfig, runtime: Runtime
-) -> list[np.ndarray]:
-    """The predicted classes of every image, single scale: (H, W) uint8 each, in order."""
+) -> tuple[list[np.ndarray], list[float]]:
+    """The predicted classes of every image, single scale, (H, W) uint8 each, and its own mIoU.
+
+    In percent, over the classes in its truth or its prediction; NaN without a scored pixel.
+    """
     found: dict[int, np.ndarray] = {}
 
     def keep(index: int, classes: torch.Tensor) -> None:
         found[index] = classes.numpy().astype(np.uint8)
 
-    evaluate(network, dataset, **runtime.scoring(config), keep=keep, description="predict")
-    return [found[index] for index in range(len(dataset))]
-
-
-def score_images(
-    dataset: SegmentationDataset, guesses: Mapping[str, Sequence[np.ndarray]]
-) -> pd.DataFrame:
-    """The mIoU of every image by itself, over the classes that are in its truth or its prediction.
-
-    Args:
-        guesses: Method → predicted classes of every image, see :func:`predictions`.
-
-    Returns:
-        Index = image, one column a method, percent; NaN for an image without a scored pixel.
-    """
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
-    classes = len(dataset.classes)
-    rows = []
-    for index in range(len(dataset)):
-        mask = dataset[index][1].as_subclass(torch.Tensor).long()
-        counts = {
-            method: multiclass_confusion_matrix(
-                torch.from_numpy(predicted[index]).long(), mask, classes, ignore_index=IGNORE
-            )
-            for method, predicted in guesses.items()
-        }
-        rows.append({method: metrics.miou(table) for method, table in counts.items()})
-    return pd.DataFrame(rows)
+    how = runtime.scoring(config)
+    scores = evaluate(network, dataset, **how, keep=keep, description="predict")
+    assert scores.by_image is not None
+    counts = metrics.matrices(scores.by_image, len(dataset.classes), len(dataset))
+    return [found[index] for index in range(len(dataset))], [metrics.miou(one) for one in counts]
 
 
 def worst(scores: pd.Series, count: int, *, apart: int = 1) -> list[int]:

@@ -34,11 +34,11 @@ class Predictions:
         first = next(iter(configs.values()))
         whole = load_dataset(first, split or first.eval_split, runtime)
         images = View(whole, evenly_spaced(len(whole), count))
-        classes = {
-            method: per_image.predictions(train(one, runtime).network, images, one, runtime)
-            for method, one in configs.items()
-        }
-        return cls(images, classes, per_image.score_images(images, classes))
+        classes, scores = {}, {}
+        for method, one in configs.items():
+            network = train(one, runtime).network
+            classes[method], scores[method] = per_image.predictions(network, images, one, runtime)
+        return cls(images, classes, pd.DataFrame(scores))
 
     def draw(self, chosen: Sequence[int], title: str) -> None:
         """A row an image: photograph, truth, every method's prediction and errors."""

@@ -142,6 +142,4 @@ def plan() -> pd.DataFrame:
                 "memory_gib": needed.memory / 2**30,
                 "command": f"emastudy train {recipe} --data-root FOLDER{weights}",
             }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["table", "recipe"])
-    return frame
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["table", "recipe"])
