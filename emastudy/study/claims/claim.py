@@ -1,19 +1,17 @@
 """Claims: what the paper says, how it is decided, and the verdicts on it.
 
 The rules were fixed before any run; what was amended since is dated, and the verdict by the rule as
-first written stays beside. A verdict is computed from records, measurements and, for identities and
-costs, live; it is never typed. Every verdict belongs to one data set and, where the claim is about
-EMA networks, to one gradient regime. A rule with several parts is supported if all are, and
-contradicted as soon as one is.
+first written stays beside. Every verdict is computed, never typed, and belongs to one data set and,
+where the claim is about EMA networks, to one gradient regime. A rule with several parts is
+supported if all are, and contradicted as soon as one is.
 
 Verdicts are many, so they are corrected by Holm's method. A family is all verdicts that rest on a
 test **on one data set under one regime**: of nineteen claims about ten, all named before any run.
-One such column of the ledger is one reading of the paper, checked on one world; data sets repeat
-it, regimes are different readings, and no sentence of ours is drawn from all columns together. In
-a column, the chance that any verdict is false is at most 5 %. The family is of verdicts, not of
-their parts: a claim that all parts must support needs no correction for their number, and where
-one part is enough to contradict, Bonferroni's is inside the finding's own p-value. Identities,
-counts and costs are no tests, and comparisons on pages, chosen after looking, are not in it.
+One such column of the ledger is one reading of the paper, checked on one world, and no sentence of
+ours is drawn from all columns together; in it, the chance that any verdict is false is at most 5 %.
+A claim that all parts must support needs no correction for their number; where one part is enough
+to contradict, Bonferroni's is inside the finding's own p-value. Identities, counts and costs are no
+tests, and comparisons on pages, chosen after looking, are not in it.
 """
 
 import dataclasses

@@ -48,8 +48,9 @@ class Finding:
             if form and form not in FORMS:
                 raise self.error(f"{{{name}.{form}}} is no form; there are {', '.join(FORMS)}")
         for name, query in self.numbers.items():
-            if query.tested and query.in_ledger != self.primary:
-                whose = "the ledger's" if query.in_ledger else "the page's own"
+            in_ledger = isinstance(query, Verdicts)
+            if query.tested and in_ledger != self.primary:
+                whose = "the ledger's" if in_ledger else "the page's own"
                 raise self.error(
                     f"primary is {self.primary}, and the test of {{{name}}} is {whose}; primary "
                     "findings ask the ledger, all others do not"

@@ -112,7 +112,6 @@ class Comparison:
     seeds: int = 0  #: The fewest that there must be; 0 = as many as a verdict on the data needs.
     apart: bool = False  #: Whether its tests are corrected by themselves, since they are very many.
     decimals: int = 2
-    in_ledger: ClassVar[bool] = False
 
     @property
     def tested(self) -> bool:
@@ -222,7 +221,6 @@ class Best:
     each: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seeds: int = 0
     decimals: ClassVar[int] = 0
-    in_ledger: ClassVar[bool] = False
     tested: ClassVar[bool] = False
 
     def ask(self, source: Source) -> Iterator[Number]:

@@ -22,7 +22,6 @@ class Verdicts:
     part: str = ""  #: How the part whose number is shown begins; "" = the decisive one.
     turned: bool = False  #: Whether the sentence says the opposite of the claim: turns the sign.
     decimals: int = 2
-    in_ledger: ClassVar[bool] = True
     tested: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
