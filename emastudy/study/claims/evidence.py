@@ -179,7 +179,7 @@ class Evidence:
 def load_evidence(
     experiments: Path | None = None, profiles: Iterable[str] = tuple(DATASETS)
 ) -> list[Evidence]:
-    """:meth:`Evidence.load` for some profiles, of this checkout if no other is named."""
+    """``Evidence.load`` for some profiles, of this checkout if no other is named."""
     folder = experiments or records_folder("").parent
     return [_loaded(folder, profile, _state(folder, profile)) for profile in profiles]
 
