@@ -25,7 +25,7 @@ Query = Comparison | Best | Verdicts
 class Finding:
     """One sentence, and what fills it."""
 
-    id: str
+    id: str  #: A short name.
     text: str  #: A placeholder in it is "{name}" or "{name.form}", see ``forms.FORMS``.
     page: int  #: Number of the notebook that shows it.
     numbers: Mapping[str, Query]  #: Placeholder → query.

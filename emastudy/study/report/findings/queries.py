@@ -30,7 +30,6 @@ _PICKS: dict[str, Callable[[Any], Any]] = {
     "first": lambda values: values[0],
     "last": lambda values: values[-1],
     "median": np.median,
-    "mean": np.mean,
 }
 
 
@@ -40,7 +39,7 @@ class Number:
 
     value: float  #: Mean over seeds, or a count.
     low: float = math.nan  #: Lower end of its 95 % interval; NaN = it has none.
-    high: float = math.nan
+    high: float = math.nan  #: Upper end.
     seeds: int = 0  #: How many entered.
     case: str = ""  #: Which of the query's cases it is, in words; "" = there is one alone.
     signed: bool = False  #: Whether it is a difference, to be shown with its sign.
@@ -103,15 +102,16 @@ class Comparison:
     #: head for EMA alone.
     each: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     measure: str = ""  #: Of ``measures.MEASURES``; "" = the record.
-    #: Column; "NAME.first", ".last", ".median", ".mean" or ".3" pick from a list.
+    #: Column; "NAME.first", ".last", ".median" or ".3" pick from a list.
     value: str = "miou"
     #: How scores were made, see ``measures.scores``; "=AXIS" is the case's own value.
     at: Mapping[str, Any] = field(default_factory=dict)
     images: int = 0  #: On how many images scores were made; 0 = the most that they were.
+    #: That there is no difference, or equivalence within ±0.5.
     test: Literal["difference", "equivalence"] = "difference"
     seeds: int = 0  #: The fewest that there must be; 0 = as many as a verdict on the data needs.
     apart: bool = False  #: Whether its tests are corrected by themselves, since they are very many.
-    decimals: int = 2
+    decimals: int = 2  #: That are shown.
 
     @property
     def tested(self) -> bool:

@@ -15,13 +15,13 @@ from emastudy.study.report.findings.queries import Number
 class Verdicts:
     """Asks for the ledger's verdicts on a claim, one a gradient regime."""
 
-    data: str
+    data: str  #: Data set.
     ledger: str  #: Id of the claim.
     gradients: Sequence[str] = ()  #: Regimes; none = all those that were run.
     variant: str = ""  #: See ``claims.Finding``.
     part: str = ""  #: How the part whose number is shown begins; "" = the decisive one.
     turned: bool = False  #: Whether the sentence says the opposite of the claim: turns the sign.
-    decimals: int = 2
+    decimals: int = 2  #: That are shown.
     tested: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
