@@ -139,7 +139,7 @@ def intervals(
         ax.plot([row["low"], row["high"]], [places[label]] * 2, color="C0", alpha=0.5)
         ax.plot(row["mean"], places[label], "o", color="C0")
     if points is not None:
-        heights = points["label"].map(places) - 0.18
+        heights = [places[label] - 0.18 for label in points["label"]]
         ax.scatter(points["value"], heights, facecolors="none", edgecolors="0.4", s=16)
     ax.set(xlabel=xlabel, yticks=list(places.values()), yticklabels=list(places))
     ax.set_ylim(-len(places) + 0.4, 0.6)
