@@ -152,6 +152,7 @@ def decided_here(page: str) -> str:
     ids = of_page(page)
     if not ids:
         raise InputError(f"no claim is decided on page {page!r}; see claims.CLAIMS")
+    # What a notebook prints as Markdown cannot hold a table in the book.
     lines = ["By rules fixed before any run, and amended only where it says so:", ""]
     for claim in map(CLAIMS.__getitem__, ids):
         how = f"*Measure*: {claim.measure}. *Supported if*: {claim.rule}."

@@ -75,7 +75,7 @@ def run_notebooks(
     given = {name: value for name, value in (parameters or {}).items() if value != ""}
     notebooks = sorted(experiments.glob("[0-9]*.ipynb"))
     every = {path: set(papermill.inspect_notebook(path)) for path in notebooks}
-    chosen = {path: every[path] for path in _choose(notebooks, only)}
+    chosen = {path: every[path] for path in _choose(experiments, notebooks, only)}
     _check_parameters(settings, every, f"profile {profile!r} sets", "no notebook")
     _check_parameters(given, chosen, "given is", "none of the chosen notebooks")
     values = {**settings, **given}
@@ -229,12 +229,12 @@ def _share_cores(jobs: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
 
 
-def _choose(every: Sequence[Path], only: Sequence[str]) -> Sequence[Path]:
+def _choose(folder: Path, every: Sequence[Path], only: Sequence[str]) -> Sequence[Path]:
     chosen = []
     for name in only:
         matches = [path for path in every if path.stem.startswith(Path(name).stem)]
         if not matches:
-            there = f"{every[0].parent} has {', '.join(path.stem for path in every)}"
+            there = f"{folder} has {', '.join(path.stem for path in every)}"
             raise NotebookError(f"there is no notebook {name!r}; {there}")
         chosen += matches
     return chosen or every
