@@ -130,11 +130,10 @@ def ledger(findings: Iterable[Finding]) -> pd.DataFrame:
     """
     of_finding = ["claim", "dataset", "gradient", "variant"]
     of_finding += ["verdict", "uncorrected", "original", "p", "adjusted"]
-    of_part = ["what", "effect", "unit", "seeds"]
     rows = []
     for one in findings:
-        row = {name: getattr(one, name) for name in of_finding}
-        row |= {name: getattr(one.decisive, name) for name in of_part}
-        low, high = one.decisive.interval
-        rows.append(row | {"low": low, "high": high, "missing": one.missing})
-    return pd.DataFrame(rows, columns=[*of_finding, *of_part, "low", "high", "missing"])
+        part = one.decisive
+        numbers = (part.what, part.effect, *part.interval, part.unit, part.seeds)
+        rows.append((*(getattr(one, name) for name in of_finding), *numbers, one.missing))
+    of_part = ["what", "effect", "low", "high", "unit", "seeds"]
+    return pd.DataFrame(rows, columns=[*of_finding, *of_part, "missing"])
