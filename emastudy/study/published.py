@@ -201,7 +201,7 @@ def _methods(
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     """Make ``confidence`` a category of the two words; another word is an error at once."""
-    words = list(get_args(Confidence))
+    words = get_args(Confidence)
     if unknown := set(frame["confidence"]) - set(words):
         raise InputError(f"confidence is {', '.join(sorted(unknown))}; there are {words}")
-    return frame.astype({"confidence": pd.CategoricalDtype(words)})
+    return frame.astype({"confidence": pd.CategoricalDtype(list(words))})

@@ -112,7 +112,7 @@ def both_counts(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def sorted_usage(measured: pd.DataFrame) -> dict[str, Float[np.ndarray, " bases"]]:
     """Regime → share of the pixels that every basis takes, the most used first, mean over seeds."""
     return {
-        str(regime): np.mean([-np.sort(-service(one).usage) for one in part["counts"]], axis=0)
+        str(regime): np.mean([np.sort(service(one).usage)[::-1] for one in part["counts"]], axis=0)
         for regime, part in measured.groupby("head.gradient", sort=False)
     }
 

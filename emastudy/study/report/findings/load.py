@@ -72,11 +72,7 @@ def load_findings(path: Path) -> list[Finding]:
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
         about = f"{path.name}, finding {entry.get('id', len(found) + 1)!r}"
         numbers = {
-            name: _make(
-                Verdicts if "ledger" in query else Best if "best" in query else Comparison,
-                query,
-                f"{about}, {name}",
-            )
+            name: _make(_kind(query), query, f"{about}, {name}")
             for name, query in entry.get("numbers", {}).items()
         }
         finding = _make(Finding, {**entry, "numbers": numbers}, about)
@@ -84,6 +80,10 @@ def load_findings(path: Path) -> list[Finding]:
             raise finding.error("there are two of this id")
         found[finding.id] = finding
     return list(found.values())
+
+
+def _kind(query: Mapping[str, Any]) -> type[Query]:
+    return Verdicts if "ledger" in query else Best if "best" in query else Comparison
 
 
 T = TypeVar("T", bound=Query | Finding)

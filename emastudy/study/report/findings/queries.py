@@ -44,9 +44,8 @@ class Number:
     case: str = ""  #: Which of the query's cases it is, in words; "" = there is one alone.
     signed: bool = False  #: Whether it is a difference, to be shown with its sign.
     unit: str = ""  #: Of a count, e.g. "of 5 seeds".
-    test: Test = (
-        ""  #: That there is no difference, that it is beyond ±0.5 ("equivalence"), or none.
-    )
+    #: That there is no difference, that it is beyond ±0.5 ("equivalence"), or none.
+    test: Test = ""
     p: float = math.nan  #: Of the test, by itself.
     corrected: float = math.nan  #: For the number of tests: by Holm's method, or a q-value.
 
@@ -94,9 +93,8 @@ class Comparison:
 
     data: str  #: Profile whose records are asked.
     of: Side = field(default_factory=dict)  #: The runs.
-    less: Side | None = (
-        None  #: Those that are subtracted; none = the number itself, without a test.
-    )
+    #: Those that are subtracted; none = the number itself, without a test.
+    less: Side | None = None
     #: Axis → its values: a number for every combination. An axis is something that a side may say,
     #: or "at." and one of ``at``; it holds for sides that do not say it themselves, options of the
     #: head for EMA alone.
