@@ -9,17 +9,8 @@ from typing import get_args
 import numpy as np
 
 from emastudy.errors import InputError
-from emastudy.study.claims import (
-    CLAIMS,
-    DATASETS,
-    Claim,
-    Evidence,
-    Finding,
-    Part,
-    Verdict,
-    judge,
-    load_evidence,
-)
+from emastudy.study.claims import CLAIMS, DATASETS, Claim, Finding, Part, Verdict, judge
+from emastudy.study.claims.evidence import Evidence, load_evidence
 from emastudy.study.recipes import REGIMES
 
 #: A verdict as one character, distinct in shape.

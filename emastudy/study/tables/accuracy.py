@@ -12,13 +12,7 @@ from emastudy.engine.build import build_network
 from emastudy.errors import InputError
 from emastudy.study import published, statistics
 from emastudy.study.recipes import METHODS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
-from emastudy.study.statistics import (
-    corrected,
-    image_deviation,
-    mean_interval,
-    paired_differences,
-    summarize,
-)
+from emastudy.study.statistics import corrected, mean_interval, paired_differences, summarize
 
 
 def table1_runs(
@@ -96,7 +90,7 @@ def over_images(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
         if method == baseline or not seeds:
             continue
         both = (np.stack([kept[name, seed] for seed in seeds]) for name in (method, baseline))
-        deviation = image_deviation(*both)
+        deviation = statistics.image_deviation(*both)
         differences = (wide[method] - wide[baseline]).dropna()
         rows[method] = (
             *mean_interval(differences),
