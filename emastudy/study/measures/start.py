@@ -1,5 +1,7 @@
 """Whether the bases of the shared start stay together under the moving average."""
 
+from functools import partial
+
 from torch.nn.functional import normalize
 
 from emastudy.em.gradients import shared_start_growth
@@ -29,16 +31,10 @@ def start(subject: Subject, *, images: int = 16) -> list[Row]:
     inputs = [(x.double(), bases.double()) for x, bases, _ in subject.inputs(images)]
     features, bases = [x for x, _ in inputs], inputs[0][1]
     concentration = float(unit.concentrations(features[0]))
-    growth, merged = (
-        shared_start_growth(
-            features,
-            some,
-            unit.num_iterations,
-            concentration=concentration,
-            normalization=unit.normalization,
-        )
-        for some in (bases, bases[:1])
+    grow = partial(
+        shared_start_growth, features, concentration=concentration, normalization=unit.normalization
     )
+    growth, merged = (grow(some, unit.num_iterations) for some in (bases, bases[:1]))
     directions = normalize(bases, dim=-1)
     members = (directions @ directions.mT > _SAME).sum(dim=1)
     return [

@@ -92,12 +92,8 @@ def over_images(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
         both = (np.stack([kept[name, seed] for seed in seeds]) for name in (method, baseline))
         deviation = statistics.image_deviation(*both)
         differences = (wide[method] - wide[baseline]).dropna()
-        rows[method] = (
-            *mean_interval(differences),
-            *statistics.over_images(differences, deviation)[1:],
-            deviation,
-            len(differences),
-        )
+        wider = statistics.over_images(differences, deviation)[1:]
+        rows[method] = (*mean_interval(differences), *wider, deviation, len(differences))
     columns = ["difference", "low", "high", "low, images", "high, images"]
     columns += ["image deviation", "seeds"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -181,8 +177,5 @@ def confusion(rows: pd.DataFrame) -> pd.DataFrame:
     counts = np.array([np.asarray(value, dtype=float) for value in rows["confusion"]])
     totals = counts.sum(axis=2, keepdims=True)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
-    return pd.DataFrame(
-        100 * shares.mean(axis=0),
-        index=pd.Index(names, name="true class"),
-        columns=pd.Index(names, name="predicted class"),
-    )
+    true, predicted = (pd.Index(names, name=f"{which} class") for which in ("true", "predicted"))
+    return pd.DataFrame(100 * shares.mean(axis=0), index=true, columns=predicted)

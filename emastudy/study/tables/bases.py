@@ -32,10 +32,8 @@ def service(counts: Any) -> Service:
 def entropy(maps: pd.DataFrame) -> pd.DataFrame:
     """By how many bases a pixel is shared, after every iteration: mean over the images drawn."""
     nats = np.array(maps["entropy"].tolist()).mean(axis=0)
-    return pd.DataFrame(
-        {"mean entropy of z, nats": nats, "as number of bases": np.exp(nats)},
-        index=pd.RangeIndex(1, len(nats) + 1, name="iteration"),
-    )
+    columns = {"mean entropy of z, nats": nats, "as number of bases": np.exp(nats)}
+    return pd.DataFrame(columns, pd.RangeIndex(1, len(nats) + 1, name="iteration"))
 
 
 def courses(measured: pd.DataFrame) -> pd.DataFrame:

@@ -104,11 +104,8 @@ def estimate(
     one = _forward_cost(network.canonical_json(), num_classes)
     macs = float(_PASSES * one.macs * config.batch_size * config.iterations)
     activations = one.activation_bytes * -(-config.batch_size // gpus) / 2  # bfloat16
-    return Estimate(
-        macs=macs,
-        hours=macs / macs_per_second / gpus / 3600,
-        memory=activations + _COPIES * 4 * one.params,
-    )
+    memory = activations + _COPIES * 4 * one.params
+    return Estimate(macs, hours=macs / macs_per_second / gpus / 3600, memory=memory)
 
 
 @functools.cache

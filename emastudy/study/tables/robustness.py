@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from emastudy.study.statistics import paired_differences, summarize_columns
@@ -68,11 +67,8 @@ def by_iterations(scores: pd.DataFrame) -> pd.DataFrame:
         One row a run, "images" ("clean", "corrupted, severity …") and number of iterations in the
         test, "T_eval": "gradient", "seed", "miou" (mean over kinds).
     """
-    words = np.where(
-        scores["at.corruption"] == "",
-        "clean",
-        [f"corrupted, severity {severity}" for severity in scores["at.severity"]],
-    )
+    words = "corrupted, severity " + scores["at.severity"].astype(str)
+    words = words.where(scores["at.corruption"] != "", "clean")
     columns = {"head.gradient": "gradient", "at.num_iterations": "T_eval"}
     named = scores.assign(images=words).rename(columns=columns)
     by = ["gradient", "seed", "images", "T_eval"]

@@ -234,10 +234,6 @@ class Best:
             tables.append(pd.DataFrame(scores).dropna())
             _check_seeds(len(tables[-1]), self.seeds or source.needed)
         winners = pd.concat(tables).idxmax(axis=1)
+        unit, seeds = f"of {len(winners)} runs", min(map(len, tables))
         for value, count in winners.value_counts().sort_index().items():
-            yield Number(
-                float(count),
-                seeds=min(map(len, tables)),
-                case=_words({option: value}),
-                unit=f"of {len(winners)} runs",
-            )
+            yield Number(float(count), seeds=seeds, case=_words({option: value}), unit=unit)
