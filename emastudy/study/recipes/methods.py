@@ -1,7 +1,7 @@
 """The one table of methods that are compared: what each is called, and what it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,18 @@ class Method:
     table1_row: str = ""  #: The row of the paper's Table 1 that it stands beside; "" = none.
     gradient: str = ""  #: EMA's regime; "" for the others.
     width: float = 1.0  #: Share of the usual channels that it works on.
+    options: Mapping[str, Any] = field(default_factory=dict)  #: What else its head is asked for.
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether head and regime alone say what it is."""
+        return self.width == 1 and not self.options
 
     def head_options(self, channels: int) -> dict[str, Any]:
         """Options of its head where the usual one has so many channels."""
         regime = {"gradient": self.gradient} if self.gradient else {}
-        return regime | ({"channels": round(self.width * channels)} if self.width != 1 else {})
+        width = {"channels": round(self.width * channels)} if self.width != 1 else {}
+        return {**regime, **width, **self.options}
 
 
 #: The methods by a short name, in the order of all tables. EMA comes at the usual width and at half
@@ -36,6 +43,7 @@ class Method:
 METHODS = {
     "fcn": Method("FCN", "fcn"),
     "non_local": Method("Non-local", "non_local"),
+    "non_local_one": Method("Non-local, norm from 1", "non_local", options={"zero_init": False}),
     "a2": Method("A²", "a2"),
     "pspnet": Method("PSPNet", "pspnet"),
     "deeplabv3": Method("DeepLabV3", "deeplabv3", "DeepLabV3"),
@@ -63,7 +71,7 @@ TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != 
 
 def label_runs(runs: pd.DataFrame) -> pd.Series:
     """What readers call each run's head, with its gradient regime; options do not count."""
-    methods = [m for m in (METHODS | SUCCESSORS).values() if m.width == 1]
+    methods = [m for m in (METHODS | SUCCESSORS).values() if m.is_usual]
     labels = {(m.head, m.gradient): m.label for m in methods}
     regimes = runs.get("head.gradient", pd.Series("", runs.index)).fillna("")
     kinds = zip(runs["head"], regimes, strict=True)
@@ -74,7 +82,7 @@ def label_runs(runs: pd.DataFrame) -> pd.Series:
 
 
 def name_methods(runs: pd.DataFrame, methods: Mapping[str, Sequence[RunConfig]]) -> pd.DataFrame:
-    """Records or measurements with a column "method", in the order of the methods.
+    """Those records or measurements that are of some methods, in their order, named by "method".
 
     Args:
         runs: With the runs' ids as index or as column "id"; an empty table stays as it is.
@@ -85,7 +93,7 @@ def name_methods(runs: pd.DataFrame, methods: Mapping[str, Sequence[RunConfig]])
     names = {config.id: method for method, group in methods.items() for config in group}
     ids = runs["id"] if "id" in runs else runs.index.to_series()
     place = {method: number for number, method in enumerate(methods)}
-    named = runs.assign(method=ids.map(names).to_numpy())
+    named = runs.assign(method=ids.map(names).to_numpy()).dropna(subset="method")
     return named.iloc[np.lexsort((named["seed"], named["method"].map(place)))]
 
 

@@ -8,13 +8,14 @@ import yaml
 
 from emastudy.errors import InputError
 from emastudy.files import write_text
-from emastudy.study.claims import judge, load_evidence
-from emastudy.study.recipes import PAPER_CLASSES, RECIPES, label_runs
+from emastudy.study.claims import DATASETS, judge, load_evidence
+from emastudy.study.recipes import PAPER_CLASSES, RECIPES, animals, name_methods
 from emastudy.study.report import findings
 from emastudy.study.report.ledger import ledger_overview, ledger_table
 from emastudy.study.runs import Record, load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
 from emastudy.study.tables import estimate
+from emastudy.study.tables.accuracy import all_methods
 
 #: Between these lines README states findings.
 README_MARKERS = ("<!-- findings -->", "<!-- /findings -->")
@@ -73,8 +74,8 @@ def book_pages(toc: Path) -> list[str]:
 
 def headline(records: Path) -> str:
     """The study's first result as a Markdown table: the animals runs, best first."""
-    runs = load_records(records)
-    runs["method"] = label_runs(runs)
+    methods = all_methods(animals, seeds=DATASETS["animals"].recorded)
+    runs = name_methods(load_records(records), methods)
     summary = summarize(runs, "method", "miou").sort_values("mean", ascending=False)
     differences = paired_differences(runs, "method", "miou", baseline="FCN")
     lines = [

@@ -48,6 +48,12 @@ def table1_runs(
     }
 
 
+def all_methods(recipe: Recipe, *, seeds: int) -> dict[str, list[RunConfig]]:
+    """:func:`table1_runs` of all methods that the study compares."""
+    labels = [method.label for method in (METHODS | SUCCESSORS).values()]
+    return table1_runs(recipe, seeds=seeds, only="; ".join(labels))
+
+
 def gaps(runs: pd.DataFrame) -> pd.DataFrame:
     """What every EMA network scores above or below every rival, paired by seed.
 

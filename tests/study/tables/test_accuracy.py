@@ -32,7 +32,7 @@ def test_the_runs_are_the_recipes_own(methods):
     assert methods["DeepLabV3"][2].id == scenes("deeplabv3", seed=2).id
     assert methods["EMA, detached"][0].id == scenes("ema").id
     ids = [config.id for group in methods.values() for config in group]
-    assert len(set(ids)) == len(ids) == 36
+    assert len(set(ids)) == len(ids) == 39
 
 
 def test_gaps_are_paired_and_positive_where_ema_is_better(runs):
