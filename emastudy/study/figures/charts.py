@@ -99,7 +99,8 @@ def regime_lines(
 
 def number_of_seeds(runs: pd.DataFrame) -> str:
     """For a title: "5 seeds"."""
-    return f"{runs['seed'].nunique()} seeds"
+    count = runs["seed"].nunique()
+    return f"{count} seed{'s' * (count != 1)}"
 
 
 def log2_ticks(ax: Axes, values: pd.Series) -> None:

@@ -71,7 +71,8 @@ def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
     columns = {"": "without data"} | {name: data.words for name, data in DATASETS.items()}
     lines = [
         f"{legend}. Three marks in a cell are three gradient regimes: "
-        f"{', '.join(REGIMES.values())}. Point at a mark to read its number. {history(findings)}",
+        f"{', '.join(REGIMES.values())}; verdicts on several normalisations stand above each "
+        f"other, equal ones as one. Point at a mark to read its number. {history(findings)}",
         "",
         f"| claim | the paper says | {' | '.join(columns.values())} |",
         "|---" * (2 + len(columns)) + "|",

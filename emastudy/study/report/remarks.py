@@ -42,7 +42,7 @@ def settings(
     most = different[different["num_bases"] == counted["head.num_bases"].max()]
     lines += [
         f"- of K = {count:g} bases, gradients {regime}, {part['different'].mean():.1f} are "
-        f"different ones after T = 3 iterations ({len(part)} seeds; see below)."
+        f"different ones after T = 3 iterations (networks: {len(part)}; see below)."
         for (regime, count), part in most.groupby(["gradient", "num_bases"])
     ]
     return "\n".join(lines)
@@ -173,10 +173,10 @@ def audits(summary: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
             "recorded runs anew and compares them with their records."
         )
     lines = [
-        f"- {profile}: of {row['records']:,.0f} records {row['trained anew']:.0f} were trained "
-        f"anew, and {row['hold']:.0f} hold. The largest difference is "
-        f"{row['largest difference']:.2f} points of mIoU; between seeds the standard deviation is "
-        f"{row['standard deviation over seeds']:.2f}."
+        f"- {profile}: {row['records']:,.0f} records, {row['trained anew']:.0f} of them trained "
+        f"anew, of which {row['hold']:.0f} came out within the tolerance. The largest difference "
+        f"is {row['largest difference']:.2f} points of mIoU; between seeds the standard deviation "
+        f"is {row['standard deviation over seeds']:.2f}."
         for profile, row in done.iterrows()
     ]
     absent = ", ".join(summary.index.difference(done.index, sort=False))
@@ -252,9 +252,9 @@ def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
     if missing:
         times = ", ".join(f"{name} about {hours[name]:,.0f} h" for name in missing)
         lines.append(
-            f"- **Not run here:** {', '.join(missing)}. The data sets are absent; they take "
-            f"{times}, on one GPU that sustains {sustained().words}. Commands, time and memory are "
-            "below, and so is the same chain of runs on scenes, executed."
+            f"- **Not run here:** {', '.join(missing)}. The data sets are absent. The runs "
+            f"would take {times}, on one GPU that sustains {sustained().words}. Commands, time and "
+            "memory are below, and so is the same chain of runs on scenes, executed."
         )
     return "\n".join(lines)
 

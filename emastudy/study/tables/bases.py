@@ -133,9 +133,9 @@ def starts(measured: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Of ``measures.start`` by regime: "networks", "λ / threshold" (median: below 1 a start with
-        all bases in one place stays there), "different bases" (mean, of K), "of those in groups,
-        growth < 1" and "of those alone, growth > 1": shares of the bases, pooled over the networks;
-        NaN where there are none.
+        all bases in one place stays there), "places" (mean; a basis counts 1/members), "of those in
+        groups, growth < 1" and "of those alone, growth > 1": shares of the bases, pooled over the
+        networks; NaN where there are none.
     """
     rows = {}
     for regime, part in measured.groupby("head.gradient", sort=False):
@@ -144,7 +144,7 @@ def starts(measured: pd.DataFrame) -> pd.DataFrame:
         rows[regime] = {
             "networks": len(part),
             "λ / threshold": (part["concentration"] / part["threshold"]).median(),
-            "different bases": float((1 / members).sum() / len(part)),
+            "places": float((1 / members).sum() / len(part)),
             "of those in groups, growth < 1": (grouped < 1).mean() if len(grouped) else np.nan,
             "of those alone, growth > 1": (alone > 1).mean() if len(alone) else np.nan,
         }

@@ -126,7 +126,7 @@ def test_audits_say_how_many_hold_and_what_is_missing(held, word):
     )
     text = remarks.audits(summary, {"miou": 0.3, "loss": 0.02})
     assert f"trained anew: {word}." in text
-    assert f"scenes: of 10 records 3 were trained anew, and {held} hold." in text
+    assert f"10 records, 3 of them trained anew, of which {held} came out" in text
     assert "Not audited yet: camvid." in text
     nothing = remarks.audits(summary.iloc[1:], {"miou": 0.3, "loss": 0.02})
     assert nothing.startswith("Nothing is audited yet. `emastudy audit scenes")

@@ -97,7 +97,7 @@ def test_starts_say_what_theorem_8_predicts():
     row = bases.starts(found).loc["detached"]
     assert row["networks"] == 2
     assert row["λ / threshold"] == pytest.approx((1 / 2 + 1 / 4) / 2)
-    assert row["different bases"] == (2 + 3) / 2
+    assert row["places"] == (2 + 3) / 2
     assert row["of those in groups, growth < 1"] == 1
     assert row["of those alone, growth > 1"] == 3 / 4
 
