@@ -6,8 +6,8 @@ Jacobian :math:`J = \partial M / \partial \mu` of K·C × K·C numbers. T unroll
 a gradient by T such Jacobians; at a fixed point :math:`\mu^* = M(\mu^*, X)` the implicit function
 theorem replaces their infinite product by :math:`(I - J)^{-1}`.
 
-Shapes are those of :mod:`emastudy.em.steps`. Letters beyond that legend, here and in the chapters
-of the book that derive all this:
+Shapes and arguments are those of :mod:`emastudy.em`; G is the ``cotangent``. Letters beyond that
+legend, here and in the chapters of the book that derive all this:
 
     ========  ==========================  ================================================
     s_k       Σ_n z_nk x_n                weighted sum of the pixels
@@ -38,7 +38,7 @@ from emastudy.em.steps import (
     responsibilities,
     update_bases,
 )
-from emastudy.errors import InputError
+from emastudy.errors import InputError, require
 
 Regime = Literal["detached", "one_step", "unrolled", "implicit"]
 
@@ -57,16 +57,8 @@ def jacobian(
     .. math:: J_{kj} = \frac{1}{\lVert s_k \rVert}\, P_k H_{kj}, \qquad
         H_{kj} = \lambda \sum_n z_{nk} (\delta_{kj} - z_{nj})\, x_n x_n^\top .
 
-    It is computed by automatic differentiation, for every normalisation alike.
-
-    Args:
-        x: Features, (…, N, C).
-        bases: Where to differentiate, (…, K, C).
-        concentration: λ.
-        normalization: Of the iteration.
-
-    Returns:
-        J, (…, K·C, K·C); row = output, column = input.
+    It is computed by automatic differentiation, for every normalisation alike. Rows are outputs,
+    columns inputs.
     """
     start = bases.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -104,17 +96,10 @@ def critical_concentration(
     ones may stay apart far below it. For those see :func:`difference_map` and
     :func:`single_basis_concentration`.
 
-    "layer" is "l2" on features centred over the channels and multiplied by √C. For "none" and
-    "gaussian" the matrix is λ times the covariance. The proof is in chapter 19 of the book; the
-    Gaussian case is Rose, Gurewitz and Fox's first phase transition (Physical Review Letters 65,
-    1990).
-
-    Args:
-        x: Features, (…, N, C).
-        normalization: Of the iteration.
-
-    Returns:
-        λ_c, (…); infinite where all pixels have one direction, 0 for "l2" if their mean is 0.
+    It is infinite where all pixels have one direction, 0 for "l2" if their mean is 0. "layer" is
+    "l2" on features centred over the channels and multiplied by √C. For "none" and "gaussian" the
+    matrix is λ times the covariance. The proof is in chapter 19 of the book; the Gaussian case is
+    Rose, Gurewitz and Fox's first phase transition (Physical Review Letters 65, 1990).
 
     Raises:
         ValueError: ``normalization`` is unknown.
@@ -151,12 +136,6 @@ def single_basis_concentration(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"
     chosen to lie far apart; λ starts above λ_c and is lowered to where the best θ found has G = 1,
     until nothing above 1 is left. A maximum that no start leads to would be missed, and the result
     be too large.
-
-    Args:
-        x: Features, (…, N, C).
-
-    Returns:
-        λ_g, (…), at most :func:`critical_concentration`.
 
     Source: derived; the criterion is that of Lindsay, "The geometry of mixture likelihoods: a
     general theory", Annals of Statistics 1983.
@@ -205,16 +184,8 @@ def difference_map(
     derivative of the normalisation at :math:`m_k`: :math:`P_k / \lVert m_k \rVert` for "l2" (then
     :math:`L_k \mathrm{Cov}_k = P_k S_k / \lVert m_k \rVert`), I for "none" and "gaussian". At a
     fixed point such a group holds together if λ is below its own critical concentration,
-    ``concentration / spectral_radius(difference_map(...))``.
-
-    Args:
-        x: Features, (…, N, C).
-        bases: μ, (…, K, C); how many of them coincide is counted in their responsibilities.
-        concentration: λ.
-        normalization: Of the iteration.
-
-    Returns:
-        One C×C matrix for every basis, (…, K, C, C).
+    ``concentration / spectral_radius(difference_map(...))``. How many bases coincide is counted in
+    their responsibilities. Returned is one matrix for every basis.
 
     Source: derived, chapter 19 of the book.
     """
@@ -261,17 +232,10 @@ def shared_start_growth(
     they part. α sets the pace and not the sign where the leading eigenvalue is real and positive
     (each factor's eigenvalues are; those of a mean over images are not bound to be).
 
-    Args:
-        images: X of each image, (N, C) with N of its own.
-        bases: μ^(0), (K, C). All in one place, the number is the same for all and does not depend
-            on the place: the first iteration takes them to the image's mean.
-        num_iterations: T.
-        concentration: λ.
-        normalization: Of the iteration.
-
-    Returns:
-        One number for each basis, (K). With all bases in one place it is in proportion to λ^T, so
-        that λ · growth^(-1/T) is the λ at which the shared start loses its stability.
+    With all bases in one place the number is the same for all, does not depend on the place, since
+    the first iteration takes them to the image's mean, and is in proportion to λ^T: then
+    λ · growth^(-1/T) is the λ at which the shared start loses its stability. Each image may have
+    an N of its own.
 
     Raises:
         ValueError: No image, or what ``expectation_maximization`` refuses.
@@ -301,7 +265,7 @@ def unrolled_gradient_norms(
     concentration: float = 1.0,
     normalization: Normalization = "l2",
 ) -> Float[Tensor, "*b t"]:
-    r"""How a gradient changes on its way back through T iterations.
+    r"""How G = ∂L/∂μ^(T) changes on its way back: ‖∂L/∂μ^(t)‖ for t = 0, …, T.
 
     The norms are Euclidean. Under "l2" the gradient's component along each μ_k^(t), the derivative
     by its length, is counted at t; the step to t - 1 annihilates it. At a strict maximum what is
@@ -309,17 +273,6 @@ def unrolled_gradient_norms(
     spectral radius or more, while in the Euclidean norm a factor of up to
     :math:`(\max_k\lVert s_k\rVert / \min_k\lVert s_k\rVert)^{1/2}`, and the one radial component
     at the end, may come on top.
-
-    Args:
-        x: Features, (…, N, C).
-        bases: μ^(0), (…, K, C).
-        cotangent: G = ∂L/∂μ^(T), (…, K, C).
-        num_iterations: T.
-        concentration: λ.
-        normalization: Of the iteration.
-
-    Returns:
-        ‖∂L/∂μ^(t)‖ for t = 0, …, T, (…, T+1).
     """
     states = [bases.detach().requires_grad_()]
     for _ in range(num_iterations):
@@ -343,46 +296,30 @@ def reestimate(
     * "one_step": through the last iteration, μ^(T-1) being a constant. Of the two ways in which X̃
       depends on the bases, as factor of Zμ and through Z, it keeps the first alone.
     * "unrolled": through all T iterations, down to μ^(0).
-    * "implicit": as if μ^(T) were the fixed point μ*. With X̃ = Z(X, μ*) μ*, the gradient g that
-      reaches μ* goes on as v through one iteration's dependence on X, where
-      :math:`(I - J)^\top v = g`. Nothing reaches μ^(0). Memory does not grow with T; time is that
-      of a dense solve of K·C equations. At a strict maximum of F it has one solution, which the
-      unrolled gradient tends to; at λ_c, or wherever a maximum is flat, it has none.
+    * "implicit": as if μ^(T) were the fixed point μ*, for which T must be large enough. With
+      X̃ = Z(X, μ*) μ*, the gradient g that reaches μ* goes on as v through one iteration's
+      dependence on X, where :math:`(I - J)^\top v = g`. Nothing reaches μ^(0). Memory does not grow
+      with T; time is that of a dense solve of K·C equations. At a strict maximum of F it has one
+      solution, which the unrolled gradient tends to; at λ_c, or wherever a maximum is flat, it has
+      none.
 
     All regimes but "implicit" have the value of the paper's Eq. 14, whose Z is computed from
     μ^(T-1); at a fixed point the four values agree.
-
-    Args:
-        x: Features, (…, N, C).
-        bases: μ^(0), (…, K, C).
-        num_iterations: T ≥ 1; for "implicit" enough to converge.
-        regime: Where the gradient goes.
-        concentration: λ.
-        normalization: Of the iteration.
-
-    Returns:
-        X̃, (…, N, C).
 
     Raises:
         ValueError: Unknown regime, or what ``expectation_maximization`` refuses.
 
     Source: Bai, Kolter, Koltun, "Deep equilibrium models", NeurIPS 2019, for the implicit one.
     """
+    require(regime in get_args(Regime), "regime", regime, f"one of {', '.join(get_args(Regime))}")
     options: dict[str, Any] = {"concentration": concentration, "normalization": normalization}
-    if regime == "unrolled":
-        z, end, _ = expectation_maximization(x, bases, num_iterations, trace=False, **options)
-        return reconstruct(z, end)
-    if regime == "detached":
-        with torch.no_grad():
+    if regime != "implicit":
+        if regime == "one_step":
+            with torch.no_grad():
+                bases, num_iterations = _iterate(x, bases, num_iterations - 1, **options), 1
+        with torch.set_grad_enabled(regime != "detached" and torch.is_grad_enabled()):
             z, end, _ = expectation_maximization(x, bases, num_iterations, trace=False, **options)
             return reconstruct(z, end)
-    if regime == "one_step":
-        with torch.no_grad():
-            before = _iterate(x, bases, num_iterations - 1, **options)
-        z, end, _ = expectation_maximization(x, before, 1, trace=False, **options)
-        return reconstruct(z, end)
-    if regime != "implicit":
-        raise InputError(f"regime is {regime!r}; expected one of {', '.join(get_args(Regime))}")
     with torch.no_grad():
         fixed = _iterate(x, bases, num_iterations, **options)
     end = _iterate(x, fixed, 1, **options)
@@ -408,29 +345,13 @@ def input_gradient(
     concentration: float = 1.0,
     normalization: Normalization = "l2",
 ) -> Float[Tensor, "*b n c"]:
-    """∂/∂X of the inner product ⟨G, X̃⟩ in a regime, with G = ∂L/∂X̃ ("detached": zero).
+    """∂/∂X of the inner product ⟨G, X̃⟩, with G = ∂L/∂X̃, in a regime of :func:`reestimate`.
 
-    Args:
-        x: Features, (…, N, C).
-        bases: μ^(0), (…, K, C).
-        cotangent: G, (…, N, C).
-        num_iterations: T.
-        regime: See :func:`reestimate`.
-        concentration: λ.
-        normalization: Of the iteration.
-
-    Returns:
-        The gradient, (…, N, C).
+    It is zero in "detached".
     """
     x = x.detach().requires_grad_()
-    estimate = reestimate(
-        x,
-        bases.detach(),
-        num_iterations,
-        regime=regime,
-        concentration=concentration,
-        normalization=normalization,
-    )
+    options: dict[str, Any] = {"concentration": concentration, "normalization": normalization}
+    estimate = reestimate(x, bases.detach(), num_iterations, regime=regime, **options)
     if not estimate.requires_grad:
         return torch.zeros_like(x)
     return torch.autograd.grad(estimate, x, cotangent)[0]

@@ -1,9 +1,8 @@
 r"""The mixtures behind EM attention: Gaussian, von Mises-Fisher, and their limit K-means.
 
-Letters and shapes are those of :mod:`emastudy.em.steps`; leading dimensions (…) are
-batch dimensions, each with a mixture of its own. A *mixture* says which densities are mixed; its
-parameters θ live in :class:`MixtureParameters`, so that every step is a pure function of tensors
-and gradients flow through all of them::
+Letters and shapes are those of :mod:`emastudy.em`; each batch dimension has a mixture of its own. A
+*mixture* says which densities are mixed; its parameters θ live in :class:`MixtureParameters`, so
+that every step is a pure function of tensors and gradients flow through all of them::
 
     fitted = fit(x, bases, GaussianMixture(covariance="diagonal"))
     fitted.parameters.bases, fitted.objective
@@ -16,7 +15,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +24,12 @@ from torch import Tensor
 
 from emastudy.em.steps import EMResult, normalize, update_bases
 from emastudy.em.von_mises_fisher import log_vmf_normalizer, solve_scale
-from emastudy.errors import InputError
+from emastudy.errors import InputError, require
 
 Covariance = Literal["full", "diagonal", "isotropic", "identity"]
 Concentration = Literal["shared", "per_sample"]
+
+_POSITIVE = "a finite number > 0"
 
 
 class ConvergenceWarning(UserWarning):
@@ -147,13 +148,13 @@ class GaussianMixture(Mixture):
         covariance: "full", "diagonal", "isotropic" (σ_k² I) or "identity" (I/λ, not learnt).
         learn_weights: Learn π (N_k/N) or hold it at 1/K, as the paper does.
         concentration: λ > 0; Σ_k starts at I/λ.
-        floor: Added to the variances in every M step: the likelihood of covariances of one's own
-            has no upper bound (a component on a single point), and this keeps EM from looking for
-            it. The M step is then exact, and the likelihood monotone, up to this much.
+        floor: ≥ 0, added to the variances in every M step: the likelihood of covariances of one's
+            own has no upper bound (a component on a single point), and this keeps EM from looking
+            for it. The M step is then exact, and the likelihood monotone, up to this much.
         unit_means: Hold the means at ‖μ_k‖ = 1; wants ``covariance="identity"``.
 
     Raises:
-        ValueError: λ ≤ 0, floor < 0, an unknown covariance, or unit means with another one.
+        ValueError: An argument out of its range, named in the message.
 
     Source: Eqs 3-7 of the paper, with the prior left in where asked.
     """
@@ -165,13 +166,10 @@ class GaussianMixture(Mixture):
     unit_means: bool = False
 
     def __post_init__(self) -> None:
-        if self.covariance not in ("full", "diagonal", "isotropic", "identity"):
-            raise InputError(
-                f"covariance is {self.covariance!r}; expected full, diagonal, isotropic, identity"
-            )
-        _positive("concentration", self.concentration)
-        if not self.floor >= 0:
-            raise InputError(f"floor is {self.floor}; expected a number ≥ 0")
+        kinds = get_args(Covariance)
+        require(self.covariance in kinds, "covariance", self.covariance, ", ".join(kinds))
+        require(0 < self.concentration < math.inf, "concentration", self.concentration, _POSITIVE)
+        require(self.floor >= 0, "floor", self.floor, "a number ≥ 0")
         if self.unit_means and self.covariance != "identity":
             raise InputError(
                 f"unit_means with covariance={self.covariance!r} has no M step in closed form; "
@@ -273,11 +271,11 @@ class VonMisesFisherMixture(Mixture):
     learn_weights: bool = False
 
     def __post_init__(self) -> None:
-        if self.concentration not in ("shared", "per_sample"):
-            raise InputError(
-                f"concentration is {self.concentration!r}; expected shared or per_sample"
-            )
-        _positive("scale", self.scale)
+        kinds = get_args(Concentration)
+        require(
+            self.concentration in kinds, "concentration", self.concentration, " or ".join(kinds)
+        )
+        require(0 < self.scale < math.inf, "scale", self.scale, _POSITIVE)
 
     def start(self, bases: Float[Tensor, "*b k c"]) -> MixtureParameters:
         """Directions of the bases, the given λ, π_k = 1/K."""
@@ -338,15 +336,9 @@ def fit(
     """Maximise a mixture's likelihood by EM from the bases μ^(0).
 
     Args:
-        x: Features, (…, N, C).
-        bases: μ^(0), (…, K, C), K ≤ N.
-        mixture: What to fit.
         num_iterations: Iterations at most.
         tolerance: Stop when no image gains more nats per pixel in one iteration. None runs all
             iterations and never warns.
-
-    Returns:
-        θ, posterior, the whole trace of the log-likelihood, and whether it converged.
 
     Raises:
         ValueError: Data or bases that cannot be fitted (the message says what to do), T < 1.
@@ -395,9 +387,6 @@ def kmeans(
     so bases that coincide stay together under EM, while here all but one become zero vectors.
 
     Args:
-        x: Features, (…, N, C).
-        bases: μ^(0), (…, K, C).
-        num_iterations: T ≥ 1.
         spherical: Nearest by the inner product, bases normalised (the limit of "l2"), instead of
             by Euclidean distance (the limit of "gaussian").
 
@@ -432,8 +421,3 @@ def kmeans(
 
 def _equal_weights(bases: Tensor) -> Tensor:
     return torch.full_like(bases[..., 0], 1 / bases.shape[-2])
-
-
-def _positive(name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        raise InputError(f"{name} is {value}; expected a finite number > 0")

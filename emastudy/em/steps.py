@@ -1,20 +1,6 @@
 """The steps of EM attention, Eqs 11-14 of the paper, as pure functions.
 
-One legend for the whole package, the paper's letters:
-
-    ========  =========  ================================================================
-    x         (…, N, C)  features of the N pixels of an image, X
-    bases     (…, K, C)  the K bases, μ
-    z         (…, N, K)  responsibilities, Z: z_nk ≥ 0, Σ_k z_nk = 1
-    λ         scalar     concentration of the softmax, > 0; or (…), one for each batch
-    T         int        number of iterations, ≥ 1
-    ========  =========  ================================================================
-
-Leading dimensions (…) are batch dimensions and broadcast: ``bases`` of shape (K, C) serve every
-image of an ``x`` of shape (B, N, C). All quantities are dimensionless.
-
-Source: Li et al., "Expectation-Maximization Attention Networks for Semantic Segmentation",
-ICCV 2019, Sections 4 and 5.3.
+Letters and shapes are those of :mod:`emastudy.em`.
 """
 
 import math
@@ -88,14 +74,7 @@ def responsibilities(
     Features in float16, or under autocast to it, are computed with in float32 altogether, because
     sums over pixels soon pass float16's largest number, 65,504.
 
-    Args:
-        x: Features, (…, N, C).
-        bases: Bases, (…, K, C).
-        concentration: λ > 0; λ → ∞ assigns each pixel to one basis (K-means).
-        normalization: The iteration that the step belongs to; only "gaussian" changes the exponent.
-
-    Returns:
-        z, (…, N, K), float32 or wider.
+    λ → ∞ assigns each pixel to one basis (K-means). Returned is z, float32 or wider.
 
     Source: Eqs 11 and 12.
     """
@@ -113,24 +92,14 @@ def update_bases(
     .. math:: \mu_k = \mathrm{norm}\Big(\frac{\sum_n z_{nk} x_n}{\sum_m z_{mk}}\Big)
 
     Under ``"l2"`` the division by :math:`\sum_m z_{mk}` cancels and is left out. A basis that no
-    pixel chooses (all its z underflow to 0) becomes the zero vector rather than NaN.
-
-    Args:
-        x: Features, (…, N, C).
-        z: Responsibilities, (…, N, K).
-        normalization: What is done to each μ_k afterwards, see :func:`normalize`.
-
-    Returns:
-        bases, (…, K, C), float32 or wider.
-
-    Raises:
-        ValueError: ``normalization`` is unknown.
+    pixel chooses (all its z underflow to 0) becomes the zero vector rather than NaN. The norm, the
+    type and what is raised are those of :func:`normalize`.
 
     Source: Eq. 13 (whose print lacks the numerator's sum) and Section 5.3.
     """
     totals = _weighted_sums(x, z)
     if normalization != "l2":
-        mass = _wide(z).sum(dim=-2).unsqueeze(-1)
+        mass = wide(z).sum(dim=-2).unsqueeze(-1)
         totals = totals / mass.clamp_min(torch.finfo(mass.dtype).tiny)
     return normalize(totals, normalization)
 
@@ -141,17 +110,15 @@ def normalize(
     r"""Bases normalisation: :math:`\mu_k / \lVert\mu_k\rVert_2`, LayerNorm over C, or nothing.
 
     LayerNorm is used without learnt gain and bias. A zero vector stays zero. "none" and
-    "gaussian" leave the mean as it is; they differ in the E step.
-
-    Returns:
-        bases, (…, K, C), float32 or wider.
+    "gaussian" leave the mean as it is; they differ in the E step. What is returned is float32 or
+    wider.
 
     Raises:
         ValueError: ``normalization`` is none of "l2", "layer", "none", "gaussian".
 
     Source: Section 5.3.
     """
-    bases = _wide(bases)
+    bases = wide(bases)
     if normalization == "l2":
         return F.normalize(bases, dim=-1)
     if normalization == "layer":
@@ -166,13 +133,7 @@ def normalize(
 def reconstruct(
     z: Float[Tensor, "*b n k"], bases: Float[Tensor, "*d k c"]
 ) -> Float[Tensor, "*e n c"]:
-    r"""Data re-estimation: :math:`\tilde x_n = \sum_k z_{nk} \mu_k`, of rank at most K.
-
-    Returns:
-        X̃, (…, N, C).
-
-    Source: Eq. 14.
-    """
+    r"""Data re-estimation X̃ (Eq. 14): :math:`\tilde x_n = \sum_k z_{nk} \mu_k`, of rank ≤ K."""
     return z.to(bases.dtype) @ bases
 
 
@@ -183,7 +144,7 @@ def objective(
     concentration: Concentration = 1.0,
     normalization: Normalization = "l2",
 ) -> Float[Tensor, "*e"]:
-    r"""What the l2-normalised iteration climbs (in nats, summed over the pixels of an image).
+    r"""What the l2-normalised iteration climbs: F in nats, one number per image, (…).
 
     .. math:: F(\mu) = \sum_n \log \sum_k \exp(\lambda x_n^\top \mu_k)
 
@@ -195,15 +156,6 @@ def objective(
     the first step. "none" carries no promise. With "gaussian",
     whose exponent is :math:`\lambda(x_n^\top\mu_k - \tfrac12\lVert\mu_k\rVert^2)`, it is the
     log-likelihood of a Gaussian mixture with Σ_k = I/λ, again up to terms without μ.
-
-    Args:
-        x: Features, (…, N, C).
-        bases: Bases, (…, K, C).
-        concentration: λ > 0.
-        normalization: The iteration that is judged; only "gaussian" changes the exponent.
-
-    Returns:
-        F, one number per image, (…).
 
     Source: derived; not in the paper.
     """
@@ -219,20 +171,12 @@ def expectation_maximization(
     normalization: Normalization = "l2",
     trace: bool = True,
 ) -> EMResult:
-    """Run T iterations of E step and M step from μ^(0).
+    """Run T iterations of E step and M step from μ^(0), which is used as it is, not normalised.
 
     ``reconstruct(result.responsibilities, result.bases)`` is then the paper's X̃.
 
     Args:
-        x: Features, (…, N, C).
-        bases: μ^(0), (…, K, C); used as they are, not normalised first.
-        num_iterations: T ≥ 1.
-        concentration: λ > 0, a number or a tensor (…).
-        normalization: See :func:`normalize`; "gaussian" also changes the E step.
         trace: Record the objective at every iteration, at the price of one more E step at the end.
-
-    Returns:
-        Z^(T), μ^(T) and the trace of the objective.
 
     Raises:
         ValueError: T < 1, λ ≤ 0 or not finite, unknown normalisation, or shapes that do not fit.
@@ -271,10 +215,10 @@ def _logits(
     """The exponents of the E step."""
     x = _without_float16(x)
     if isinstance(concentration, Tensor):
-        concentration = _wide(concentration)[..., None, None]
+        concentration = wide(concentration)[..., None, None]
     # λ scales the K bases rather than the N·K products: fewer multiplications, same numbers
     # up to rounding.
-    scaled = concentration * _wide(bases)
+    scaled = concentration * wide(bases)
     if isinstance(x, Projected):
         directions = product(scaled, x.weight.to(scaled.dtype))
         directions = directions.to(x.features.dtype).transpose(-2, -1)
@@ -288,7 +232,7 @@ def _logits(
     else:
         logits = product(x, scaled.to(x.dtype).transpose(-2, -1))
     if normalization == "gaussian":
-        logits = logits - 0.5 * concentration * _wide(bases).square().sum(dim=-1).unsqueeze(-2)
+        logits = logits - 0.5 * concentration * wide(bases).square().sum(dim=-1).unsqueeze(-2)
     return logits
 
 
@@ -308,7 +252,7 @@ def _weighted_sums(x: Tensor | Projected, z: Tensor) -> Tensor:
         y = x.features
         multiply = torch.matmul if x.bias.ndim == 1 else _without_copies
         sums = product(z.transpose(-2, -1).to(y.dtype), y, multiply)
-        mass = _wide(z).sum(dim=-2).unsqueeze(-1)
+        mass = wide(z).sum(dim=-2).unsqueeze(-1)
         weight = x.weight.to(sums.dtype).transpose(-2, -1)
         return product(sums, weight) + mass * x.bias.unsqueeze(-2)
     return product(z.transpose(-2, -1).to(x.dtype), x)
@@ -335,8 +279,8 @@ def product(
         and torch.get_autocast_dtype(device) == torch.float16
     ):
         with torch.autocast(device, enabled=False):
-            return multiply(_wide(a), _wide(b))
-    return _wide(multiply(a, b))
+            return multiply(wide(a), wide(b))
+    return wide(multiply(a, b))
 
 
 def _without_float16(x: Tensor | Projected) -> Tensor | Projected:
@@ -346,6 +290,6 @@ def _without_float16(x: Tensor | Projected) -> Tensor | Projected:
     return x._replace(features=x.features.float()) if isinstance(x, Projected) else x.float()
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def wide(tensor: Tensor) -> Tensor:
     """float16 and bfloat16 to float32; float32 and float64 as they are."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,7 +1,8 @@
 """Context modules that came after EMA, which it is compared with. Convs start as torch's do.
 
 
-Each maps (B, C, H, W) to the same shape. In the equations X is the map as a matrix (N, C) of
+Each is made by NAME(C, **options), which raises an InputError where an argument is out of its
+range, and maps (B, C, H, W) to the same shape. In the equations X is the map as a matrix (N, C) of
 N = H·W pixels, and softmax_n, say, normalises over the index n.
 """
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emastudy.em.steps import wide
 from emastudy.errors import InputError, require
 from emastudy.networks.context import AttentionBlock
 from emastudy.networks.layers import classifier, conv_bn_relu
@@ -29,12 +31,8 @@ class Hamburger(nn.Module):
     updates improve both in turn; gradients go through one last update of the shares alone.
 
     Args:
-        channels: C.
-        num_bases: R.
-        num_iterations: Updates of both before the last one.
-
-    Raises:
-        InputError: ``num_bases`` or ``num_iterations`` is less than 1.
+        num_bases: R ≥ 1.
+        num_iterations: Updates of both before the last one, ≥ 1.
 
     Source: Geng et al., "Is Attention Better Than Matrix Decomposition?", ICLR 2021, Section 3 and
     Algorithm 2; shares that start as softmax_r(DᵀX) and 64 vectors from the authors' code. Differs
@@ -58,11 +56,11 @@ class Hamburger(nn.Module):
         """Factorise, rebuild and add to the input."""
         x = F.relu(self.lower(features)).flatten(2)
         with _without_autocast(x):
-            bases, shares = self.factorize(_wide(x.detach()))
-            rebuilt = bases @ update_shares(_wide(x), bases, shares)
+            bases, shares = self.factorize(wide(x.detach()))
+            rebuilt = bases @ update_shares(wide(x), bases, shares)
         y = rebuilt.to(x.dtype).reshape(features.shape)
-        normed: Tensor = self.norm(self.upper(y))
-        return features + normed
+        change: Tensor = self.norm(self.upper(y))
+        return features + change
 
     @torch.no_grad()
     def factorize(
@@ -94,12 +92,8 @@ class ExternalAttention(nn.Module):
         A_{ns} = \hat A_{ns} / \textstyle\sum_t \hat A_{nt}, \quad
         \hat A = \mathrm{softmax}_n\big(W_q X M_k^\top\big)
 
-    The keys M_k and values M_v hold S vectors each. A's first normalisation runs over the pixels,
-    the second over the memory.
-
-    Args:
-        channels: C.
-        num_memories: S.
+    The keys M_k and values M_v hold S = ``num_memories`` vectors each. A's first normalisation runs
+    over the pixels, the second over the memory.
 
     Source: Guo et al., "Beyond Self-attention: External Attention using Two Linear Layers for
     Visual Tasks", arXiv 2105.02358, Section 3.2, Eqs 5, 6 and 8 to 10; the convs around it, the
@@ -123,7 +117,7 @@ class ExternalAttention(nn.Module):
 
     def attention(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b s h w"]:
         """A, float32 or wider, as a map for each of the S memories."""
-        similarity = _wide(self.keys(self.query(features)))
+        similarity = wide(self.keys(self.query(features)))
         over_pixels = similarity.flatten(2).softmax(dim=2).reshape(similarity.shape)
         return over_pixels / (over_pixels.sum(dim=1, keepdim=True) + 1e-9)
 
@@ -135,17 +129,12 @@ class _LinearAttention(AttentionBlock, ABC):
         """Attend over all pixels and add to the input."""
         query, key, value = (conv(features) for conv in (self.query, self.key, self.value))
         y = self.attend(query, key, _pixels(value))
-        attended: Tensor = self.norm(self.out(_map(y, features)))
-        return features + attended
+        change: Tensor = self.norm(self.out(_map(y, features)))
+        return features + change
 
     @abstractmethod
-    def attend(
-        self,
-        query: Float[Tensor, "b d h w"],
-        key: Float[Tensor, "b d h w"],
-        value: Float[Tensor, "b n d"],
-    ) -> Float[Tensor, "b n d"]:
-        """Every pixel's mean of the values."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Every pixel's mean of the values (B, N, d); query and key are maps (B, d, H, W)."""
 
 
 class EfficientAttention(_LinearAttention):
@@ -153,15 +142,11 @@ class EfficientAttention(_LinearAttention):
 
     .. math:: E = \mathrm{softmax}_d(Q)\, \big(\mathrm{softmax}_n(K)^\top V\big)
 
-    Q, K and V are 1×1 convs to C/2 channels d. Each row of softmax_d(Q) softmax_n(K)ᵀ sums to one,
-    as a row of full attention does.
+    Q, K and V are 1×1 convs to C/2 channels d, C even. Each row of softmax_d(Q) softmax_n(K)ᵀ sums
+    to one, as a row of full attention does.
 
     Args:
-        channels: C, even.
         zero_init: See ``AttentionBlock``.
-
-    Raises:
-        InputError: ``channels`` is odd.
 
     Source: Shen et al., "Efficient Attention: Attention with Linear Complexities", WACV 2021,
     Section 3.2, with the softmax as normalisation and one head. Widths and the batch norm that
@@ -170,8 +155,8 @@ class EfficientAttention(_LinearAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Gather the values by channel of the keys, then hand every pixel a mixture."""
-        over_channels = _wide(_pixels(query)).softmax(dim=2).to(value.dtype)
-        over_pixels = _wide(_pixels(key)).softmax(dim=1).to(value.dtype)
+        over_channels = wide(_pixels(query)).softmax(dim=2).to(value.dtype)
+        over_pixels = wide(_pixels(key)).softmax(dim=1).to(value.dtype)
         return over_channels @ (over_pixels.mT @ value)
 
 
@@ -182,17 +167,13 @@ class NystromAttention(_LinearAttention):
         \big(\mathrm{s}(\tilde Q K^\top)\, V\big), \quad
         \mathrm{s}(\cdot) = \mathrm{softmax}(\cdot / \sqrt{d})
 
-    Q, K and V are 1×1 convs to d = C/2 channels, Q̃ and K̃ the landmarks. Where every pixel is a
-    landmark this is full attention. The pseudo-inverse is iterated, see ``pseudo_inverse``.
+    Q, K and V are 1×1 convs to d = C/2 channels, C even, Q̃ and K̃ the landmarks. Where every pixel
+    is a landmark this is full attention. The pseudo-inverse is iterated, see ``pseudo_inverse``.
 
     Args:
-        channels: C, even.
-        grid: Cells along each side; the landmarks are grid².
+        grid: Cells along each side, ≥ 1; the landmarks are grid².
         num_iterations: Of the pseudo-inverse.
         zero_init: See ``AttentionBlock``.
-
-    Raises:
-        InputError: ``channels`` is odd, or ``grid`` less than 1.
 
     Source: Xiong et al., "Nyströmformer: A Nyström-Based Algorithm for Approximating
     Self-Attention", AAAI 2021, Section 3.2, Eqs 11, 13 and 14, with 64 landmarks and 6 iterations.
@@ -211,7 +192,7 @@ class NystromAttention(_LinearAttention):
         """Attention of pixels to landmarks, among landmarks, and of landmarks to pixels."""
         cells = min(self.grid, query.shape[2]), min(self.grid, query.shape[3])
         with _without_autocast(query):
-            query, key = _wide(query) / query.shape[1] ** 0.5, _wide(key)
+            query, key = wide(query) / query.shape[1] ** 0.5, wide(key)
             near_query, near_key = (_pixels(F.adaptive_avg_pool2d(x, cells)) for x in (query, key))
             query, key = _pixels(query), _pixels(key)
             among = pseudo_inverse((near_query @ near_key.mT).softmax(dim=2), self.num_iterations)
@@ -246,15 +227,12 @@ class SlotAttention(nn.Module):
         s_k \leftarrow s'_k + \mathrm{MLP}(s'_k), \quad s'_k = \mathrm{GRU}(u_k; s_k)
 
     This is EMA with a learnt M step: z are responsibilities, u the bases that EMA would have. As
-    there, every pixel is then rebuilt, y = x + BN(W_o Σ_k z_k s_k).
+    there, every pixel is then rebuilt, y = x + BN(W_o Σ_k z_k s_k). Slots have d = C/2 channels, C
+    even.
 
     Args:
-        channels: C, even; slots have d = C/2.
         num_slots: K.
-        num_iterations: T.
-
-    Raises:
-        InputError: ``channels`` is odd, or ``num_iterations`` less than 1.
+        num_iterations: T ≥ 1.
 
     Source: Locatello et al., "Object-Centric Learning with Slot Attention", NeurIPS 2020, Section
     2.1, Algorithm 1, with its layer norms, MLP of width 2d and T = 3. Differs: slots start from
@@ -287,14 +265,14 @@ class SlotAttention(nn.Module):
         slots = self.queries.repeat(len(x), 1, 1)
         for _ in range(self.num_iterations):
             query = self.query(self.norm_slots(slots)) / key.shape[2] ** 0.5
-            z = _wide(key @ query.mT).softmax(dim=2)
+            z = wide(key @ query.mT).softmax(dim=2)
             updates = (z / (z.sum(dim=1, keepdim=True) + 1e-8)).to(value.dtype).mT @ value
             flat = self.recurrent(updates.flatten(0, 1), slots.flatten(0, 1).to(value.dtype))
             slots = flat.reshape(slots.shape)
             slots = slots + self.mlp(self.norm_mlp(slots))
         y = z.to(slots.dtype) @ slots
-        rebuilt: Tensor = self.norm(self.out(_map(y, features)))
-        return features + rebuilt
+        change: Tensor = self.norm(self.out(_map(y, features)))
+        return features + change
 
 
 class CrissCrossAttention(nn.Module):
@@ -304,14 +282,8 @@ class CrissCrossAttention(nn.Module):
         \sum_{i \in \Phi_u} \mathrm{softmax}_i\big(q(x_u)^\top k(x_i)\big)\, v(x_i)
 
     Φ_u are the H + W - 1 pixels of u's row and column, u itself once. q and k are 1×1 convs to C/8
-    channels, v one to C; each recurrence uses the same. γ is learnt and starts at zero.
-
-    Args:
-        channels: C, a multiple of 8.
-        num_recurrences: 2 in the paper.
-
-    Raises:
-        InputError: ``channels`` is no multiple of 8, or ``num_recurrences`` less than 1.
+    channels, C a multiple of 8, v one to C; each recurrence uses the same. γ is learnt and starts
+    at zero.
 
     Source: Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019,
     Sections 3.2 and 3.3, Eqs 1 and 2; γ from the authors' code. Differs: the convs before and
@@ -342,7 +314,7 @@ class CrissCrossAttention(nn.Module):
         row = torch.einsum("bchw,bchj->bhwj", query, key)
         itself = torch.eye(height, dtype=torch.bool, device=x.device)[:, None, :]
         column = column.masked_fill(itself, -torch.inf)  # it is in its row already
-        weights = _wide(torch.cat([column, row], dim=3)).softmax(dim=3).to(value.dtype)
+        weights = wide(torch.cat([column, row], dim=3)).softmax(dim=3).to(value.dtype)
         above_and_below = torch.einsum("bhwi,bciw->bchw", weights[..., :height], value)
         return above_and_below + torch.einsum("bhwj,bchj->bchw", weights[..., height:], value)
 
@@ -356,9 +328,6 @@ class ObjectContext(nn.Module):
 
     m are coarse logits of the classes k. φ and ψ are two 1×1 conv-BN-ReLUs each, to d = C/2
     channels, δ is one to C/2, ρ and g are one to C.
-
-    Args:
-        channels: C.
 
     Source: Yuan et al., "Object-Contextual Representations for Semantic Segmentation", ECCV 2020,
     Section 3.2, Eqs 1 to 5; widths, depths and the scale √d from the authors' code.
@@ -377,24 +346,18 @@ class ObjectContext(nn.Module):
         self, features: Float[Tensor, "b c h w"], coarse: Float[Tensor, "b k h w"]
     ) -> Float[Tensor, "b c h w"]:
         """Mean features of the classes by the coarse logits, handed back to the pixels."""
-        shares = _wide(coarse.flatten(2)).softmax(dim=2).to(features.dtype)  # (B, K, N)
+        shares = wide(coarse.flatten(2)).softmax(dim=2).to(features.dtype)  # (B, K, N)
         regions = (shares @ _pixels(features)).mT.unsqueeze(3)  # (B, C, K, 1)
         query, key, value = self.pixel(features), self.region(regions), self.value(regions)
         similarity = _pixels(query) @ key.flatten(2) / query.shape[1] ** 0.5  # (B, N, K)
-        weights = _wide(similarity).softmax(dim=2).to(value.dtype)
+        weights = wide(similarity).softmax(dim=2).to(value.dtype)
         y = _map(weights @ _pixels(value), features)
         fused: Tensor = self.fuse(torch.cat([self.up(y), features], dim=1))
         return fused
 
 
 class OCRHead(nn.Module):
-    """3×3 conv → coarse logits → ``ObjectContext`` → classifier, on the last feature map.
-
-    Args:
-        in_channels: Channels of the backbone's feature maps; the last is used.
-        num_classes: Number of logits.
-        channels: Channels that the context module sees.
-        dropout: Probability with which a whole channel is dropped before the classifier.
+    """3×3 conv to ``channels`` → coarse logits → ``ObjectContext`` → classifier, on the last map.
 
     Source: Yuan et al., ECCV 2020. Differs: there the coarse logits come from an earlier stage and
     learn from an auxiliary loss; here from the same map, and they are added to the final logits, so
@@ -435,11 +398,6 @@ def _pixels(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
 
 def _map(y: Float[Tensor, "b n d"], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
     return y.transpose(1, 2).reshape(len(y), -1, *like.shape[-2:])
-
-
-def _wide(x: Tensor) -> Tensor:
-    """float16 and bfloat16 to float32; float32 and float64 as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[object]:

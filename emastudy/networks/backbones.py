@@ -68,10 +68,8 @@ class Backbone(nn.Module):
         """
         allowed = [stride for stride in (4, 8, 16, 32) if stride <= self.native_stride]
         if output_stride not in allowed:
-            raise InputError(
-                f"output_stride is {output_stride}; this backbone allows "
-                + ", ".join(map(str, allowed))
-            )
+            allows = ", ".join(map(str, allowed))
+            raise InputError(f"output_stride is {output_stride}; this backbone allows {allows}")
         stride, dilation, dense = 1, 1, False
         for name, layer in self.named_modules():
             strided = name in self._strided
@@ -80,10 +78,9 @@ class Backbone(nn.Module):
             if not isinstance(layer, nn.Conv2d):
                 continue
             shortcut = layer.kernel_size == (1, 1)  # beside the block's strided conv, after it
-            layer.dilation = (1, 1) if shortcut else (dilation * self._grid(name),) * 2
-            layer.padding = tuple(
-                d * (k // 2) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)
-            )
+            grown = 1 if shortcut else dilation * self._grid(name)
+            layer.dilation = (grown, grown)
+            layer.padding = tuple(grown * (k // 2) for k in layer.kernel_size)
             if strided:
                 if not shortcut:
                     dense = stride * 2 > output_stride
@@ -117,15 +114,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            _conv_bn(in_channels, channels, stride),
-            nn.ReLU(inplace=True),
-            _conv_bn(channels, channels),
-        )
-        same = stride == 1 and in_channels == channels
-        self.shortcut = (
-            nn.Identity() if same else _conv_bn(in_channels, channels, stride, kernel_size=1)
-        )
+        first = _conv_bn(in_channels, channels, stride)
+        self.body = nn.Sequential(first, nn.ReLU(inplace=True), _conv_bn(channels, channels))
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or in_channels != channels:
+            self.shortcut = _conv_bn(in_channels, channels, stride, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, channels, H/stride, W/stride)."""
@@ -209,9 +202,8 @@ def _deepen(trunk: Any) -> None:
     )
     trunk.bn1 = nn.BatchNorm2d(128)
     first = trunk.layer1[0]
-    first.conv1 = nn.Conv2d(
-        128, 64, first.conv1.kernel_size, padding=first.conv1.padding, bias=False
-    )
+    old = first.conv1
+    first.conv1 = nn.Conv2d(128, 64, old.kernel_size, padding=old.padding, bias=False)
     if first.downsample is None:  # basic blocks of 64 channels: the identity does not fit any more
         first.downsample = _conv_bn(128, 64, kernel_size=1)
     else:

@@ -136,10 +136,9 @@ def build(
 
 @contextmanager
 def evaluation_mode(network: nn.Module, output_stride: int | None = None) -> Iterator[None]:
-    """Within the context a network is in evaluation mode; afterwards it is as it was.
+    """Within the context any network is in evaluation mode; afterwards it is as it was.
 
     Args:
-        network: Any network.
         output_stride: Of a ``SegmentationNetwork``, within the context; None = as it is.
     """
     modes = {module: module.training for module in network.modules()}
@@ -168,12 +167,9 @@ def _set_output_stride(network: nn.Module, output_stride: int) -> None:
 def check_options(
     kind: str, name: str, given: Mapping[str, object], known: Mapping[str, object]
 ) -> None:
-    """Check names and types of the options of a head or backbone.
+    """Check names and types of the options given to a "head" or "backbone".
 
     Args:
-        kind: "head" or "backbone".
-        name: Its name, or import path.
-        given: The options.
         known: Those that it has, see :func:`head_defaults` and :func:`backbone_defaults`.
 
     Raises:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emastudy.errors import InputError
+from emastudy.errors import InputError, require
 
 Kernel = Literal["embedded_gaussian", "dot"]
 
@@ -41,18 +41,14 @@ class NonLocal(AttentionBlock):
         \frac{f(x_i, x_j)}{\mathcal C(x_i)}\, g(x_j)\Big), \quad
         f = \exp\big(\theta(x_i)^\top \phi(x_j)\big) \text{ or } \theta(x_i)^\top \phi(x_j)
 
-    θ, φ and g are 1×1 convs to C/2 channels; 𝒞 is Σ_j f for the embedded Gaussian (a softmax
-    over j) and N for the dot product. The Gaussian goes through
-    ``scaled_dot_product_attention`` with scale 1, so the N×N matrix is never stored where the
-    device has a fused kernel for it. The dot product is θ(X) (φ(X)ᵀ g(X)) / N, linear in N.
+    θ, φ and g are 1×1 convs to C/2 channels, C even; f is the ``kernel``, "embedded_gaussian" or
+    "dot". 𝒞 is Σ_j f for the embedded Gaussian (a softmax over j) and N for the dot product. The
+    Gaussian goes through ``scaled_dot_product_attention`` with scale 1, so the N×N matrix is never
+    stored where the device has a fused kernel for it. The dot product is θ(X) (φ(X)ᵀ g(X)) / N,
+    linear in N.
 
     Args:
-        channels: C, even.
-        kernel: f, "embedded_gaussian" or "dot".
         zero_init: See :class:`AttentionBlock`.
-
-    Raises:
-        InputError: ``channels`` is odd, or ``kernel`` is unknown.
 
     Source: Wang et al., "Non-local Neural Networks", CVPR 2018, Eqs 1, 3, 4 and 6. The batch
     norm starts at zero there, so that the block starts as the identity; so it does here.
@@ -62,8 +58,8 @@ class NonLocal(AttentionBlock):
         self, channels: int, *, kernel: Kernel = "embedded_gaussian", zero_init: bool = True
     ) -> None:
         super().__init__(channels, zero_init=zero_init)
-        if kernel not in get_args(Kernel):
-            raise InputError(f"kernel is {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
+        kernels = get_args(Kernel)
+        require(kernel in kernels, "kernel", kernel, f"one of {', '.join(kernels)}")
         self.kernel = kernel
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -78,8 +74,8 @@ class NonLocal(AttentionBlock):
         else:
             y = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         y = y.squeeze(1).transpose(1, 2).reshape(len(y), -1, *features.shape[-2:])
-        attended: Tensor = self.norm(self.out(y))
-        return features + attended
+        change: Tensor = self.norm(self.out(y))
+        return features + change
 
 
 class DoubleAttention(nn.Module):
@@ -89,18 +85,13 @@ class DoubleAttention(nn.Module):
         \big[\phi(X)\, \mathrm{softmax}_n(\theta(X))^\top\big]
         \mathrm{softmax}_k(\rho(X))\Big)
 
-    θ and ρ are 1×1 convs to K channels, φ one to C/4. The first softmax runs over the N pixels
-    (gather), the second over the K vectors (distribute). With φ the identity, ρ = λ X μ^(0)ᵀ,
-    z = softmax_k(ρ) and gather weights z_nk / Σ_m z_mk, what stands in the outer bracket is one
-    iteration of EM attention without bases normalisation.
+    θ and ρ are 1×1 convs to K channels, φ one to C/4, C a multiple of 4. The first softmax runs
+    over the N pixels (gather), the second over the K vectors (distribute). With φ the identity,
+    ρ = λ X μ^(0)ᵀ, z = softmax_k(ρ) and gather weights z_nk / Σ_m z_mk, what stands in the outer
+    bracket is one iteration of EM attention without bases normalisation.
 
     Args:
-        channels: C, a multiple of 4.
-        num_bases: K, number of gathered vectors.
         zero_init: See :class:`AttentionBlock`.
-
-    Raises:
-        InputError: ``channels`` is no multiple of 4.
 
     Source: Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, Eq. 6. Differs: K is
     free and 64 by default, as EMA's; there it is C/4, like φ's width. The batch norm starts at
@@ -126,8 +117,8 @@ class DoubleAttention(nn.Module):
         value = self.value(features).flatten(2)  # (B, C/4, N)
         gathered = value @ over_pixels.to(value.dtype).transpose(1, 2)  # (B, C/4, K)
         y = (gathered @ over_bases.to(value.dtype)).unflatten(2, features.shape[-2:])
-        attended: Tensor = self.norm(self.out(y))
-        return features + attended
+        change: Tensor = self.norm(self.out(y))
+        return features + change
 
 
 def _norm(channels: int, zero_init: bool) -> nn.BatchNorm2d:

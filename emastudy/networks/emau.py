@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -51,8 +52,8 @@ class EMAU(nn.Module):
     over all images of the batch, on all processes when ``torch.distributed`` is initialised. A
     batch of no images, or one that would make the bases NaN or infinite, leaves them as they are.
 
-    *Heads.* With H heads the channels of X are split into H groups of neighbours, and each group
-    runs an EM of its own, with K bases of C/H channels, at the N·K·C of one head:
+    *Heads.* With H heads the channels of X are split into H groups of neighbours, each with an EM
+    of its own and K bases of C/H channels, at the N·K·C of one head:
 
     .. math::
         X = [X_1, \dots, X_H], \quad
@@ -60,14 +61,13 @@ class EMAU(nn.Module):
         \quad \tilde X = [Z_1\mu_1, \dots, Z_H\mu_H] .
 
     The heads share λ and nothing else. So their objectives add, :math:`F = \sum_h F_h`, and bases
-    merge in each head for itself: those of head h by the critical concentration of X_h, whatever
-    the others do, so that each keeps a handful of its own. A pixel has a basis in each head: where
-    :math:`d_h` different ones are left in head h, hard assignments tell :math:`\prod_h d_h` kinds
-    of pixels apart, up to :math:`K^H`, where as many bases in one head tell
-    :math:`\sum_h d_h`. The rank of X̃ is at most HK. Features become shorter,
-    :math:`\sum_h \lVert x_h \rVert^2 = \lVert x \rVert^2`, by √H where the heads share evenly:
-    under "l2" the exponents :math:`|\lambda x_h^\top \mu_{hk}| \le \lambda \lVert x_h\rVert` then
-    shrink alike, and λ√H makes up for it.
+    merge in each head for itself, by the critical concentration of X_h. Where :math:`d_h` different
+    ones are left in head h, hard assignments tell :math:`\prod_h d_h \le K^H` kinds of pixels
+    apart, where as many bases in one head tell :math:`\sum_h d_h`. The rank of X̃ is at most HK.
+    Where the heads share :math:`\lVert x \rVert^2 = \sum_h \lVert x_h \rVert^2` evenly, features
+    are shorter by √H: under "l2" the exponents
+    :math:`|\lambda x_h^\top \mu_{hk}| \le \lambda \lVert x_h\rVert` shrink alike, and λ√H makes up
+    for it.
 
     *Values.* With ``value_conv`` EM decides who belongs together, and what is handed out is
     another 1×1 conv of the input, V, as in attention:
@@ -167,21 +167,6 @@ class EMAU(nn.Module):
         process_group: "torch.distributed.ProcessGroup | None" = None,
     ) -> None:
         super().__init__()
-        _check_options(
-            {
-                "channels": channels,
-                "num_bases": num_bases,
-                "num_iterations": num_iterations,
-                "heads": heads,
-            },
-            {"concentration": concentration, "input_scale": input_scale},
-            momentum, normalization, maintenance, gradient, concentration_scale,
-        )  # fmt: skip
-        if channels % heads:
-            divisors = ", ".join(str(d) for d in range(1, channels + 1) if channels % d == 0)
-            raise InputError(
-                f"heads is {heads} and does not divide channels, {channels}; use one of {divisors}"
-            )
         self.channels = channels
         self.num_bases = num_bases
         self.num_iterations = num_iterations
@@ -196,6 +181,7 @@ class EMAU(nn.Module):
         self.fold_with_gradient = True
         self.processes = Processes(process_group)
         self._starts = Starts()
+        self._check_options(input_scale)
 
         self.conv1 = nn.Conv2d(channels, channels, 1)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
@@ -216,12 +202,43 @@ class EMAU(nn.Module):
         else:
             shared = maintenance in ("moving_average", "fixed")
             self.register_buffer("bases", bases if shared else None)
-        learned = torch.zeros(() if heads == 1 else heads)
-        is_learned = concentration_scale == "learned"
-        self.log_scale = nn.Parameter(learned) if is_learned else None
+        self.log_scale: nn.Parameter | None = None
+        if concentration_scale == "learned":
+            self.log_scale = nn.Parameter(torch.zeros(() if heads == 1 else heads))
         self.value = nn.Conv2d(channels, channels, 1) if value_conv else None
         if self.value is not None:
             nn.init.kaiming_normal_(self.value.weight, mode="fan_out")
+
+    def _check_options(self, input_scale: float) -> None:
+        for field in ("channels", "num_bases", "num_iterations", "heads"):
+            require(vars(self)[field] >= 1, field, vars(self)[field], "an integer ≥ 1")
+        for field, choices in (
+            ("normalization", get_args(Normalization)),
+            ("maintenance", get_args(Maintenance)),
+            ("gradient", get_args(Gradient)),
+            ("concentration_scale", get_args(ConcentrationScale)),
+        ):
+            choice = vars(self)[field]
+            require(choice in choices, field, choice, f"one of {', '.join(choices)}")
+        for field, factor in (("concentration", self.concentration), ("input_scale", input_scale)):
+            require(0 < factor < math.inf, field, factor, "a finite number > 0")
+        require(0 <= self.momentum <= 1, "momentum", self.momentum, "a number from 0 to 1")
+        if self.maintenance == "learned" and self.gradient != "unrolled":
+            raise InputError(
+                f"maintenance='learned' with gradient={self.gradient!r} would give the bases no "
+                "gradient; use gradient='unrolled'"
+            )
+        if self.concentration_scale == "learned" and self.gradient == "detached":
+            raise InputError(
+                "concentration_scale='learned' with gradient='detached' would give it no gradient; "
+                "use gradient='one_step' or 'unrolled'"
+            )
+        if self.channels % self.heads:
+            divisors = [d for d in range(1, self.channels + 1) if self.channels % d == 0]
+            raise InputError(
+                f"heads is {self.heads} and does not divide channels, {self.channels}; use one of "
+                + ", ".join(map(str, divisors))
+            )
 
     @classmethod
     def recommended(cls, channels: int, num_bases: int = 64, **options: Any) -> "EMAU":
@@ -232,21 +249,13 @@ class EMAU(nn.Module):
         frozen features of photographs (the book's page on iterations has the numbers). End to end
         on photographs, where a pretrained backbone learns along, detached gradients came out ahead
         of unrolled ones, undecided (page 31); two iterations were not tried there. Several heads
-        are no part of it, since they help on some data and cost on others (page 38).
-
-        Args:
-            channels: C.
-            num_bases: K.
-            options: See :class:`EMAU`; they replace the recommended ones.
+        are no part of it, since they help on some data and cost on others (page 38). Options of
+        :class:`EMAU` replace the recommended ones.
         """
         return cls(channels, num_bases, **{"num_iterations": 2, "gradient": "unrolled", **options})
 
     def attend(self, features: Float[Tensor, "b c h w"], *, trace: bool = False) -> EMResult:
-        """The unit's EM on a feature map, for whoever wants to look inside.
-
-        Args:
-            features: The unit's input, (B, C, H, W).
-            trace: Also record the objective F(μ^(0)), …, F(μ^(T)).
+        """The unit's EM on its input, for whoever wants to look inside; with its ``trace`` or not.
 
         Returns:
             Responsibilities Z^(T) (B, N, K), N pixels in row-major order, bases μ^(T) (B, K, C),
@@ -263,25 +272,18 @@ class EMAU(nn.Module):
         else:
             x, start = self.em_input(features)
 
-        concentration = self.concentrations(x)
-
-        def run(bases: Tensor, num_iterations: int) -> EMResult:
-            return expectation_maximization(
-                x,
-                bases,
-                num_iterations,
-                concentration=concentration,
-                normalization=self.normalization,
-                trace=trace,
-            )
-
+        run = partial(
+            expectation_maximization,
+            x,
+            concentration=self.concentrations(x),
+            normalization=self.normalization,
+            trace=trace,
+        )
         if not with_gradient:
             with torch.no_grad():
                 return run(start, self.num_iterations)
-        if self.gradient == "unrolled":
+        if self.gradient == "unrolled" or self.num_iterations == 1:
             return run(start, self.num_iterations)
-        if self.num_iterations == 1:
-            return run(start, 1)
         with torch.no_grad():
             early = run(start, self.num_iterations - 1)
         last = run(early.bases, 1)
@@ -516,39 +518,6 @@ class EMAU(nn.Module):
 def _pixels(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
     """(B, C, H, W) → (B, N, C): a view; its pixels are contiguous if the map is channels_last."""
     return features.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _check_options(
-    counts: dict[str, int],
-    factors: dict[str, float],
-    momentum: float,
-    normalization: str,
-    maintenance: str,
-    gradient: str,
-    concentration_scale: str,
-) -> None:
-    for field, count in counts.items():
-        require(count >= 1, field, count, "an integer ≥ 1")
-    for field, choice, allowed in (
-        ("normalization", normalization, get_args(Normalization)),
-        ("maintenance", maintenance, get_args(Maintenance)),
-        ("gradient", gradient, get_args(Gradient)),
-        ("concentration_scale", concentration_scale, get_args(ConcentrationScale)),
-    ):
-        require(choice in allowed, field, choice, f"one of {', '.join(allowed)}")
-    for field, factor in factors.items():
-        require(0 < factor < float("inf"), field, factor, "a finite number > 0")
-    require(0 <= momentum <= 1, "momentum", momentum, "a number from 0 to 1")
-    if maintenance == "learned" and gradient != "unrolled":
-        raise InputError(
-            f"maintenance='learned' with gradient={gradient!r} would give the bases no "
-            "gradient; use gradient='unrolled'"
-        )
-    if concentration_scale == "learned" and gradient == "detached":
-        raise InputError(
-            "concentration_scale='learned' with gradient='detached' would give it no gradient; use "
-            "gradient='one_step' or 'unrolled'"
-        )
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ def import_context(path: str, reserved: Callable[..., object]) -> Callable[..., 
         InputError: It cannot be imported, is no ``nn.Module`` or cannot be called so. The maker
             raises one where what is made is not as above.
     """
-    return _tried_context(_load(f"head {path!r}", path, nn.Module), path, reserved)
+    owner = f"head {path!r}"
+    return _tried_context(owner, _load(owner, path, nn.Module), reserved)
 
 
 def import_backbone(path: str) -> Callable[..., Backbone]:
@@ -45,44 +47,41 @@ def import_backbone(path: str) -> Callable[..., Backbone]:
         InputError: It cannot be imported, is no :class:`Backbone` or cannot be called so. The
             maker raises one where what is made has other feature maps than it says.
     """
-    return _tried_backbone(_load(f"backbone {path!r}", path, Backbone), path)
+    owner = f"backbone {path!r}"
+    return _tried_backbone(owner, _load(owner, path, Backbone))
 
 
 # Cached, as options.defaults is by the function it is asked about.
 @functools.cache
 def _tried_context(
-    make: Callable[..., nn.Module], path: str, reserved: Callable[..., object]
+    owner: str, make: Callable[..., nn.Module], reserved: Callable[..., object]
 ) -> Callable[..., nn.Module]:
-    signature = _signature(f"head {path!r}", make, "channels")
-    taken = sorted(signature.parameters.keys() & options.defaults(reserved).keys())
-    if taken:
-        raise InputError(
-            f"head {path!r} has an option {taken[0]!r}, which the head around it has too; "
-            "give it another name"
-        )
-
     def maker(channels: int, **given: Any) -> nn.Module:
         # Whatever is drawn on trial, the unit that is used starts as it would without.
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            _try_context(f"head {path!r}", _call(f"head {path!r}", make, channels, given), channels)
+            _try_context(owner, _call(owner, make, channels, given), channels)
         return make(channels, **given)
 
+    signature = _signature(owner, make, "channels")
+    taken = sorted(signature.parameters.keys() & options.defaults(reserved).keys())
+    if taken:
+        raise InputError(
+            f"{owner} has an option {taken[0]!r}, which the head around it has too; "
+            "give it another name"
+        )
     vars(maker)["__signature__"] = signature
     return maker
 
 
 @functools.cache
-def _tried_backbone(make: Callable[..., nn.Module], path: str) -> Callable[..., Backbone]:
-    owner = f"backbone {path!r}"
-    signature = _signature(owner, make, "weights")
-
+def _tried_backbone(owner: str, make: Callable[..., nn.Module]) -> Callable[..., Backbone]:
     def maker(weights: Any, **given: Any) -> Backbone:
         backbone = _call(owner, make, weights, given)
         assert isinstance(backbone, Backbone)
         _try_backbone(owner, backbone)
         return backbone
 
-    vars(maker)["__signature__"] = signature
+    vars(maker)["__signature__"] = _signature(owner, make, "weights")
     return maker
 
 
@@ -106,24 +105,16 @@ def _signature(owner: str, make: Callable[..., nn.Module], first: str) -> inspec
 def _call(
     owner: str, make: Callable[..., nn.Module], first: Any, given: dict[str, Any]
 ) -> nn.Module:
-    try:
+    call = ", ".join([repr(first), *(f"{name}={value!r}" for name, value in given.items())])
+    with _blamed(f"{owner} cannot be made by ({call})"):
         return make(first, **given)
-    except EmastudyError:
-        raise
-    except Exception as error:
-        call = ", ".join([repr(first), *(f"{name}={value!r}" for name, value in given.items())])
-        raise InputError(f"{owner} cannot be made by ({call}): {_told(error)}") from error
 
 
 def _try_context(owner: str, unit: nn.Module, channels: int) -> None:
     x = torch.randn(2, channels, *_MAP, requires_grad=True)
     shape = tuple(x.shape)
-    try:
+    with _blamed(f"{owner} fails on a map of shape {shape}"):
         y = unit.train()(x)
-    except EmastudyError:
-        raise
-    except Exception as error:
-        raise InputError(f"{owner} fails on a map of shape {shape}: {_told(error)}") from error
     if not isinstance(y, Tensor) or tuple(y.shape) != shape:
         got = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
         raise InputError(f"{owner} makes {got} of a map of shape {shape}; it must keep the shape")
@@ -150,12 +141,8 @@ def _try_backbone(owner: str, backbone: Backbone) -> None:
         for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]
     }
     image = torch.empty(2, 3, _IMAGE, _IMAGE, device="meta")
-    try:
+    with _blamed(f"{owner} fails on an image of shape {(*image.shape,)}"):
         maps = functional_call(backbone, state, image)
-    except Exception as error:
-        raise InputError(
-            f"{owner} fails on an image of shape {(*image.shape,)}: {_told(error)}"
-        ) from error
     got = [(m.shape[1], m.shape[2]) for m in maps]
     side = -(-_IMAGE // backbone.native_stride)
     if [c for c, _ in got] != list(backbone.channels) or got[-1][1] != side:
@@ -165,5 +152,12 @@ def _try_backbone(owner: str, backbone: Backbone) -> None:
         )
 
 
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """An error of somebody's own code, other than the package's, becomes one that says ``what``."""
+    try:
+        yield
+    except EmastudyError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what}: {type(error).__name__}: {error}".partition("\n")[0]) from error

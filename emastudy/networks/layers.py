@@ -11,13 +11,8 @@ def conv_bn_relu(
 ) -> nn.Sequential:
     """Conv without bias, batch norm, ReLU; the resolution stays."""
     padding = dilation * (kernel_size // 2)
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels, channels, kernel_size, padding=padding, dilation=dilation, bias=False
-        ),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    )
+    conv = nn.Conv2d(in_channels, channels, kernel_size, 1, padding, dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 def classifier(channels: int, num_classes: int, dropout: float) -> nn.Sequential:
@@ -33,13 +28,8 @@ def resize_like(x: Tensor, reference: Tensor) -> Tensor:
 class Decoder(nn.Module):
     """Enlarges a coarse map to a finer one and refines it with that one's details.
 
-    The fine map goes through a 1×1 conv and is concatenated with the enlarged coarse one; two 3×3
-    convs bring them back to the coarse map's channels.
-
-    Args:
-        channels: Channels of the coarse map, of both 3×3 convs and of the output.
-        fine_channels: Channels of the fine map.
-        detail_channels: Channels that the 1×1 conv leaves of the fine map.
+    The fine map goes through a 1×1 conv to ``detail_channels`` and is concatenated with the
+    enlarged coarse one; two 3×3 convs bring them back to ``channels``, those of the coarse map.
 
     Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution", ECCV 2018, Section
     3.1, with ordinary instead of separable convs, as for its ResNet.
@@ -56,6 +46,5 @@ class Decoder(nn.Module):
         self, coarse: Float[Tensor, "b d h w"], fine: Float[Tensor, "b c H W"]
     ) -> Float[Tensor, "b d H W"]:
         """(B, channels, h, w) and (B, fine_channels, H, W) to (B, channels, H, W)."""
-        both = torch.cat([resize_like(coarse, fine), self.detail(fine)], dim=1)
-        refined: Tensor = self.refine(both)
+        refined: Tensor = self.refine(torch.cat([resize_like(coarse, fine), self.detail(fine)], 1))
         return refined

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from emastudy.errors import InputError
+from emastudy.errors import require
 from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
 
 Flow = Literal["collect", "distribute", "both"]
@@ -26,8 +26,6 @@ class PointwiseSpatialAttention(nn.Module):
     beyond the window get nothing. [z^c, z^d] is projected back to ``in_channels`` and enlarged.
 
     Args:
-        in_channels: Channels of the feature map.
-        channels: Channels of x.
         flow: "collect", "distribute" or "both".
         window: Odd number of displacements per side, in pixels of the halved map. 65 reaches
             from corner to corner of a 513×513 image at output stride 8.
@@ -44,29 +42,21 @@ class PointwiseSpatialAttention(nn.Module):
         self, in_channels: int, channels: int = 512, flow: Flow = "both", window: int = 65
     ) -> None:
         super().__init__()
-        if flow not in get_args(Flow):
-            raise InputError(f"flow is {flow!r}; expected one of {', '.join(get_args(Flow))}")
-        if window < 1 or window % 2 == 0:
-            raise InputError(f"window is {window}; expected an odd number ≥ 1")
+        require(flow in get_args(Flow), "flow", flow, f"one of {', '.join(get_args(Flow))}")
+        require(window >= 1 and window % 2 == 1, "window", window, "an odd number ≥ 1")
         self.window = window
         flows = ("collect", "distribute") if flow == "both" else (flow,)
         self.reduce = nn.ModuleDict({f: conv_bn_relu(in_channels, channels, 1) for f in flows})
-        self.attention = nn.ModuleDict(
-            {
-                f: nn.Sequential(
-                    conv_bn_relu(channels, channels, 1),
-                    nn.Conv2d(channels, window**2, 1, bias=False),
-                )
-                for f in flows
-            }
-        )
+        self.attention = nn.ModuleDict()
+        for f in flows:
+            hidden = conv_bn_relu(channels, channels, 1)
+            self.attention[f] = nn.Sequential(hidden, nn.Conv2d(channels, window**2, 1, bias=False))
         self.project = conv_bn_relu(len(flows) * channels, in_channels, 1)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Context of every pixel, in the shape of the input."""
-        height, width = ((side - 1) // 2 + 1 for side in features.shape[-2:])
-        size = (height, width)
-        displacement, reached = self._displacements(height, width, features.device)
+        size = ((features.shape[-2] + 1) // 2, (features.shape[-1] + 1) // 2)
+        displacement, reached = self._displacements(*size, features.device)
         contexts = []
         for flow, reduce in self.reduce.items():
             x = F.interpolate(reduce(features), size=size, mode="bilinear", align_corners=True)
@@ -95,11 +85,8 @@ class PointwiseSpatialAttention(nn.Module):
 class PSAHead(nn.Module):
     """The last feature map beside its point-wise spatial attention → 3×3 conv → classifier.
 
-    Args:
-        channels: Channels of the 3×3 conv.
-        attention_channels: Channels that the attention sees.
-        flow: "collect", "distribute" or "both".
-        window: Displacements per side, see :class:`PointwiseSpatialAttention`.
+    The conv has ``channels``, the attention, :class:`PointwiseSpatialAttention`, sees
+    ``attention_channels``.
 
     Source: Zhao et al., ECCV 2018. Differs from the authors' code: 256 instead of 512 channels in
     the last 3×3 conv, the width at which the EMANet paper's Table 1 agrees; no auxiliary loss.

@@ -17,8 +17,6 @@ class ASPP(nn.Module):
     Their maps, ``channels`` each, are concatenated and projected to ``channels`` by a 1×1 conv.
 
     Args:
-        in_channels: Channels of the feature map.
-        channels: Channels of each branch and of the output.
         rate: Smallest dilation at output stride 16; the others are twice and three times that.
             The rates keep their meaning in image pixels, so they double at stride 8.
         image_pooling: Whether the image's mean is among the branches.
@@ -66,12 +64,7 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3Head(nn.Module):
-    """ASPP on the last feature map → 1×1 classifier.
-
-    Args:
-        channels: Channels of ASPP's branches and output.
-        rate: ASPP's smallest dilation at output stride 16.
-        image_pooling: Whether ASPP has the image's mean among its branches.
+    """:class:`ASPP` on the last feature map → 1×1 classifier.
 
     Source: Chen et al., arXiv 1706.05587. Differs from torchvision's: no further 3×3 conv (the
     EMANet paper's Table 1 counts none), and rates that follow the stride.
@@ -98,15 +91,9 @@ class DeepLabV3Head(nn.Module):
 
 
 class DeepLabV3PlusHead(nn.Module):
-    """ASPP on the last feature map → decoder with the first one → 1×1 classifier.
+    """:class:`ASPP` on the last feature map → ``layers.Decoder`` with the first → 1×1 classifier.
 
-    Args:
-        channels: Channels of ASPP and of the decoder's two 3×3 convs.
-        rate: ASPP's smallest dilation at output stride 16.
-        image_pooling: Whether ASPP has the image's mean among its branches.
-        detail_channels: Channels that the decoder takes of the first feature map.
-
-    Source: Chen et al., ECCV 2018, Section 3.1; see ``layers.Decoder``.
+    Source: Chen et al., ECCV 2018, Section 3.1.
     """
 
     levels = (0, -1)
@@ -129,8 +116,7 @@ class DeepLabV3PlusHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Logits (B, num_classes, h, w) at the first feature map's resolution."""
-        decoded = self.decoder(self.aspp(features[-1]), features[0])
-        logits: Tensor = self.classifier(decoded)
+        logits: Tensor = self.classifier(self.decoder(self.aspp(features[-1]), features[0]))
         return logits
 
 
@@ -161,11 +147,7 @@ class PyramidPooling(nn.Module):
 
 
 class PSPHead(nn.Module):
-    """Pyramid pooling on the last feature map → 3×3 conv → 1×1 classifier.
-
-    Args:
-        in_channels: Channels of the backbone's feature maps; the last, a multiple of 4, is used.
-        channels: Channels of the 3×3 conv.
+    """Pyramid pooling on the last feature map → 3×3 conv to ``channels`` → 1×1 classifier.
 
     Raises:
         InputError: The last feature map's channels are no multiple of 4.
