@@ -28,16 +28,7 @@ def voc_color(index: int) -> Color:
 
 
 def require_split(split: str, owner: object, there: Iterable[str]) -> None:
-    """Check that there is a split.
-
-    Args:
-        split: Its name.
-        owner: What should have it, for the message.
-        there: The splits that it has.
-
-    Raises:
-        UnknownSplitError: It is none of them.
-    """
+    """Raise UnknownSplitError unless a split is among those that are there."""
     there = tuple(there)
     if split not in there:
         raise UnknownSplitError(f"split is {split!r}; {owner} has {', '.join(there)}")
@@ -102,14 +93,14 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
 
     def fingerprint(self) -> Fingerprint:
         """Which data these are, told by a few images; see :class:`Fingerprint`."""
-        samples = []
-        for index in evenly_spaced(len(self), 8):
-            content = hashlib.sha256()
-            for part in self[index]:
-                content.update(part.contiguous().numpy().tobytes())
-            samples.append((str(index), content.hexdigest()[:16]))
+
+        def sample(index: int) -> tuple[str, str]:
+            content = b"".join(part.contiguous().numpy().tobytes() for part in self[index])
+            return str(index), hashlib.sha256(content).hexdigest()[:16]
+
+        samples = tuple(map(sample, evenly_spaced(len(self), 8)))
         return Fingerprint(
-            self.name, self.split, len(self), self.classes, (IGNORE,), samples=tuple(samples)
+            self.name, self.split, len(self), self.classes, (IGNORE,), samples=samples
         )
 
 
@@ -148,11 +139,4 @@ class View(SegmentationDataset):
         """That of the other dataset, with the images taken and a few of them as changed."""
         whole, seen = self.dataset.fingerprint(), super().fingerprint()
         content = digest([whole.content, whole.names, *self.indices])
-        return dataclasses.replace(
-            seen,
-            ignored=whole.ignored,
-            labels=whole.labels,
-            names=whole.names,
-            content=content,
-            files=whole.files,
-        )
+        return dataclasses.replace(whole, images=len(self), content=content, samples=seen.samples)

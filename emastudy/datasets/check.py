@@ -81,17 +81,13 @@ def _open(
         require_arguments(kind, arguments)
         try:
             opened[split] = kind(**arguments)
-        except FileNotFoundError as error:
-            report.absent[split] = str(error)
-            if split not in kind.optional:
-                report.problems.append(str(error))
-            continue
         except (OSError, ValueError) as error:
             report.absent[split] = str(error)
-            report.problems.append(str(error))
-            continue
-        report.counts[split] = len(opened[split])
-        report.problems += _list_problems(opened[split])
+            if split not in kind.optional or not isinstance(error, FileNotFoundError):
+                report.problems.append(str(error))
+        else:
+            report.counts[split] = len(opened[split])
+            report.problems += _list_problems(opened[split])
     return opened
 
 
@@ -100,9 +96,12 @@ def _examine_files(
 ) -> tuple[dict[Pair, Labels], set[Path]]:
     """What masks hold, and which files are missing; what splits share is read once."""
     readers = {pair: dataset for dataset in opened.values() for pair in dataset.pairs}
-    missing = _missing(list(readers))
-    report.problems += _missing_problems(missing)
-    gone = set(missing)
+    needed = {pair.image: pair for pair in readers}
+    needed |= {pair.mask: pair for pair in readers if pair.mask is not None}
+    gone = set(missing_files(list(needed)))
+    report.problems += _missing_problems(
+        {path: pair for path, pair in needed.items() if path in gone}
+    )
     labels: dict[Pair, Labels] = {}
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda item: _examine(item[1], item[0], gone), readers.items())
@@ -116,58 +115,39 @@ def _examine_files(
 
 def _list_problems(dataset: FileDataset) -> list[str]:
     """A wrong number of images, and names listed twice."""
-    problems = []
+    problems, where = [], f"split {dataset.split!r}"
     expected = dataset.counts.get(dataset.split, len(dataset))
     if expected != len(dataset):
         problems.append(
-            f"split {dataset.split!r} has {len(dataset):,} images; the official release has "
-            f"{expected:,}"
+            f"{where} has {len(dataset):,} images; the official release has {expected:,}"
         )
     count = Counter(dataset.names)
     last = {pair.name: pair for pair in dataset.pairs if count[pair.name] > 1}
-    return problems + [
-        f"split {dataset.split!r} names {name} more than once{pair.where}"
-        for name, pair in last.items()
-    ]
+    return problems + [f"{where} names {name} more than once{p.where}" for name, p in last.items()]
 
 
 def _shared_names(opened: Mapping[str, FileDataset]) -> list[str]:
     """Images to score that are also trained on, or chosen by."""
     trained = {"val": ("train", "trainaug"), "test": ("train", "trainaug", "trainval", "val")}
+    images = {split: {p.image: p.name for p in dataset.pairs} for split, dataset in opened.items()}
     return [
         f"{name} is in split {scored!r} and in {other!r}"
         for scored, others in trained.items()
         for other in others
-        if scored in opened and other in opened
-        for name in sorted(_names_by_image(opened[scored], opened[other]))
+        if scored in images and other in images
+        for name in sorted(
+            {images[scored][path] for path in images[scored] if path in images[other]}
+        )
     ]
-
-
-def _names_by_image(one: FileDataset, other: FileDataset) -> set[str]:
-    """Names of the images of one split that are the same files as in another."""
-    images = {pair.image for pair in other.pairs}
-    return {pair.name for pair in one.pairs if pair.image in images}
-
-
-def _missing(pairs: Sequence[Pair]) -> dict[Path, Pair]:
-    """Missing files, and an item that needs each."""
-    files = {pair.image: pair for pair in pairs}
-    files |= {pair.mask: pair for pair in pairs if pair.mask is not None}
-    return {path: files[path] for path in missing_files(list(files))}
 
 
 def _missing_problems(missing: Mapping[Path, Pair]) -> list[str]:
-    """One line per missing file, or per missing folder of several."""
+    """One line per missing folder of several of them, and per other missing file."""
     parents = Counter(path.parent for path in missing if not path.parent.is_dir())
     folders = {folder: count for folder, count in parents.items() if count > 1}
-    return [
-        *(f"folder {folder} is missing, with {count:,} files" for folder, count in folders.items()),
-        *(
-            f"{path} is missing{pair.where}"
-            for path, pair in missing.items()
-            if path.parent not in folders
-        ),
-    ]
+    files = {path: pair for path, pair in missing.items() if path.parent not in folders}
+    lines = [f"folder {name} is missing, with {count:,} files" for name, count in folders.items()]
+    return lines + [f"{path} is missing{pair.where}" for path, pair in files.items()]
 
 
 def _examine(dataset: FileDataset, pair: Pair, gone: set[Path]) -> tuple[list[str], Labels | None]:

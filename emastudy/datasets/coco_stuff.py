@@ -13,7 +13,7 @@ import numpy as np
 from emastudy.datasets.base import IGNORE, Color, require_split, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
-from emastudy.datasets.lists import Pair, find_folder, pair_files, read_list
+from emastudy.datasets.lists import Pair, pair_files, read_list
 from emastudy.datasets.voc import VOC_CLASSES
 
 # Names of the ids 1-182, things first; those in _EMPTY occur in COCO's numbering only.
@@ -41,13 +41,10 @@ _EMPTY = {
     *("street sign", "hat", "shoe", "eye glasses", "plate", "mirror", "window", "desk", "door"),
     *("blender", "hair brush"),
 }
-_NAMES_BY_ID = dict(enumerate(" ".join(_IDS.split()).split(", "), start=1))
-COCO_STUFF_CLASSES = tuple(name for name in _NAMES_BY_ID.values() if name not in _EMPTY)
-_INDEX_BY_ID = {
-    number: COCO_STUFF_CLASSES.index(name)
-    for number, name in _NAMES_BY_ID.items()
-    if name not in _EMPTY
-}
+_ids = enumerate(" ".join(_IDS.split()).split(", "), start=1)
+_NAMES_BY_ID = {number: name for number, name in _ids if name not in _EMPTY}
+COCO_STUFF_CLASSES = tuple(_NAMES_BY_ID.values())
+_INDEX_BY_ID = {number: index for index, number in enumerate(_NAMES_BY_ID)}
 
 # VOC's classes as COCO calls them, in VOC's order.
 _VOC_THINGS = (
@@ -82,6 +79,7 @@ class CocoStuff(FileDataset):
     colors = tuple(voc_color(c + 1) for c in range(len(COCO_STUFF_CLASSES)))
     stored: Mapping[int, int] = {0: IGNORE, **_INDEX_BY_ID}
     counts: ClassVar[dict[str, int]] = {"train": 9000, "val": 1000}
+    called, inside, marks = "COCO-Stuff 10k", ("dataset",), ("imageLists",)
     layout = "images/NAME.jpg, annotations/NAME.mat, imageLists/{train,test}.txt"
     licence = "photographs under Flickr's terms; annotation CC BY 4.0"
     citation = (
@@ -95,12 +93,6 @@ class CocoStuff(FileDataset):
             None,
         ),
     )
-
-    @classmethod
-    def locate(cls, root: Path) -> Path:
-        """``root`` or ``root/dataset``, whichever has ``imageLists``."""
-        marks, inside = ("imageLists",), ("dataset",)
-        return find_folder(root, "COCO-Stuff 10k", inside=inside, marks=marks, layout=cls.layout)
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of the split's list."""
@@ -140,11 +132,10 @@ class CocoStuff164k(FileDataset):
     title = "COCO-Stuff on all of COCO 2017, for pre-training: 171 classes, or VOC's 21"
     all_classes = COCO_STUFF_CLASSES
     colors = CocoStuff.colors
-    stored: Mapping[int, int] = {
-        255: IGNORE,
-        **{number - 1: index for number, index in _INDEX_BY_ID.items()},
-    }
+    stored: Mapping[int, int] = {255: IGNORE, **{i - 1: c for i, c in _INDEX_BY_ID.items()}}
     counts: ClassVar[dict[str, int]] = {"train": 118287, "val": 5000}
+    called, inside = "COCO-Stuff pixel maps", ("dataset",)
+    marks = ("annotations/train2017", "annotations/val2017")
     layout = "images/{train2017,val2017}/NAME.jpg, annotations/{train2017,val2017}/NAME.png"
     licence = CocoStuff.licence
     citation = CocoStuff.citation
@@ -193,13 +184,6 @@ class CocoStuff164k(FileDataset):
         if set(classes) <= set(COCO_STUFF_CLASSES):
             return super().default_palette(classes)
         return [voc_color(VOC_CLASSES.index(name)) for name in classes]
-
-    @classmethod
-    def locate(cls, root: Path) -> Path:
-        """``root`` or ``root/dataset``, whichever has the pixel maps."""
-        marks = [f"annotations/{split}2017" for split in cls.counts]
-        what = "COCO-Stuff pixel maps"
-        return find_folder(root, what, inside=("dataset",), marks=marks, layout=cls.layout)
 
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """All files of the split's two folders, by name."""

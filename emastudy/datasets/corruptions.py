@@ -33,7 +33,7 @@ def corrupt(image: Tensor, index: int, *, kind: str, severity: int) -> Tensor:
     Args:
         image: (3, H, W) uint8.
         index: The image's number, which seeds the noise.
-        kind: "noise", "blur", "contrast" or "jpeg".
+        kind: One of ``CORRUPTIONS``.
         severity: 1 (weak) to 5.
 
     Raises:

@@ -13,7 +13,7 @@ from emastudy.datasets.base import IGNORE, Color, SegmentationDataset
 from emastudy.datasets.download import Archive
 from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
 from emastudy.datasets.images import orientation, read_image, read_mask
-from emastudy.datasets.lists import Listed, Pair, missing_files
+from emastudy.datasets.lists import Listed, Pair, missing_files, require_folder
 from emastudy.datasets.samples import as_mask
 from emastudy.errors import InputError, MissingFileError
 
@@ -48,6 +48,9 @@ class FileDataset(SegmentationDataset):
         counts: Split → number of images of the official release.
         optional: Splits that a root may lack.
         layout: Where a root keeps what.
+        called: What messages call the dataset.
+        inside: Folders of a root that may hold the dataset instead of the root itself.
+        marks: Folders of which it has at least one.
         archives: What :func:`~emastudy.datasets.download.download` fetches.
         by_hand: What a person has to fetch, from where, and where it belongs.
         pairs: The split's files, in the order of the items.
@@ -64,6 +67,9 @@ class FileDataset(SegmentationDataset):
     counts: ClassVar[Mapping[str, int]]
     optional: ClassVar[frozenset[str]] = frozenset()
     layout: ClassVar[str]
+    called: ClassVar[str]
+    inside: ClassVar[tuple[str, ...]]
+    marks: ClassVar[tuple[str, ...]]
     archives: ClassVar[tuple[Archive, ...]] = ()
     by_hand: ClassVar[str] = ""
 
@@ -97,13 +103,21 @@ class FileDataset(SegmentationDataset):
             self._require_files()
 
     @classmethod
-    @abstractmethod
     def locate(cls, root: Path) -> Path:
-        """The folder with the files: ``root`` itself or one inside it.
+        """The folder with the files: ``root`` or one ``inside`` it, the first to have a mark.
 
         Raises:
-            FileNotFoundError: There is no such dataset in ``root``.
+            FileNotFoundError: There is no such dataset in ``root``; the message has the layout.
         """
+        require_folder(root, cls.called)
+        for folder in (root, *(root / name for name in cls.inside)):
+            if any((folder / mark).is_dir() for mark in cls.marks):
+                return folder
+        mark = cls.marks[0]
+        raise MissingFileError(
+            f"data root {root} holds no {cls.called}: neither {mark}/ nor {cls.inside[0]}/{mark}/ "
+            f"is in it. Expected {cls.layout}"
+        )
 
     @classmethod
     def splits(cls, root: Path) -> tuple[str, ...]:
@@ -155,12 +169,7 @@ class FileDataset(SegmentationDataset):
         return image, mask
 
     def read_classes(self, path: Path) -> torch.Tensor:
-        """A mask file as (H, W) uint8 indices into ``classes``, 255 = ignored.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is damaged, no mask, or holds values that the dataset does not have.
-        """
+        """A mask file as (H, W) uint8 indices into ``classes``, 255 = ignored."""
         return self.to_classes(self.read_values(path), path)
 
     def to_classes(self, values: np.ndarray, path: Path) -> torch.Tensor:
@@ -266,13 +275,7 @@ def read_mat(path: Path, *fields: str) -> np.ndarray:
     """A label map out of a MATLAB file (up to version 7.2) as (H, W) int64.
 
     Args:
-        path: The file.
         fields: Name of the variable, then of the fields inside it.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, lacks the variable, or holds something else than whole
-            numbers from 0 up.
     """
     from scipy.io import loadmat  # slow to import, and only these datasets need it
 

@@ -138,10 +138,11 @@ def _read_description(root: Path) -> _Description:
         if unknown:
             raise InputError(f"unknown {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
         values = _classes(content["classes"])
+        usual = [] if IGNORE in values.values() else [IGNORE]
         return _Description(
             values=values,
             colors=_colors(content.get("colors") or {}, values),
-            ignored=_ignored(content.get("ignore", _default_ignored(values)), values),
+            ignored=_ignored(content.get("ignore", usual), values),
             images=_folder("images", content.get("images", "images")),
             masks=_folder("masks", content.get("masks", "masks")),
             lists=_splits(content.get("splits") or {}),
@@ -180,10 +181,6 @@ def _ignored(ignore: Any, values: Mapping[str, int]) -> tuple[int, ...]:
     if not all(map(_is_value, ignored)) or set(ignored) & set(values.values()):
         raise InputError("ignore has to be mask values (0-65535) that no class has")
     return ignored
-
-
-def _default_ignored(values: Mapping[str, int]) -> list[int]:
-    return [] if IGNORE in values.values() else [IGNORE]
 
 
 def _colors(colors: Any, values: Mapping[str, int]) -> tuple[Color, ...]:

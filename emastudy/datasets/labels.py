@@ -95,9 +95,8 @@ def judge(
         total: Number of its masks, of which some may have been left out.
     """
     names = dataset.classes
-    looked = f"{labels.masks:,} of its {total:,} masks"
-    if labels.masks == total:
-        looked = f"its {total:,} masks"
+    looked = "" if labels.masks == total else f"{labels.masks:,} of "
+    looked += f"its {total:,} masks"
     everything = sum(labels.pixels) + labels.others + labels.ignored
     values = ", ".join(map(str, dataset.ignored))
     beside = ""
@@ -114,17 +113,16 @@ def judge(
     if len(present) == 1 and (to_learn or labels.ignored):
         hint = ""
         if labels.ignored:
-            meant = {present[0]: _value(dataset, present[0]), absent[0]: dataset.ignored[-1]}
-            pairs = ", ".join(f"{name}: {value}" for name, value in meant.items())
+            index = dataset.all_classes.index(present[0])
+            value = next(value for value, stored in dataset.stored.items() if stored == index)
+            pairs = f"{present[0]}: {value}, {absent[0]}: {dataset.ignored[-1]}"
             hint = f": if that is an object, give it a class, as in classes: {{{pairs}}}"
         return [f"{where}{present[0]!r} is the only class in {looked}{beside}{hint}"], []
     odd = []
     if absent:
         shown = ", ".join(map(repr, absent[:5])) + ", …" * (len(absent) > 5)
-        odd.append(
-            f"{where}{len(absent)} of {len(names)} classes, {shown}, occur in none of {looked}"
-            f"{beside}"
-        )
+        count = f"{len(absent)} of {len(names)} classes"
+        odd.append(f"{where}{count}, {shown}, occur in none of {looked}{beside}")
     if labels.lone > labels.masks / 10:
         odd.append(
             f"{where}in {labels.lone:,} of {looked} the value {values}, ignored, stands beside "
@@ -185,11 +183,6 @@ def _count(dataset: FileDataset, pairs: list[Pair], masks: int) -> Labels:
             labels = Labels.total([labels, *parts], len(dataset.classes))
             first = [*islice(rest, masks)]
     return labels
-
-
-def _value(dataset: FileDataset, name: str) -> int:
-    index = dataset.all_classes.index(name)
-    return next(value for value, stored in dataset.stored.items() if stored == index)
 
 
 def _percent(part: int, whole: int) -> str:

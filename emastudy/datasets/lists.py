@@ -18,13 +18,9 @@ from emastudy.errors import InputError, MissingFileError, UnknownSplitError
 
 
 class Listed(str):
-    """A name out of a list, with the place where it stands there.
+    """A name out of a list, with the place where it stands there."""
 
-    Attributes:
-        where: The list and the line, for messages.
-    """
-
-    where: str = ""
+    where: str = ""  #: The list and the line, for messages.
 
     @classmethod
     def at(cls, where: str, name: str) -> "Listed":
@@ -48,9 +44,7 @@ class Pair:
         """What asks for its files, in brackets behind a space: a line of a list, or a file."""
         if isinstance(self.name, Listed):
             return f" ({self.name.where})"
-        there = [
-            str(path) for path in (self.image, self.mask) if path is not None and path.exists()
-        ]
+        there = [path for path in (self.image, self.mask) if path is not None and path.exists()]
         return f" ({there[0]} is there)" if len(there) == 1 else ""
 
 
@@ -109,21 +103,17 @@ def pair_files(
     chosen = sorted({*photographs, *labels}) if names is None else names
     if not chosen:
         raise InputError(f"split {split!r}: {images} holds no image")
-    outside = [name for name in chosen if _leads_outside(name)]
+    paths = {name: PureWindowsPath(name) for name in chosen}  # which knows both kinds of slashes
+    outside = [name for name in chosen if paths[name].anchor or ".." in paths[name].parts]
     if outside:
         where = outside[0].where if isinstance(outside[0], Listed) else repr(outside[0])
         raise InputError(
             f"split {split!r}: {len(outside)} of {len(chosen)} names lead out of the folder, at "
             f"first {where}; write them relative to {images}"
         )
-    return [
-        Pair(
-            name,
-            photographs.get(name, images / f"{name}.jpg"),
-            labels.get(name, masks / f"{name}.png"),
-        )
-        for name in chosen
-    ]
+    image = {name: photographs.get(name, images / f"{name}.jpg") for name in chosen}
+    mask = {name: labels.get(name, masks / f"{name}.png") for name in chosen}
+    return [Pair(name, image[name], mask[name]) for name in chosen]
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -154,24 +144,6 @@ def require_folder(root: Path, what: str) -> None:
         raise MissingFileError(f"data root {root} {state}; give the folder that holds {what}")
 
 
-def find_folder(
-    root: Path, what: str, *, inside: Sequence[str], marks: Sequence[str], layout: str
-) -> Path:
-    """A data root, or a folder inside it, that has one of the folders by which a dataset is known.
-
-    Raises:
-        FileNotFoundError: There is none; the message has the layout.
-    """
-    require_folder(root, what)
-    for folder in (root, *(root / name for name in inside)):
-        if any((folder / mark).is_dir() for mark in marks):
-            return folder
-    raise MissingFileError(
-        f"data root {root} holds no {what}: neither {marks[0]}/ nor {inside[0]}/{marks[0]}/ is in "
-        f"it. Expected {layout}"
-    )
-
-
 def _files_by_name(folder: Path, split: str) -> dict[str, Path]:
     """A folder's :func:`image_files` by their names."""
     if not folder.is_dir():
@@ -199,8 +171,3 @@ def _plain(line: str) -> str:
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
-
-
-def _leads_outside(name: str) -> bool:
-    path = PureWindowsPath(name)
-    return bool(path.anchor) or ".." in path.parts

@@ -70,13 +70,13 @@ def find(name: str) -> type[SegmentationDataset]:
         InputError: Unknown name; or what the path leads to is no ``SegmentationDataset``, or
             lacks an attribute of one.
     """
-    if not own.is_path(name):
-        if name not in DATASETS:
-            raise InputError(
-                f"dataset is {name!r}; there are {', '.join(sorted(DATASETS))}, and import paths "
-                "of your own like my_module:MyData"
-            )
+    if name in DATASETS:
         return DATASETS[name]
+    if not own.is_path(name):
+        raise InputError(
+            f"dataset is {name!r}; there are {', '.join(sorted(DATASETS))}, and import paths "
+            "of your own like my_module:MyData"
+        )
     kind = own.load(name)
     if not (isinstance(kind, type) and issubclass(kind, SegmentationDataset)):
         raise InputError(
@@ -87,11 +87,7 @@ def find(name: str) -> type[SegmentationDataset]:
 
 
 def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, object]) -> None:
-    """Check names and types of a dataset's options against its constructor.
-
-    Raises:
-        ValueError: An option that the dataset does not have, lacks or takes as another type.
-    """
+    """Refuse options that a dataset's constructor does not have, lacks or takes as another type."""
     owner, signature = f"dataset {kind.name!r}", inspect.signature(kind)
     if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
         given = {*arguments} - {"root", "split"}

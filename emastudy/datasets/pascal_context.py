@@ -9,7 +9,7 @@ import numpy as np
 from emastudy.datasets.base import require_split, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
-from emastudy.datasets.lists import Pair, find_folder, read_list
+from emastudy.datasets.lists import Pair, read_list
 from emastudy.errors import InputError
 
 # Label in the original files (1-459, alphabetical) → class.
@@ -66,6 +66,8 @@ class PascalContext(FileDataset):
         value: _NAMES.index(_LABELS.get(value, "background")) for value in range(460)
     }
     counts: ClassVar[dict[str, int]] = {"train": 4998, "val": 5105}
+    called, marks = "PASCAL Context", ("trainval",)
+    inside = ("VOCdevkit/VOC2010", "VOC2010")
     layout = (
         "VOCdevkit/VOC2010/{JPEGImages/NAME.jpg, ImageSets/Main/SPLIT.txt, trainval/NAME.mat, "
         "labels.txt}"
@@ -100,13 +102,6 @@ class PascalContext(FileDataset):
             classes = _NAMES if background else _NAMES[1:]
         super().__init__(root, split, classes=classes, complete=complete)
 
-    @classmethod
-    def locate(cls, root: Path) -> Path:
-        """``root``, ``root/VOCdevkit/VOC2010`` or ``root/VOC2010``, whichever has the labels."""
-        inside = ("VOCdevkit/VOC2010", "VOC2010")
-        marks = ("trainval",)
-        return find_folder(root, "PASCAL Context", inside=inside, marks=marks, layout=cls.layout)
-
     def list_pairs(self, root: Path, split: str) -> list[Pair]:
         """The names of the split's list."""
         require_split(split, self.name, self.counts)
@@ -127,12 +122,9 @@ class PascalContext(FileDataset):
 def _require_same_labels(path: Path) -> None:
     if not path.is_file():
         return
-    lines = [
-        line.partition(":")
-        for line in path.read_text(encoding="utf-8-sig").splitlines()
-        if line.strip()
-    ]
-    there = {number.strip(): name.strip() for number, _, name in lines}
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    parts = (line.partition(":") for line in lines)
+    there = {number.strip(): name.strip() for number, _, name in parts}
     for number, name in _LABELS.items():
         if there.get(str(number)) != name:
             raise InputError(

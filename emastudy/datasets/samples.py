@@ -1,7 +1,6 @@
 """Images and masks as torchvision's tv_tensors, which its transforms tell apart.
 
-Here as elsewhere torchvision is imported where it is used: it takes as long as torch itself, and
-who looks at records or puts the unit into a network needs none of it.
+Here as elsewhere torchvision, which takes as long as torch, is imported only where it is used.
 """
 
 from torch import Tensor

@@ -1,6 +1,5 @@
 r"""Scenes: synthetic images with exact labels, in which context is worth something.
 
-
 The generative model, image by image:
 
 1. *Regions.* ``num_regions`` seeds fall uniformly on the image; each pixel belongs to the seed
@@ -82,12 +81,8 @@ class Scenes(SegmentationDataset):
         ):
             if not low <= value <= high:
                 raise InputError(f"{field} is {value}; expected a number from {low} to {high}")
-        self.split = split
-        self.num_images = num_images
-        self.size = size
-        self.num_regions = num_regions
-        self.style = style
-        self.noise = noise
+        self.split, self.num_images, self.size = split, num_images, size
+        self.num_regions, self.style, self.noise = num_regions, style, noise
         self._key = (seed, SPLITS.index(split))
 
         world = np.random.default_rng(_WORLD_SEED)

@@ -31,16 +31,10 @@ def training_transform(
 
     from emastudy.datasets.resizing import RandomScale
 
-    steps = [] if tuple(scales) == (1.0,) else [RandomScale(scales)]
-    transform: nn.Module = v2.Compose(
-        [
-            *steps,
-            v2.RandomHorizontalFlip(0.5),
-            evaluation_transform(dataset),
-            v2.RandomCrop(crop_size, pad_if_needed=True, fill={Image: 0, Mask: IGNORE}),
-            v2.ToPureTensor(),
-        ]
-    )
+    scale = [] if tuple(scales) == (1.0,) else [RandomScale(scales)]
+    crop = v2.RandomCrop(crop_size, pad_if_needed=True, fill={Image: 0, Mask: IGNORE})
+    steps = [v2.RandomHorizontalFlip(0.5), evaluation_transform(dataset), crop, v2.ToPureTensor()]
+    transform: nn.Module = v2.Compose([*scale, *steps])
     return transform
 
 
@@ -49,12 +43,8 @@ def evaluation_transform(dataset: SegmentationDataset) -> nn.Module:
     from torchvision.transforms import v2
     from torchvision.tv_tensors import Image, Mask
 
-    transform: nn.Module = v2.Compose(
-        [
-            v2.ToDtype({Image: torch.float32, Mask: torch.int64}, scale=True),
-            v2.Normalize(dataset.mean, dataset.std),
-        ]
-    )
+    to_types = v2.ToDtype({Image: torch.float32, Mask: torch.int64}, scale=True)
+    transform: nn.Module = v2.Compose([to_types, v2.Normalize(dataset.mean, dataset.std)])
     return transform
 
 
@@ -104,9 +94,7 @@ class TrainingStream(Dataset[tuple[Any, torch.Tensor]]):
     ) -> None:
         self.dataset: Any = dataset
         self.transform = transform
-        self.seed = seed
-        self.start = start
-        self.stop = stop
+        self.seed, self.start, self.stop = seed, start, stop
 
     def __len__(self) -> int:
         return self.stop - self.start

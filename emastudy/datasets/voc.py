@@ -10,7 +10,7 @@ from emastudy.datasets.base import IGNORE, voc_color
 from emastudy.datasets.download import Archive
 from emastudy.datasets.files import FileDataset, read_mat
 from emastudy.datasets.images import read_mask
-from emastudy.datasets.lists import Pair, find_folder, read_list
+from emastudy.datasets.lists import Pair, read_list
 from emastudy.errors import MissingFileError, UnknownSplitError
 
 VOC_CLASSES = (
@@ -61,6 +61,8 @@ class VOC2012(FileDataset):
         "train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "test": 1456,
     }  # fmt: skip
     optional = frozenset({"trainval", "trainaug", "test"})
+    called, marks = "VOC 2012", ("JPEGImages",)
+    inside = ("VOCdevkit/VOC2012", "VOC2012")
     layout = (
         "VOCdevkit/VOC2012/{ImageSets/Segmentation/SPLIT.txt, JPEGImages/NAME.jpg, "
         "SegmentationClass/NAME.png}; for trainaug benchmark_RELEASE/dataset/{train.txt, val.txt, "
@@ -90,11 +92,11 @@ class VOC2012(FileDataset):
 
     @classmethod
     def locate(cls, root: Path) -> Path:
-        """``root``, ``root/VOCdevkit/VOC2012`` or ``root/VOC2012``, whichever has the images."""
-        inside = ("VOCdevkit/VOC2012", "VOC2012")
-        marks = ("JPEGImages",)
-        folder = find_folder(root, "VOC 2012", inside=inside, marks=marks, layout=cls.layout)
-        missing = [name for name in ("ImageSets/Segmentation",) if not (folder / name).is_dir()]
+        """See ``FileDataset.locate``; it must have lists and masks, too."""
+        folder = super().locate(root)
+        missing = []
+        if not (folder / "ImageSets/Segmentation").is_dir():
+            missing.append("ImageSets/Segmentation")
         if not any((folder / f"SegmentationClass{s}").is_dir() for s in ("", "Aug")):
             missing.append("SegmentationClass or SegmentationClassAug")
         if missing:
@@ -110,8 +112,10 @@ class VOC2012(FileDataset):
         sbd = _sbd_folder(root)
         if split == "trainaug" and not (lists / "trainaug.txt").is_file():
             if sbd is not None:
-                lists_of_sbd = (read_list(sbd / f"{name}.txt", split) for name in ("train", "val"))
-                more: set[str] = {name for names in lists_of_sbd for name in names}
+                more: set[str] = {
+                    *read_list(sbd / "train.txt", split),
+                    *read_list(sbd / "val.txt", split),
+                }
             elif augmented.is_dir():
                 more = {path.stem for path in augmented.glob("[!.]*.png")}
             else:

@@ -98,10 +98,7 @@ class Mixture(ABC):
         return value
 
     def free_energy(
-        self,
-        x: Float[Tensor, "*b n c"],
-        z: Float[Tensor, "*b n k"],
-        parameters: MixtureParameters,
+        self, x: Float[Tensor, "*b n c"], z: Float[Tensor, "*b n k"], parameters: MixtureParameters
     ) -> Float[Tensor, "*e"]:
         r"""The bound that EM climbs in turns, over z (E step) and over θ (M step).
 

@@ -24,10 +24,7 @@ def non_local(x: Float[Tensor, "*b n c"], *, concentration: float = 1.0) -> Floa
 
 
 def attention_matrix(
-    x: Float[Tensor, "*b n c"],
-    z: Float[Tensor, "*b n k"],
-    *,
-    normalization: Normalization = "l2",
+    x: Float[Tensor, "*b n c"], z: Float[Tensor, "*b n k"], *, normalization: Normalization = "l2"
 ) -> Float[Tensor, "*b n n"]:
     r"""The N×N attention matrix that EMA never writes down: :math:`\tilde X = W X`.
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emastudy.errors import InputError
+from emastudy.errors import InputError, require
 
 Normalization = Literal["l2", "layer", "none", "gaussian"]
 Concentration = float | Float[Tensor, "*l"]
@@ -125,9 +125,8 @@ def normalize(
         return F.layer_norm(bases, bases.shape[-1:])
     if normalization in ("none", "gaussian"):
         return bases
-    raise InputError(
-        f"normalization is {normalization!r}; expected one of {', '.join(get_args(Normalization))}"
-    )
+    known = ", ".join(get_args(Normalization))
+    raise InputError(f"normalization is {normalization!r}; expected one of {known}")
 
 
 def reconstruct(
@@ -186,8 +185,8 @@ def expectation_maximization(
     if num_iterations < 1:
         raise InputError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
     # Of tensors nothing is asked: they would have to be read back from the device.
-    if not (isinstance(concentration, Tensor) or 0 < concentration < math.inf):
-        raise InputError(f"concentration is {concentration}; expected a finite number > 0")
+    known = isinstance(concentration, Tensor) or 0 < concentration < math.inf
+    require(known, "concentration", concentration, "a finite number > 0")
     channels = x.weight.shape[-2] if isinstance(x, Projected) else x.shape[-1]
     # torch.jit.trace makes tensors of sizes, and warns of every question that is asked of them.
     if not is_tracing() and channels != bases.shape[-1]:

@@ -25,9 +25,6 @@ def load_dataset(
     """The dataset of one split.
 
     Args:
-        config: Of the run.
-        split: Name of the split.
-        runtime: Says where the files are.
         option: What the split was named with, for the message; "" = the config's field.
 
     Raises:
@@ -103,16 +100,10 @@ def parameter_groups(
 
     Source: the released code.
     """
-    weights, norms, biases = [], [], []
-    for name, parameter in network.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if parameter.ndim > 1:
-            weights.append(parameter)
-        elif name.endswith("bias"):
-            biases.append(parameter)
-        else:
-            norms.append(parameter)
+    learnt = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    weights = [p for _, p in learnt if p.ndim > 1]
+    norms = [p for name, p in learnt if p.ndim <= 1 and not name.endswith("bias")]
+    biases = [p for name, p in learnt if p.ndim <= 1 and name.endswith("bias")]
     return [
         {"params": weights, "lr": learning_rate, "weight_decay": weight_decay},
         {"params": norms, "lr": learning_rate, "weight_decay": 0.0},
@@ -147,5 +138,5 @@ def build_accelerator(config: RunConfig, runtime: Runtime) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         log_with="tensorboard",
-        project_dir=runtime.run_dir(config),
+        project_dir=folder,
     )

@@ -1,12 +1,11 @@
 """Checkpoints: folders that are whole or not there.
 
-A checkpoint ``checkpoint-000300/`` holds what Accelerate saves (network as safetensors, optimiser,
-schedule, random states of every process) and ``manifest.json``: config, classes, their colours,
-iteration, training curves and the SHA-256 of every file. It is written under another name, flushed
-to disk and renamed, so that neither a reader nor a power cut meets half of one. A damaged one is
-passed over for the one before. Which is the newest is decided by the iteration, never by a clock.
-The newest few are kept, and the one that ``best`` points to: a link or, on a file system without
-links, a file with the checkpoint's name.
+``checkpoint-000300/`` holds what Accelerate saves (network as safetensors, optimiser, schedule,
+random states of every process) and ``manifest.json``, a :class:`Manifest`. It is written under
+another name, flushed to disk and renamed, so that neither a reader nor a power cut meets half of
+one; a damaged one is passed over for the one before. Which is the newest is decided by the
+iteration, never by a clock. The newest few are kept, and the one that ``best`` points to: a link
+or, on a file system without links, a file with the checkpoint's name.
 """
 
 import dataclasses
@@ -123,6 +122,10 @@ def save(
     final = run_dir / f"checkpoint-{manifest.iteration:06d}"
     partial = final.with_name(final.name + ".partial")
 
+    def begin() -> None:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+
     def finish() -> None:
         _promote(partial, final, manifest)
         if best:
@@ -130,7 +133,7 @@ def save(
         _prune(run_dir, keep)
 
     try:
-        _write(accelerator, lambda: _make_anew(partial), only_main=True)
+        _write(accelerator, begin, only_main=True)
         _write(accelerator, lambda: accelerator.save_state(str(partial)))
         _write(accelerator, finish, only_main=True)
     except _WRITE_ERRORS as error:
@@ -181,10 +184,8 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
     if (folder / _MANIFEST).is_file():
         manifest = read_manifest(folder)
     else:
-        folder, manifest = _newest_or_error(
-            folder,
-            "give a folder runs/ID or runs/ID/checkpoint-NNNNNN that `emastudy train` has written",
-        )
+        fix = "give a folder runs/ID or runs/ID/checkpoint-NNNNNN that `emastudy train` has written"
+        folder, manifest = _newest_or_error(folder, fix)
     network = build_network(manifest.config, len(manifest.classes))
     network.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
     network.set_output_stride(manifest.config.eval_output_stride)
@@ -193,10 +194,6 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
 
 def load_weights(network: SegmentationNetwork, run_dir: Path) -> None:
     """Fill a network with the weights of a finished run.
-
-    Args:
-        network: Built like that run's.
-        run_dir: That run's folder.
 
     Raises:
         CheckpointError: The run has no checkpoint, is not finished, or its network is another.
@@ -263,12 +260,6 @@ def _write(
         raise failure or OSError("another process of the run could not write")
 
 
-def _make_anew(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-
-
 def _promote(partial: Path, final: Path, manifest: Manifest) -> None:
     """Describe what was written, flush it to disk and let it take its name."""
     files = {path.name: _flush_and_hash(path) for path in sorted(partial.iterdir())}
@@ -301,11 +292,8 @@ def _followed(folder: Path) -> Path:
     """The checkpoint that ``best`` points to, link or file; any other path as it is."""
     if folder.name != "best":
         return folder
-    return (
-        folder.with_name(folder.read_text(encoding="utf-8"))
-        if folder.is_file()
-        else folder.resolve()
-    )
+    named = folder.is_file()
+    return folder.with_name(folder.read_text(encoding="utf-8")) if named else folder.resolve()
 
 
 def _prune(run_dir: Path, keep: int) -> None:

@@ -6,8 +6,9 @@ needs no memory. Timing runs where the module and its input are.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -20,6 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from emastudy.networks import EMAU, evaluation_mode
 
@@ -56,8 +58,8 @@ def measure(
     """Count a network's costs without running it.
 
     Args:
-        network: A network of ``networks.build``, or any module that takes one (1, channels, H, W)
-            tensor. It is left as it is; it may lie on the meta device.
+        network: Any module that takes one (1, channels, H, W) tensor. It is left as it is; it may
+            lie on the meta device.
         size: (H, W) of the input.
         folded: Count EMA units as they run, their first conv folded into the bases (see ``EMAU``).
             The default is to count them as they are written down, as the paper does.
@@ -65,11 +67,6 @@ def measure(
     Returns:
         The whole network's cost, with its parts down to two levels.
     """
-    parts = {
-        name: part
-        for name, part in network.named_modules()
-        if name.count(".") < 2 and not isinstance(part, nn.ModuleList | nn.ModuleDict)
-    }
     state = {
         name: torch.empty_like(value, device="meta").requires_grad_(value.requires_grad)
         for name, value in [*network.named_parameters(), *network.named_buffers()]
@@ -77,28 +74,27 @@ def measure(
     # Two for training: batch norm on a single pooled value would refuse one.
     image, images = (torch.empty(batch, channels, *size, device="meta") for batch in (1, 2))
     with evaluation_mode(network), _folded(network, folded):
-        flops, peak = _in_inference(network, state, parts, image)
-        kept = _in_training(network, state, parts, images)
-    costs = {
-        name: Cost(
-            macs=sum(flops[name].values()) // 2,
-            convolution_macs=flops[name].get(torch.ops.aten.convolution, 0) // 2,
-            params=count_parameters(part),
-            activation_bytes=kept[name] // 2,
-            peak_bytes=peak[name],
-        )
-        for name, part in parts.items()
-    }
+        flops, peak = _in_inference(network, state, image)
+        kept = _in_training(network, state, images)
+    costs, root = {}, type(network).__name__
+    for name, part in network.named_modules():
+        if name.count(".") < 2 and not isinstance(part, nn.ModuleList | nn.ModuleDict):
+            path = f"{root}.{name}" if name else root  # what torch's trackers call it
+            costs[name] = Cost(
+                macs=sum(flops.get(path, {}).values()) // 2,
+                convolution_macs=flops.get(path, {}).get(torch.ops.aten.convolution, 0) // 2,
+                params=count_parameters(part),
+                activation_bytes=kept[path] // 2,
+                peak_bytes=peak[path],
+            )
     whole = costs.pop("")
     return dataclasses.replace(whole, parts=costs)
 
 
 def count_parameters(module: nn.Module) -> int:
     """Number of parameters, EM attention's bases included, see :class:`Cost`."""
-    units = [unit for unit in module.modules() if isinstance(unit, EMAU)]
-    bases = {id(unit.bases): unit.bases for unit in units if unit.bases is not None}
-    tensors = {id(parameter): parameter for parameter in module.parameters()} | bases
-    return sum(tensor.numel() for tensor in tensors.values())
+    bases = [unit.bases for unit in module.modules() if isinstance(unit, EMAU)]
+    return sum(tensor.numel() for tensor in {*module.parameters(), *bases} if tensor is not None)
 
 
 def seconds(run: Callable[[], Any], *, repeats: int = 5) -> float:
@@ -131,10 +127,10 @@ def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
-    live = _Live(inputs, {"": True})
+    live = _Live(inputs, ModuleTracker())
     with live:
         run()
-    return live.peak[""]
+    return live.peak["Global"]
 
 
 def table(network: nn.Module, size: int, *, repeats: int = 0) -> str:
@@ -169,45 +165,34 @@ def _folded(network: nn.Module, folded: bool) -> Iterator[None]:
 
 
 def _in_inference(
-    network: nn.Module, state: Tensors, parts: Mapping[str, nn.Module], image: Tensor
+    network: nn.Module, state: Tensors, image: Tensor
 ) -> tuple[dict[str, dict[Any, int]], dict[str, int]]:
-    """Floating-point operations by kind, and the peak of memory in bytes, of every part."""
-    with torch.no_grad(), _within(parts) as open_parts:
-        live = _Live([image, *state.values()], open_parts)
-        with live, FlopCounterMode(display=False) as counter:
-            functional_call(network.eval(), state, image)
-    counts, root = counter.get_flop_counts(), type(network).__name__
-    flops = {name: counts.get(f"{root}.{name}" if name else "Global", {}) for name in parts}
-    return flops, live.peak
+    """Floating-point operations by kind, and the peak of memory in bytes, of every module."""
+    tracker, counter = ModuleTracker(), FlopCounterMode(display=False)
+    live = _Live([image, *state.values()], tracker)
+    with torch.no_grad(), tracker, live, counter:
+        functional_call(network.eval(), state, image)
+    return counter.get_flop_counts(), live.peak
 
 
-def _in_training(
-    network: nn.Module, state: Tensors, parts: Mapping[str, nn.Module], images: Tensor
-) -> dict[str, int]:
-    """Bytes kept for the backward pass, of every part."""
-    with torch.enable_grad(), _within(parts) as open_parts:
-        kept = _Kept([images, *state.values()], open_parts)
-        with kept.hooks():
-            functional_call(network.train(), state, images)
-    return kept.bytes
+def _in_training(network: nn.Module, state: Tensors, images: Tensor) -> dict[str, int]:
+    """Bytes that autograd keeps for the backward pass, of every module."""
+    tracker = ModuleTracker()
+    kept: Counter[str] = Counter()
+    seen = {_ref(tensor).cdata for tensor in [images, *state.values()]}
+    alive = []  # a freed storage's key may be used again
 
+    def pack(tensor: Tensor) -> Tensor:
+        key = _ref(tensor).cdata
+        if key not in seen:
+            seen.add(key)
+            alive.append(tensor.detach())
+            kept.update(dict.fromkeys(tracker.parents, tensor.untyped_storage().nbytes()))
+        return tensor
 
-@contextmanager
-def _within(parts: Mapping[str, nn.Module]) -> Iterator[dict[str, bool]]:
-    """Part → whether the forward pass is inside it, kept up to date by hooks."""
-    is_open = dict.fromkeys(parts, False)
-
-    def switch(name: str, to: bool) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            is_open[name] = to
-
-        return hook
-
-    with ExitStack() as stack:
-        for name, part in parts.items():
-            stack.enter_context(part.register_forward_pre_hook(switch(name, True)))
-            stack.enter_context(part.register_forward_hook(switch(name, False)))
-        yield is_open
+    with torch.enable_grad(), tracker, saved_tensors_hooks(pack, lambda tensor: tensor):
+        functional_call(network.train(), state, images)
+    return kept
 
 
 def _ref(tensor: Tensor) -> Any:
@@ -216,12 +201,12 @@ def _ref(tensor: Tensor) -> Any:
 
 
 class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sums up the storages alive after every operation, and remembers the largest sum by part."""
+    """Sums up the storages alive after every operation; keeps the largest sum by running module."""
 
-    def __init__(self, known: Any, open_parts: Mapping[str, bool]) -> None:
+    def __init__(self, known: Iterable[Tensor], tracker: ModuleTracker) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.open_parts = open_parts
-        self.peak = dict.fromkeys(open_parts, 0)
+        self.peak: Counter[str] = Counter()
+        self._tracker = tracker
         # Held, so that no other storage gets the same key.
         self._known = {ref.cdata: ref for ref in map(_ref, known)}
         self._alive: dict[int, tuple[Any, int]] = {}
@@ -237,30 +222,6 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._alive[ref.cdata] = (ref, tensor.untyped_storage().nbytes())
         self._alive = {k: v for k, v in self._alive.items() if not v[0].expired()}
         total = sum(size for _, size in self._alive.values())
-        for name, is_open in self.open_parts.items():
-            if is_open:
-                self.peak[name] = max(self.peak[name], total)
+        for module in self._tracker.parents:
+            self.peak[module] = max(self.peak[module], total)
         return result
-
-
-class _Kept:
-    """Counts the storages that autograd keeps for the backward pass, by part."""
-
-    def __init__(self, known: Any, open_parts: Mapping[str, bool]) -> None:
-        self.bytes = dict.fromkeys(open_parts, 0)
-        self._open_parts = open_parts
-        self._seen = {_ref(tensor).cdata for tensor in known}
-        self._alive: list[Tensor] = []
-
-    def hooks(self) -> saved_tensors_hooks:
-        return saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        key = _ref(tensor).cdata
-        if key not in self._seen:
-            self._seen.add(key)
-            self._alive.append(tensor.detach())  # a freed storage's key may be used again
-            for name, is_open in self._open_parts.items():
-                if is_open:
-                    self.bytes[name] += tensor.untyped_storage().nbytes()
-        return tensor

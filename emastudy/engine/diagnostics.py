@@ -50,10 +50,9 @@ def responsibility_maps(
     index: int,
     iterations: Sequence[int],
 ) -> Float[Tensor, "t k h w"]:
-    """Responsibilities of one image after 1, 2, … iterations, as maps.
+    """Responsibilities of one image by a unit of one head, as maps.
 
     Args:
-        network: A network with an EMA unit of one head, on any device.
         iterations: Numbers of iterations to stop at; the unit's own number is left as it was.
 
     Returns:
@@ -99,11 +98,8 @@ def em_inputs(
         image, mask = evaluation_transform(dataset)(*dataset[index])
         features = unit_input(network, image[None].to(device))
         x, start = unit.em_input(features)
-        yield (
-            x[0],
-            start[0] if start.ndim == x.ndim else start,
-            labels_at(mask, *features.shape[-2:]).flatten(),
-        )
+        labels = labels_at(mask, *features.shape[-2:]).flatten()
+        yield x[0], start[0] if start.ndim == x.ndim else start, labels
 
 
 def effective_rank(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
@@ -124,14 +120,9 @@ def distinct_bases(bases: Float[Tensor, "*b k c"], cosine: float = 0.99) -> Int[
 
     Bases whose cosine is above a bound count as one, directly or through a chain of others. EM
     does with such bases what it would do with one of them, except that it weighs more.
-
-    Args:
-        bases: μ, (…, K, C).
     """
-    counts = [
-        int(basis_groups(one, cosine).max()) + 1 for one in bases.reshape(-1, *bases.shape[-2:])
-    ]
-    return torch.tensor(counts).reshape(bases.shape[:-2])
+    groups = [basis_groups(one, cosine) for one in bases.reshape(-1, *bases.shape[-2:])]
+    return torch.tensor([int(group.max()) + 1 for group in groups]).reshape(bases.shape[:-2])
 
 
 def basis_groups(bases: Float[Tensor, "k c"], cosine: float = 0.99) -> Int[Tensor, " k"]:

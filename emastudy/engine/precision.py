@@ -7,7 +7,6 @@ alike; whoever wants the timing anew deletes the file.
 
 import functools
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -43,11 +42,7 @@ class Choice:
 
 @functools.cache
 def fastest_on_cpu(threads: int, folders: Sequence[Path]) -> Choice:
-    """The faster of bfloat16 and float32 on this machine's processor.
-
-    Args:
-        folders: Where the decision is looked for and kept, see :func:`decide`; hashable.
-    """
+    """The faster of bfloat16 and float32 on this machine's processor, see :func:`decide`."""
     choice = decide(cpu_abilities(), threads, folders, time_training)
     logger.info("precision 'auto' is %s: %s", choice.precision, choice.reason)
     return choice
@@ -100,11 +95,9 @@ def time_training(threads: int) -> dict[str, float]:
             channels = _SHAPE[1]
             x = torch.ones(_SHAPE).to(memory_format=torch.channels_last).requires_grad_()
             weight = torch.ones(channels, channels, 3, 3).requires_grad_()
-            end = time.perf_counter() + _SECONDS
-            turns = itertools.takewhile(
-                lambda turn: turn < _TURNS or time.perf_counter() < end, itertools.count()
-            )
-            for _ in turns:
+            end, turn = time.perf_counter() + _SECONDS, 0
+            while turn < _TURNS or time.perf_counter() < end:
+                turn += 1
                 for name in best:
                     began = time.perf_counter()
                     with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):

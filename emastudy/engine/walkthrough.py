@@ -1,6 +1,7 @@
 """A photograph on its way through a trained network's EMA unit, step by step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,30 +22,19 @@ class Walkthrough:
     Bases in one place do what one basis of a larger weight would do. They are drawn as one: a group
     is what is in one place (cosines above 0.99) after the last iteration, and its map is the sum of
     its members' responsibilities.
-
-    Attributes:
-        image: (H, W, 3), from 0 to 1.
-        mask: (H, W), the network's class of every pixel.
-        classes: Names of the classes.
-        colors: RGB of the classes.
-        products: (T, K, h, w): inner product of every pixel with every basis, from which each
-            iteration starts.
-        responsibilities: (T, K, h, w): share of every pixel that each basis takes, in each
-            iteration.
-        group: (K,): the group of each basis; group 0 takes the most pixels.
-        features: (N, C), what EM works on.
-        estimate: (N, C), the same rebuilt from the bases, before the unit's ReLU.
     """
 
-    image: Float[np.ndarray, "H W 3"]
-    mask: Int[np.ndarray, "H W"]
+    image: Float[np.ndarray, "H W 3"]  #: From 0 to 1.
+    mask: Int[np.ndarray, "H W"]  #: The network's class of every pixel.
     classes: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]
+    colors: tuple[tuple[int, int, int], ...]  #: RGB of the classes.
+    #: Inner product of every pixel with every basis, from which each iteration starts.
     products: Float[np.ndarray, "t k h w"]
+    #: Share of every pixel that each basis takes, in each iteration.
     responsibilities: Float[np.ndarray, "t k h w"]
-    group: Int[np.ndarray, " k"]
-    features: Float[np.ndarray, "n c"]
-    estimate: Float[np.ndarray, "n c"]
+    group: Int[np.ndarray, " k"]  #: Of each basis; group 0 takes the most pixels.
+    features: Float[np.ndarray, "n c"]  #: What EM works on.
+    estimate: Float[np.ndarray, "n c"]  #: The same rebuilt from bases, before the unit's ReLU.
 
     @property
     def sizes(self) -> Int[np.ndarray, " g"]:
@@ -69,8 +59,7 @@ class Walkthrough:
     def examples(self, most: int) -> list[int]:
         """Bases to draw: of every group in turn the one that takes the most pixels, then the next.
 
-        Args:
-            most: How many.
+        At ``most`` so many.
         """
         taken = self.responsibilities[-1].sum(axis=(1, 2))
         place = np.empty(len(taken), dtype=int)
@@ -101,34 +90,26 @@ class Walkthrough:
 def walk_through(
     network: SegmentationNetwork, image: Float[Tensor, "3 h w"], *, num_iterations: int = 3
 ) -> Walkthrough:
-    """Follow a photograph through the network's unit.
-
-    Args:
-        network: Of ``networks.from_pretrained``, with an EMA unit.
-        image: RGB from 0 to 1.
-        num_iterations: T.
-    """
+    """Follow a photograph, RGB from 0 to 1, through the unit of a ``from_pretrained`` network."""
     from torchvision.transforms.v2.functional import normalize
 
     unit = unit_of(network)
     seen = normalize(image, SegmentationDataset.mean, SegmentationDataset.std)
     features = unit_input(network, pad_to_grid(seen[None]))
-    x, start = unit.em_input(features)
+    inputs, starts = unit.em_input(features)
+    x, start = inputs[0], starts.reshape(-1, *starts.shape[-2:])[0]
+    options: dict[str, Any] = {"normalization": unit.normalization}
+    options["concentration"] = unit.concentration
     steps = [
-        em.expectation_maximization(
-            x[0], start.reshape(-1, *start.shape[-2:])[0], t,
-            concentration=unit.concentration, normalization=unit.normalization,
-        )
-        for t in range(1, num_iterations + 1)
-    ]  # fmt: skip
+        em.expectation_maximization(x, start, t, **options) for t in range(1, num_iterations + 1)
+    ]
     groups = basis_groups(steps[-1].bases)
     taken = torch.zeros(int(groups.max()) + 1)
     taken.index_add_(0, groups, steps[-1].responsibilities.sum(dim=0))
-    before = [start.reshape(-1, *start.shape[-2:])[0], *(step.bases for step in steps[:-1])]
-    side = features.shape[-2:]
 
     def as_maps(values: list[Tensor]) -> Float[np.ndarray, "t g h w"]:
-        maps: np.ndarray = torch.stack(values).mT.reshape(len(values), -1, *side).numpy()
+        stacked = torch.stack(values).mT
+        maps: np.ndarray = stacked.reshape(len(values), -1, *features.shape[-2:]).numpy()
         return maps
 
     return Walkthrough(
@@ -136,21 +117,14 @@ def walk_through(
         mask=predict(network, (image * 255).round().byte(), SegmentationDataset).numpy(),
         classes=network.classes,
         colors=network.colors,
-        products=as_maps([x[0] @ bases.mT for bases in before]),
+        products=as_maps([x @ bases.mT for bases in (start, *(s.bases for s in steps[:-1]))]),
         responsibilities=as_maps([step.responsibilities for step in steps]),
         group=taken.argsort(descending=True).argsort()[groups].numpy(),
-        features=x[0].numpy(),
+        features=x.numpy(),
         estimate=em.reconstruct(steps[-1].responsibilities, steps[-1].bases).numpy(),
     )
 
 
 def change(x: Float[np.ndarray, "n c"], moved: Float[np.ndarray, "n c"]) -> float:
-    r"""How far features moved, in lengths of what they were.
-
-    .. math:: \lVert X' - X\rVert / \lVert X\rVert
-
-    Args:
-        x: X, of a photograph.
-        moved: X', of the same photograph after something was done to it.
-    """
+    r"""How far features moved, :math:`\lVert X' - X\rVert / \lVert X\rVert`."""
     return float(np.linalg.norm(moved - x) / np.linalg.norm(x))

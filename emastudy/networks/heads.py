@@ -13,15 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from emastudy.networks.after_ema import (
-    CrissCrossAttention,
-    EfficientAttention,
-    ExternalAttention,
-    Hamburger,
-    NystromAttention,
-    OCRHead,
-    SlotAttention,
-)
+from emastudy.networks import after_ema
 from emastudy.networks.context import DoubleAttention, NonLocal
 from emastudy.networks.emau import EMAU
 from emastudy.networks.layers import Decoder, classifier, conv_bn_relu
@@ -40,12 +32,11 @@ class ContextHead(nn.Module):
 
     Args:
         context: Makes the context module, called as ``context(channels, **options)``.
-        channels: Channels that the context module sees, the paper's C.
-        extra_channels: Channels of a further 3×3 conv-BN-ReLU after the context module, 256 in
-            the released EMANet; 0 = none, as in the paper's Table 1.
-        detail_channels: Channels that the decoder takes of the first feature map, 48 in
-            DeepLabV3+; 0 = no decoder, as in the paper.
-        options: The context module's own.
+        channels: Those that the context module sees, the paper's C.
+        extra_channels: Those of a further 3×3 conv-BN-ReLU after the context module, 256 in the
+            released EMANet; 0 = none, as in the paper's Table 1.
+        detail_channels: Those that the decoder takes of the first feature map, 48 in DeepLabV3+;
+            0 = no decoder, as in the paper.
 
     Source: Li et al., ICCV 2019, Section 6.1; dropout from the released code; decoder from Chen et
     al., ECCV 2018.
@@ -66,9 +57,8 @@ class ContextHead(nn.Module):
         super().__init__()
         self.reduce = conv_bn_relu(in_channels[-1], channels)
         self.context = context(channels, **options)
-        self.decoder = None
-        if detail_channels:
-            self.decoder = Decoder(channels, in_channels[0], detail_channels)
+        details = (channels, in_channels[0], detail_channels)
+        self.decoder = Decoder(*details) if detail_channels else None
         self.levels = (0, -1) if detail_channels else (-1,)
         self.extra = conv_bn_relu(channels, extra_channels) if extra_channels else nn.Identity()
         self.classifier = classifier(extra_channels or channels, num_classes, dropout)
@@ -89,21 +79,21 @@ def no_context(channels: int) -> nn.Module:
 
 HEADS: dict[str, Callable[..., nn.Module]] = {
     "a2": partial(ContextHead, DoubleAttention),
-    "criss_cross": partial(ContextHead, CrissCrossAttention),
+    "criss_cross": partial(ContextHead, after_ema.CrissCrossAttention),
     "deeplabv3": DeepLabV3Head,
     "deeplabv3plus": DeepLabV3PlusHead,
-    "efficient": partial(ContextHead, EfficientAttention),
+    "efficient": partial(ContextHead, after_ema.EfficientAttention),
     "ema": partial(ContextHead, EMAU),
     "emanet_released": partial(ContextHead, EMAU, extra_channels=256),
-    "external": partial(ContextHead, ExternalAttention),
+    "external": partial(ContextHead, after_ema.ExternalAttention),
     "fcn": partial(ContextHead, no_context),
-    "hamburger": partial(ContextHead, Hamburger),
+    "hamburger": partial(ContextHead, after_ema.Hamburger),
     "non_local": partial(ContextHead, NonLocal),
-    "nystrom": partial(ContextHead, NystromAttention),
-    "ocr": OCRHead,
+    "nystrom": partial(ContextHead, after_ema.NystromAttention),
+    "ocr": after_ema.OCRHead,
     "psanet": PSAHead,
     "pspnet": PSPHead,
-    "slots": partial(ContextHead, SlotAttention),
+    "slots": partial(ContextHead, after_ema.SlotAttention),
 }
 #: Further names of heads.
 ALIASES = {"emanet": "ema"}

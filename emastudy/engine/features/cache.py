@@ -1,11 +1,10 @@
 """The cache, and the one place that tells a frozen backbone from one that learns.
 
-Features are computed once per image and found again by a digest: each training image and its mirror
-image, each scored image alone, under ``runs_dir/features/DATASET-SPLIT-BACKBONE-DIGEST/`` (see
-``store``). The digest is of everything that the numbers depend on: dataset, split, options and
-fingerprint of the data, geometry, backbone, options, the weights themselves, output stride and
-element type. That type is the one in which the backbone computes (bfloat16 under autocast, else
-float32), so the head receives exactly what it would in the whole network.
+Features are computed once per image: each training image and its mirror image, each scored image
+alone, under ``runs_dir/features/DATASET-SPLIT-BACKBONE-DIGEST/`` (see ``store``). The digest is of
+everything that the numbers depend on. They are kept in the type in which the backbone computes
+(bfloat16 under autocast, else float32), so the head receives exactly what it would in the whole
+network.
 
 A folder is written under another name and renamed when whole. Of several processes that need the
 same one, the first builds and the others wait; a builder that was killed is taken over from where
@@ -30,14 +29,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from emastudy import networks, own
-from emastudy.datasets import (
-    SegmentationDataset,
-    evaluation_transform,
-    pad_to_grid,
-    training_transform,
-    whole_image_transform,
-)
+from emastudy import datasets, networks, own
+from emastudy.datasets import SegmentationDataset, evaluation_transform, pad_to_grid
 from emastudy.engine.config import RunConfig
 from emastudy.engine.features.store import CachedFeatures, Writer
 from emastudy.engine.loading import loading_errors, one_by_one
@@ -79,21 +72,15 @@ def trained_part(network: SegmentationNetwork, config: RunConfig) -> nn.Module:
 
 
 def training_samples(
-    network: SegmentationNetwork,
-    dataset: SegmentationDataset,
-    config: RunConfig,
-    runtime: Runtime,
+    network: SegmentationNetwork, dataset: SegmentationDataset, config: RunConfig, runtime: Runtime
 ) -> tuple[Dataset[Any], Callable[..., Any]]:
-    """What :func:`trained_part` learns from, and the transform that makes samples of it.
+    """What :func:`trained_part` of a whole network learns from, and what makes samples of it.
 
     Features are of whole images and their mirror images; they are built where they are absent.
-
-    Args:
-        network: The whole network, with the weights that its backbone keeps.
     """
     if not config.frozen_backbone:
-        transform = training_transform(dataset, scales=config.scales, crop_size=config.crop_size)
-        return dataset, transform
+        scales, side = config.scales, config.crop_size
+        return dataset, datasets.training_transform(dataset, scales=scales, crop_size=side)
     with evaluation_mode(network, config.output_stride):
         split, side = config.train_split, config.crop_size
         return _cached(network, dataset, split, side, config, runtime), either_view
@@ -109,9 +96,7 @@ def scoring_features(
 ) -> CachedFeatures | None:
     """Features of a split as the whole network would compute them; None if the backbone learns.
 
-    Args:
-        dataset: The split. Features of all its images are built where they are absent.
-        indices: Which of the images to hand out; None = all.
+    They are built for all images where they are absent, and handed out for those of ``indices``.
     """
     if not config.frozen_backbone:
         return None
@@ -138,7 +123,7 @@ def _cached(
 ) -> CachedFeatures:
     """Features by the network as it is, in evaluation mode at the stride that is wanted."""
     dtype = runtime.autocast_dtype(config) or torch.float32
-    common = {
+    common: dict[str, Any] = {
         "format": _FORMAT,
         "dataset": dataset.name,
         "split": split,
@@ -147,17 +132,13 @@ def _cached(
         "crop_size": side,
         "output_stride": network.output_stride,
         "backbone": config.backbone,
-        # Of a backbone of one's own; the others' folders keep the names they have.
-        **(
-            {"source": config.sources[own.module(config.backbone)]}
-            if own.is_path(config.backbone)
-            else {}
-        ),
         "backbone_options": networks.backbone_defaults(config.backbone, config.head)
         | config.backbone_options,
         "weights": _weights_digest(network),
         "dtype": str(dtype).removeprefix("torch."),
     }
+    if own.is_path(config.backbone):
+        common["source"] = config.sources[own.module(config.backbone)]
     folders = []
     for level in getattr(network.head, "levels", (-1,)):
         description = {**common, "stage": range(len(network.backbone.stages))[level]}
@@ -202,7 +183,7 @@ def _build(
     device = next(network.parameters()).device
     stages = network.backbone.stages[: description["stage"] + 1]
     side = description["crop_size"]
-    fit = whole_image_transform(dataset, side) if side else evaluation_transform(dataset)
+    fit = datasets.whole_image_transform(dataset, side) if side else evaluation_transform(dataset)
     with loading_errors(workers), Writer(unfinished, description) as writer:
         done, total = writer.done, len(dataset)
         loader = one_by_one(dataset, range(done, total), partial(_views, fit, side), workers)

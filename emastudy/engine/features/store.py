@@ -66,7 +66,8 @@ class _Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.dtype = _dtype(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self.dtype: torch.dtype = getattr(torch, manifest["dtype"])
         self.shapes = _read_index(folder)
         self._starts = [(0, 0)]
         for shape in self.shapes:
@@ -105,24 +106,22 @@ class Writer:
     """Writes one folder, image by image, from where an interrupted writer of it had got to.
 
     Args:
-        folder: Where; it is made.
-        description: What is computed, with its element type as "dtype".
+        description: What is computed, with the element type of the feature maps as "dtype".
 
     Attributes:
         chunk: Images between two points from which an interrupted writer goes on.
         done: How many images the folder held already.
-        dtype: Element type of the feature maps.
     """
 
     chunk = 64
 
     def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
         folder.mkdir(exist_ok=True)
-        (folder / "manifest.json").write_text(
-            json.dumps(description, indent=1, sort_keys=True), encoding="utf-8"
-        )
+        manifest = json.dumps(description, indent=1, sort_keys=True)
+        (folder / "manifest.json").write_text(manifest, encoding="utf-8")
         shapes = _read_index(folder)
-        self.done, self.dtype = len(shapes), _dtype(description)
+        self.done = len(shapes)
+        self.dtype: torch.dtype = getattr(torch, description["dtype"])
         # What was written after the last line of the index does not count.
         sizes = {
             "features.bin": sum(math.prod(s[:4]) for s in shapes) * self.dtype.itemsize,
@@ -159,11 +158,6 @@ class Writer:
             file.flush()
             os.fsync(file.fileno())
         self._lines = []
-
-
-def _dtype(description: Mapping[str, Any]) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, description["dtype"])
-    return dtype
 
 
 def _line(shape: Sequence[int]) -> str:

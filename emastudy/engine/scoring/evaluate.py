@@ -20,8 +20,7 @@ from emastudy.engine.scoring import metrics
 from emastudy.engine.scoring.predict import Views, classify
 from emastudy.networks import SegmentationNetwork, evaluation_mode
 
-# Images between two updates of the progress bar's mIoU.
-_LOOK_EVERY = 10
+_LOOK_EVERY = 10  # images between two updates of the progress bar's mIoU
 # Takes the index of an image and its predicted classes.
 Keep = Callable[[int, Int[Tensor, "h w"]], None]
 
@@ -81,7 +80,6 @@ def evaluate(
 
     Args:
         network: Any network of images to logits, on its device; it is left as it was.
-        dataset: What to score it on.
         views: What each prediction is averaged over.
         output_stride: To score at; None = the network's own. For networks of a run take this and
             the next two from ``runtime.scoring(config)``.
@@ -119,8 +117,6 @@ def score(
 
     Args:
         network: The run's network, on its device; it is left as it was.
-        config: The run: it gives dataset, output stride and precision.
-        runtime: Where images and features lie.
         split: Default ``config.eval_split``.
         indices: Which of the images; None = all.
         change: Called with every image and its index before it is scored, see ``datasets.View``.

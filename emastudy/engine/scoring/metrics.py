@@ -87,13 +87,9 @@ def table(iou: Mapping[str, float | None], means: Mapping[str, float]) -> str:
 def count_image(
     index: int, predicted: Integer[Tensor, "h w"], truth: Integer[Tensor, "h w"], num_classes: int
 ) -> Int[Tensor, "n 3"]:
-    """What one image has of a confusion matrix: its entries above zero.
+    """What one image has of a confusion matrix of c classes: its entries above zero.
 
-    Args:
-        index: Of the image.
-        predicted: Its predicted classes.
-        truth: Classes, or 255, ignored.
-        num_classes: Number of classes c.
+    ``truth`` has classes, or 255, ignored.
 
     Returns:
         A row an entry: the image's index, i · c + j, and n[i, j]. See :func:`matrices`.
@@ -112,8 +108,6 @@ def matrices(
     """The confusion matrix of every image, from the entries of :func:`count_image`.
 
     Args:
-        entries: Those above zero.
-        num_classes: Number of classes c.
         images: How many there are; 0 = up to the last that has an entry.
     """
     image, cell, count = entries.unbind(1)
@@ -134,11 +128,7 @@ def pack(entries: Int[Tensor, "n 3"]) -> str:
 
 
 def unpack(text: str) -> Int[Tensor, "n 3"]:
-    """What :func:`pack` was given.
-
-    Raises:
-        ValueError: It is no such text.
-    """
+    """What :func:`pack` was given; a ValueError if it is no such text."""
     try:
         columns = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i4").reshape(3, -1)
     except zlib.error as error:

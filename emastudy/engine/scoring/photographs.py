@@ -50,12 +50,9 @@ def find_photographs(given: Sequence[str | Path], results: Path) -> list[Photogr
 def _meant(given: Path, results: Path) -> list[tuple[Path, Path]]:
     """Files, and the folder that each one's name begins in."""
     if given.is_dir():
-        inner = given.resolve() in results.resolve().parents
-        files = [
-            path
-            for path in datasets.image_files(given)
-            if not (inner and results.resolve() in path.resolve().parents)
-        ]
+        files = datasets.image_files(given)
+        if given.resolve() in results.resolve().parents:
+            files = [path for path in files if results.resolve() not in path.resolve().parents]
         if not files:
             raise InputError(f"{given} holds no image; give files or a folder of them")
         return [(path, given) for path in files]

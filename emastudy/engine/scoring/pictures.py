@@ -65,10 +65,9 @@ def write_probabilities(
     room for one class, or for three. Float16 halves the size and errs by less than 0.0003, so that
     classes which the mask tells apart may be equal here.
     """
+    half = probabilities.numpy().astype(np.float16)
     with written_whole(folder / f"{name}_probabilities.npz") as path:
-        np.savez_compressed(
-            path, probabilities=probabilities.numpy().astype(np.float16), classes=list(classes)
-        )
+        np.savez_compressed(path, probabilities=half, classes=list(classes))
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,6 @@ class Trained:
 
 def open_trained(name: str | Path) -> Trained:
     """A trained network by the folder of a run or checkpoint, or as ``from_pretrained`` takes it.
-
-    Args:
-        name: A folder of either kind, or the name of a network that comes with the package.
 
     Raises:
         CheckpointError: See ``load_network``.
@@ -133,7 +129,6 @@ def predict_files(
         images: Files, folders and patterns, see ``photographs.find_photographs``.
         checkpoint: See :func:`open_trained`.
         folder: Where to write; images of a folder keep their folders inside it.
-        machine: What computes.
         window: As in :class:`~emastudy.engine.scoring.predict.Views`, for images too large to be
             seen whole.
         save_probabilities: Also :func:`write_probabilities`.

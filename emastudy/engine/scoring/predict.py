@@ -50,44 +50,21 @@ def classify(
     views: Views = Views(),
     dtype: torch.dtype | None = None,
 ) -> Int[Tensor, "b h w"]:
-    """Class of every pixel of normalised images: the one of the largest mean probability.
-
-    Args:
-        image: (B, 3, H, W).
-        views: What is averaged over, see :func:`probabilities`.
-        dtype: Type that matrix products are computed in under autocast; None = float32.
-    """
+    """Class of every pixel: the one of the largest mean probability over the views."""
     alone = tuple(views.scales) == (1.0,) and not views.flip
     if alone and not 0 < views.window < max(image.shape[-2:]):
         return forward(network, image, dtype).argmax(dim=1)  # no softmax is needed
     return _summed(network, image, views, dtype).argmax(dim=1)
 
 
-@torch.inference_mode()
-def probabilities(
-    network: nn.Module,
-    image: Float[Tensor, "b 3 h w"],
-    views: Views = Views(),
-    dtype: torch.dtype | None = None,
-) -> Float[Tensor, "b c h w"]:
-    """Probabilities of the classes at every pixel, averaged over several views of an image.
-
-    p = (1/V) Σ_v softmax(logits_v), over the scales and, with ``flip``, the mirror image at every
-    scale. A view is resized bilinearly with antialiasing, as in training, and its probabilities are
-    resized back alike.
-
-    Args:
-        image: (B, 3, H, W).
-        dtype: Type that matrix products are computed in under autocast; None = float32.
-    """
-    number = len(views.scales) * (2 if views.flip else 1)
-    return _summed(network, image, views, dtype).div_(number)
-
-
 def _summed(
     network: nn.Module, image: Float[Tensor, "b 3 h w"], views: Views, dtype: torch.dtype | None
 ) -> Float[Tensor, "b c h w"]:
-    """Probabilities summed over the views."""
+    """Σ_v softmax(logits_v), over the scales and, with ``flip``, the mirror image at every scale.
+
+    A view is resized bilinearly with antialiasing, as in training, and its probabilities are
+    resized back alike.
+    """
     size = (image.shape[-2], image.shape[-1])
     total: Tensor | None = None
     for scale in views.scales:
@@ -96,8 +73,7 @@ def _summed(
         for mirrored in (False, True) if views.flip else (False,):
             seen = view.flip(-1) if mirrored else view
             found = _probabilities(network, seen, views.window, dtype)
-            found = found.flip(-1) if mirrored else found
-            found = _resized(found, size)
+            found = _resized(found.flip(-1) if mirrored else found, size)
             total = found if total is None else total.add_(found)
     assert total is not None  # there is a scale
     return total
@@ -160,8 +136,9 @@ def predict(
 
     Args:
         network: Any network of images to logits; it is left as it was.
-        image: (3, H, W) uint8 RGB.
+        image: uint8 RGB.
         dataset: Gives mean and standard deviation that the network was trained with.
+        views: What the prediction is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.
     """
     with evaluation_mode(network):
@@ -177,8 +154,10 @@ def predict_probabilities(
     dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "c h w"]:
     """Probability of every class at every pixel of one image; arguments as for :func:`predict`."""
-    with evaluation_mode(network):
-        return probabilities(network, _normalised(network, image, dataset), views, dtype)[0].cpu()
+    number = len(views.scales) * (2 if views.flip else 1)
+    with evaluation_mode(network), torch.inference_mode():
+        total = _summed(network, _normalised(network, image, dataset), views, dtype)
+        return total.div_(number)[0].cpu()
 
 
 def _normalised(

@@ -54,19 +54,14 @@ class VOCSubmission:
         check_writable(folder / self._inside, "choose another with submit")
 
     def __call__(self, index: int, classes: Int[Tensor, "h w"]) -> None:
-        """Write one image's PNG.
-
-        Args:
-            classes: (H, W) indices of the dataset's classes.
-        """
+        """Write one image's PNG from indices of the dataset's classes."""
         picture = class_picture(self._indices[classes.numpy()], _COLORS)
         picture.save(self._folder / self._inside / f"{self._dataset.pairs[index].name}.png")
 
     def finish(self) -> Path:
-        """Make the archive of all PNGs there are, and validate it.
+        """Make ``folder/comp6_SPLIT_cls.tar`` of all PNGs there are, and validate it.
 
-        Returns:
-            The archive ``folder/comp6_SPLIT_cls.tar``; the same predictions give the same bytes.
+        The same predictions give the same bytes.
         """
         archive = self._folder / f"{self._inside.name}.tar"
         with written_whole(archive) as unfinished, tarfile.open(unfinished, "w") as tar:

@@ -13,13 +13,10 @@ from emastudy.networks import EMAU
 
 
 class History:
-    """The curves of a run so far, and the values since their last entry.
+    """The curves of a run so far, name → list of (iteration, value), and the values since then.
 
     Args:
         manifest: Of the checkpoint that the run resumes from, if it does.
-
-    Attributes:
-        curves: Name → list of (iteration, value).
     """
 
     def __init__(
@@ -90,15 +87,11 @@ def check_weights(network: nn.Module, iteration: int, config: RunConfig) -> None
 def watched_parameters(network: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Curve → the parameters of EMA units whose gradient's norm it shows."""
     units = [module for module in network.modules() if isinstance(module, EMAU)]
-    found: dict[str, list[Tensor | None]] = {
-        "bases_gradient": [unit.bases for unit in units],
-        "conv1_gradient": [weight for unit in units for weight in unit.conv1.parameters()],
-    }
-    learning = {
-        name: [w for w in weights if isinstance(w, nn.Parameter) and w.requires_grad]
-        for name, weights in found.items()
-    }
-    return {name: weights for name, weights in learning.items() if weights}
+    bases = [unit.bases for unit in units if isinstance(unit.bases, nn.Parameter)]
+    conv1 = [weight for unit in units for weight in unit.conv1.parameters()]
+    found = {"bases_gradient": bases, "conv1_gradient": conv1}
+    learnt = {name: [w for w in weights if w.requires_grad] for name, weights in found.items()}
+    return {name: weights for name, weights in learnt.items() if weights}
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -13,24 +13,21 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Cross-entropy averaged over the pixels that are not ignored; 0 where all are.
+    """Cross-entropy averaged over the pixels that are not ignored (255); 0 where all are.
 
     Args:
         logits: (B, C, H, W); if smaller than the mask they are upsampled bilinearly with aligned
             corners, as the network does.
-        mask: (B, H, W) int64, 255 = ignored.
-        valid: What to divide by instead, for instance where this is a part of a batch: the pixels
-            that are not ignored in the whole batch.
+        mask: (B, H, W) int64.
+        valid: What to divide by instead; for a part of a batch, the whole's pixels not ignored.
     """
     if logits.shape[-2:] == mask.shape[-2:]:
         total = _total(logits, mask)
     else:
         # Image by image, so that the large maps stay in the processor's caches, and with bilinear
         # interpolation as the two small matrix products that it is: three times as fast.
-        rows, columns = (
-            _enlargement(n, m, logits)
-            for n, m in zip(logits.shape[2:], mask.shape[1:], strict=True)
-        )
+        rows = _enlargement(logits.shape[2], mask.shape[1], logits)
+        columns = _enlargement(logits.shape[3], mask.shape[2], logits)
         total = logits.new_zeros(())
         for small, labels in zip(logits.contiguous(), mask, strict=True):
             large = (rows @ small @ columns.mT)[None]

@@ -73,9 +73,6 @@ class BufferAverage:
 
     For batch norm it means that running statistics move once a batch at any division. Their mean is
     then that of the whole batch, their variance only the one within parts.
-
-    Args:
-        network: The one whose floating-point buffers are averaged.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -129,7 +126,7 @@ def backward(
     loss: Loss,
     over: LossOver = "labelled",
 ) -> Tensor:
-    """Leave the gradient of the whole batch's loss in the parameters.
+    """Leave the gradient of the whole batch's loss in the parameters, and return that loss.
 
     Args:
         parts: What the network takes, and the mask, of each part of this process' share, on any
@@ -137,9 +134,6 @@ def backward(
         loss: Of a part, see :func:`emastudy.engine.training.loss.segmentation_loss`.
         over: Divide the loss by the number of labelled pixels, or of all, as the released code
             does.
-
-    Returns:
-        The loss of the whole batch, over all processes.
     """
     device = accelerator.device
     counts = [torch.ones_like(m).sum() if over == "all" else (m != IGNORE).sum() for _, m in parts]

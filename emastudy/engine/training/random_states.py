@@ -19,9 +19,7 @@ _MARK = 20_190_731
 def watch_random_states(accelerator: Accelerator, checkpoint: Path) -> Iterator[None]:
     """Within the context the accelerator loads a checkpoint; warn where it is not all restored.
 
-    Accelerate passes silently over random states that it cannot restore, as where another number
-    of processes, another kind of device or another version of NumPy wrote them. What is drawn from
-    then on, dropout masks above all, is then not what an uninterrupted run would draw.
+    Accelerate passes silently over random states that it cannot restore.
     """
     device = accelerator.device
     before = _states(device)
@@ -30,20 +28,18 @@ def watch_random_states(accelerator: Accelerator, checkpoint: Path) -> Iterator[
     yield
     after = _states(device)
     lost = [kind for kind, state in after.items() if torch.equal(state, marked[kind])]
-    for kind in lost:
-        if kind == "CPU":
-            torch.set_rng_state(before[kind])
-        else:
-            torch.cuda.set_rng_state(before[kind], device)
-    written = len(list(checkpoint.glob("random_states_*.pkl")))
-    processes = accelerator.num_processes
+    if "CPU" in lost:
+        torch.set_rng_state(before["CPU"])
+    if "GPU" in lost:
+        torch.cuda.set_rng_state(before["GPU"], device)
+    written, processes = len([*checkpoint.glob("random_states_*.pkl")]), accelerator.num_processes
     if lost or written != processes:
-        why = (
-            f"it was written by {written} processes, and this is one of {processes}"
-            if written != processes
-            else f"the random state of the {' and '.join(lost)} could not be restored; was it "
-            "written on another kind of device, or with another version of NumPy?"
-        )
+        why = f"it was written by {written} processes, and this is one of {processes}"
+        if written == processes:
+            why = (
+                f"the random state of the {' and '.join(lost)} could not be restored; was it "
+                "written on another kind of device, or with another version of NumPy?"
+            )
         logger.warning(
             "%s is not resumed exactly: %s. Dropout will draw other masks than in an uninterrupted "
             "run; the data and their order are the same",

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn
 
 import torch
@@ -42,12 +42,7 @@ class Interruption:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -66,19 +61,10 @@ def exit_as_signalled(received: signal.Signals, message: str) -> NoReturn:
 
 @contextmanager
 def translate_errors(config: RunConfig, runtime: Runtime) -> Iterator[None]:
-    """Turn what goes wrong around a run into errors that say what it means and what to do.
-
-    Raises:
-        MissingFileError: A file of the dataset has gone.
-        LoadingError: A process that loads data died.
-        InputError: The GPU's memory is full, or batch norm got a single value per channel.
-        CheckpointError: The disk is full or read-only.
-    """
+    """Turn what goes wrong around a run into errors that say what it means and what to do."""
     run_dir = runtime.run_dir(config)
-    resume = (
-        f"Start run {config.id} again: it resumes from its newest checkpoint in {run_dir}, if it "
-        "has one."
-    )
+    resume = f"Start run {config.id} again: it resumes from its newest checkpoint in {run_dir}, if "
+    resume += "it has one."
     try:
         with loading_errors(runtime.workers, resume):
             yield

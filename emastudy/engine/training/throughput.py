@@ -2,12 +2,10 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
-
-Batch = TypeVar("Batch")
+from typing import Any
 
 
-class Timed(Generic[Batch]):
+class Timed:
     """Iterates over batches and measures how long each makes its user wait.
 
     Attributes:
@@ -16,11 +14,11 @@ class Timed(Generic[Batch]):
             process waits, so that waiting costs no more than this, and perhaps less.
     """
 
-    def __init__(self, batches: Iterable[Batch]) -> None:
+    def __init__(self, batches: Iterable[Any]) -> None:
         self._batches = batches
         self.count, self.waiting, self.working = 0, 0.0, 0.0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         asked = time.monotonic()
         for batch in self._batches:
             got = time.monotonic()

@@ -195,10 +195,9 @@ class Trainer:
 
     def _set_training_mode(self) -> None:
         self.trained.train()
-        if self.config.freeze_bn:
-            for module in self.trained.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for module in self.trained.modules() if self.config.freeze_bn else ():
+            if isinstance(module, _BatchNorm):
+                module.eval()
 
     def _loader(self) -> tuple[DataLoader[Any], list[int]]:
         """This process' parts of all batches to come, and how many images a batch's parts have."""
@@ -258,11 +257,9 @@ class Trainer:
             logger.info("%s: %s", self.config.id, timed.summary(images))
         stop = stop or interruption.signal
         if stop:
-            message = (
-                f"run {self.config.id} was stopped by {stop.name} after iteration "
-                f"{self.iteration} of {self.config.iterations}; start it again and it resumes from "
-                f"its newest checkpoint in {self.run_dir}"
-            )
+            done = f"{self.iteration} of {self.config.iterations}"
+            message = f"run {self.config.id} was stopped by {stop.name} after iteration {done}; "
+            message += f"start it again and it resumes from its newest checkpoint in {self.run_dir}"
             logger.warning(message)
             exit_as_signalled(stop, message)
 
