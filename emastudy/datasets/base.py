@@ -48,24 +48,18 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
 
     A dataset of one's own derives from this class: a constructor ``(split, **options)``, with a
     ``root`` where it reads files, that sets ``classes``, and ``__len__`` and ``__getitem__``.
-
-    Attributes:
-        name: The dataset's name in ``datasets.load``; by default that of the class.
-        split: Which of its splits is open.
-        classes: Class names; a mask's value c means ``classes[c]``, 255 means ignored.
-        palette: Called with names of classes: one colour each, for drawing masks. A dataset that
-            is not open (``DATASETS[name].palette``) knows the benchmark's colours alone.
-        mean: Per-channel mean of the images, in units of full scale (0-1).
-        std: Per-channel standard deviation, in the same units.
     """
 
-    name: str
+    name: str  #: The dataset's name in ``datasets.load``; by default that of the class.
     title: ClassVar[str] = ""
-    split: str = ""
-    classes: tuple[str, ...]
+    split: str = ""  #: Which of its splits is open.
+    classes: tuple[str, ...]  #: A mask's value c means ``classes[c]``, 255 means ignored.
+    #: Called with names of classes: one colour each, for drawing masks. A dataset that is not open
+    #: (``DATASETS[name].palette``) knows the benchmark's colours alone.
     palette = _Palette()
-    # ImageNet's statistics, which pretrained backbones expect.
+    #: Per-channel mean of images, full scale = 1: ImageNet's, which pretrained backbones expect.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    #: Per-channel standard deviation, likewise.
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     licence: ClassVar[str] = ""
     citation: ClassVar[str] = ""

@@ -40,38 +40,26 @@ class FileDataset(SegmentationDataset):
         complete: Whether files that the split names must all be there at once; False leaves
             missing ones to be found when they are read, as the check of a whole root does.
 
-    Attributes:
-        all_classes: Every class a mask can show, in the order of the benchmark.
-        colors: One RGB triple (0-255) per class of ``all_classes``.
-        stored: Value in the mask files → index in ``all_classes``, or 255 for ignored pixels.
-            Any other value is an error.
-        counts: Split → number of images of the official release.
-        optional: Splits that a root may lack.
-        layout: Where a root keeps what.
-        called: What messages call the dataset.
-        inside: Folders of a root that may hold the dataset instead of the root itself.
-        marks: Folders of which it has at least one.
-        archives: What :func:`~emastudy.datasets.download.download` fetches.
-        by_hand: What a person has to fetch, from where, and where it belongs.
-        pairs: The split's files, in the order of the items.
-
     Raises:
         FileNotFoundError: ``root`` has not this layout, or files named by the split are missing.
         ValueError: Unknown class or split, empty split, a name listed twice; on reading, a damaged
             image, a mask that holds other values or has another size than its image.
     """
 
-    all_classes: tuple[str, ...]
-    colors: tuple[Color, ...]
+    all_classes: tuple[str, ...]  #: Every class a mask can show, in the order of the benchmark.
+    colors: tuple[Color, ...]  #: One RGB triple (0-255) per class of ``all_classes``.
+    #: Value in the mask files → index in ``all_classes``, or 255 for ignored pixels. Any other
+    #: value is an error.
     stored: Mapping[int, int]
-    counts: ClassVar[Mapping[str, int]]
-    optional: ClassVar[frozenset[str]] = frozenset()
-    layout: ClassVar[str]
-    called: ClassVar[str]
-    inside: ClassVar[tuple[str, ...]]
-    marks: ClassVar[tuple[str, ...]]
-    archives: ClassVar[tuple[Archive, ...]] = ()
-    by_hand: ClassVar[str] = ""
+    counts: ClassVar[Mapping[str, int]]  #: Split → number of images of the official release.
+    optional: ClassVar[frozenset[str]] = frozenset()  #: Splits that a root may lack.
+    layout: ClassVar[str]  #: Where a root keeps what.
+    called: ClassVar[str]  #: What messages call the dataset.
+    inside: ClassVar[tuple[str, ...]]  #: Folders that may hold it instead of the root itself.
+    marks: ClassVar[tuple[str, ...]]  #: Folders of which it has at least one.
+    archives: ClassVar[tuple[Archive, ...]] = ()  #: What :func:`download` fetches.
+    by_hand: ClassVar[str] = ""  #: What a person has to fetch, from where, and where it belongs.
+    pairs: list[Pair]  #: The split's files, in the order of the items.
 
     def __init__(
         self,

@@ -57,8 +57,8 @@ def jacobian(
     .. math:: J_{kj} = \frac{1}{\lVert s_k \rVert}\, P_k H_{kj}, \qquad
         H_{kj} = \lambda \sum_n z_{nk} (\delta_{kj} - z_{nj})\, x_n x_n^\top .
 
-    It is computed by automatic differentiation, for every normalisation alike. Rows are outputs,
-    columns inputs.
+    It is computed by automatic differentiation, for every normalisation alike. Of (…, K·C, K·C)
+    rows are outputs, columns inputs.
     """
     start = bases.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -185,7 +185,7 @@ def difference_map(
     :math:`L_k \mathrm{Cov}_k = P_k S_k / \lVert m_k \rVert`), I for "none" and "gaussian". At a
     fixed point such a group holds together if λ is below its own critical concentration,
     ``concentration / spectral_radius(difference_map(...))``. How many bases coincide is counted in
-    their responsibilities. Returned is one matrix for every basis.
+    their responsibilities. Returned is one matrix for every basis, (…, K, C, C).
 
     Source: derived, chapter 19 of the book.
     """

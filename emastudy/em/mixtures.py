@@ -37,34 +37,23 @@ class ConvergenceWarning(UserWarning):
 
 
 class MixtureParameters(NamedTuple):
-    """θ of a mixture of K components.
+    """θ of a mixture of K components."""
 
-    Attributes:
-        bases: μ, (…, K, C): means of Gaussians, unit directions of von Mises-Fisher densities.
-        spread: Gaussian: covariances Σ_k, (…, K, C, C) if full, else variances (…, K, C or 1).
-            Von Mises-Fisher: λ, (…).
-        weights: π, (…, K), sums to 1.
-    """
-
-    bases: Float[Tensor, "*b k c"]
+    bases: Float[Tensor, "*b k c"]  #: μ: means of Gaussians, unit directions of von Mises-Fisher's.
+    #: Gaussian: covariances Σ_k, (…, K, C, C) if full, else variances (…, K, C or 1). Von
+    #: Mises-Fisher: λ, (…).
     spread: Float[Tensor, "..."]
-    weights: Float[Tensor, "*b k"]
+    weights: Float[Tensor, "*b k"]  #: π, (…, K), sums to 1.
 
 
 class MixtureFit(NamedTuple):
-    """What :func:`fit` leaves behind.
+    """What :func:`fit` leaves behind."""
 
-    Attributes:
-        parameters: θ^(T).
-        responsibilities: The posterior under θ^(T), (…, N, K).
-        objective: Log-likelihood of θ^(0), …, θ^(T), nats per image, (…, T+1).
-        converged: Whether the last iteration gained no more than the tolerance in every image.
-    """
-
-    parameters: MixtureParameters
-    responsibilities: Float[Tensor, "*b n k"]
+    parameters: MixtureParameters  #: θ^(T).
+    responsibilities: Float[Tensor, "*b n k"]  #: The posterior under θ^(T), (…, N, K).
+    #: Log-likelihood of θ^(0), …, θ^(T), nats per image, (…, T+1).
     objective: Float[Tensor, "*b t"]
-    converged: bool
+    converged: bool  #: Whether the last iteration gained no more than the tolerance in every image.
 
 
 class Mixture(ABC):

@@ -29,30 +29,21 @@ class Projected(NamedTuple):
     The functions below take one wherever they take X. Heads see the same Y, each through rows of W
     of its own: they are a batch dimension of W and b, and one of size 1 in Y, which is not copied.
 
-    Attributes:
-        features: Y, (…, N, D), or (…, 1, N, D) for H heads.
-        weight: W, (C, D) or (H, C, D).
-        bias: b, (C) or (H, C).
-
     Source: derived; not in the paper.
     """
 
-    features: Float[Tensor, "*b n d"]
-    weight: Float[Tensor, "*h c d"]
-    bias: Float[Tensor, "*h c"]
+    features: Float[Tensor, "*b n d"]  #: Y, (…, N, D), or (…, 1, N, D) for H heads.
+    weight: Float[Tensor, "*h c d"]  #: W, (C, D) or (H, C, D).
+    bias: Float[Tensor, "*h c"]  #: b, (C) or (H, C).
 
 
 class EMResult(NamedTuple):
-    """What T iterations of EM leave behind.
+    """What T iterations of EM leave behind."""
 
-    Attributes:
-        responsibilities: Z^(T), (…, N, K), computed from μ^(T-1) as in the paper and its code.
-        bases: μ^(T), (…, K, C).
-        objective: F(μ^(0)), …, F(μ^(T)), (…, T+1), see :func:`objective`; None if not traced.
-    """
-
+    #: Z^(T), (…, N, K), computed from μ^(T-1) as in the paper and its code.
     responsibilities: Float[Tensor, "*b n k"]
-    bases: Float[Tensor, "*b k c"]
+    bases: Float[Tensor, "*b k c"]  #: μ^(T), (…, K, C).
+    #: F(μ^(0)), …, F(μ^(T)), (…, T+1), see :func:`objective`; None if not traced.
     objective: Float[Tensor, "*b t"] | None
 
 

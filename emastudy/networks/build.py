@@ -25,23 +25,19 @@ _BACKBONE_OPTIONS = {"emanet_released": {"deep_stem": True, "multi_grid": True}}
 class SegmentationNetwork(nn.Module):
     """An image (B, 3, H, W) to logits (B, num_classes, H, W) at the image's own size.
 
-    Attributes:
-        backbone: Image to feature maps.
-        head: Feature maps to logits at the last map's resolution or finer.
-        output_stride: Image pixels per pixel of the last feature map.
-        architecture: What ``build`` was called with, as JSON can keep it.
-        classes: Name of each logit, where ``from_pretrained`` made it.
-        colors: RGB of each class, likewise.
+    A ``backbone``, image to feature maps, and a ``head``, those to logits.
     """
 
-    classes: tuple[str, ...] = ()
-    colors: tuple[tuple[int, int, int], ...] = ()
+    classes: tuple[str, ...] = ()  #: Name of each logit, where ``from_pretrained`` made it.
+    colors: tuple[tuple[int, int, int], ...] = ()  #: RGB of each class, likewise.
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        #: Image pixels per pixel of the last feature map.
         self.output_stride = backbone.native_stride
+        #: What ``build`` was called with, as JSON can keep it.
         self.architecture: dict[str, Any] = {}
 
     def set_output_stride(self, output_stride: int) -> None:

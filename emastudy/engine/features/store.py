@@ -107,20 +107,16 @@ class Writer:
 
     Args:
         description: What is computed, with the element type of the feature maps as "dtype".
-
-    Attributes:
-        chunk: Images between two points from which an interrupted writer goes on.
-        done: How many images the folder held already.
     """
 
-    chunk = 64
+    chunk = 64  #: Images between two points from which an interrupted writer goes on.
 
     def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
         folder.mkdir(exist_ok=True)
         manifest = json.dumps(description, indent=1, sort_keys=True)
         (folder / "manifest.json").write_text(manifest, encoding="utf-8")
         shapes = _read_index(folder)
-        self.done = len(shapes)
+        self.done = len(shapes)  #: How many images the folder held already.
         self.dtype: torch.dtype = getattr(torch, description["dtype"])
         # What was written after the last line of the index does not count.
         sizes = {

@@ -136,7 +136,7 @@ def predict(
 
     Args:
         network: Any network of images to logits; it is left as it was.
-        image: uint8 RGB.
+        image: (3, H, W) uint8 RGB.
         dataset: Gives mean and standard deviation that the network was trained with.
         views: What the prediction is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.

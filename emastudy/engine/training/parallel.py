@@ -33,9 +33,6 @@ class BatchShare(Sampler[list[int]]):
 
     Args:
         images_per_step: Largest part; 0 = a process' whole share.
-
-    Attributes:
-        sizes: Images of each part, over all processes. They differ by at most one per process.
     """
 
     def __init__(
@@ -51,6 +48,7 @@ class BatchShare(Sampler[list[int]]):
         self.batches, self.batch_size = batches, batch_size
         self.process, self.parts = process, parts
         self._cuts = np.array_split(np.arange(batch_size), processes * parts)
+        #: Images of each part, over all processes. They differ by at most one per process.
         self.sizes = [sum(map(len, self._cuts[part::parts])) for part in range(parts)]
 
     def __len__(self) -> int:

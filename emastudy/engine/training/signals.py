@@ -25,14 +25,11 @@ class Interruption:
 
     Args:
         patient: Note a second SIGINT, too. Otherwise it stops at once, without a checkpoint.
-
-    Attributes:
-        signal: The one that has come, or None.
     """
 
     def __init__(self, *, patient: bool) -> None:
         self.patient = patient
-        self.signal: signal.Signals | None = None
+        self.signal: signal.Signals | None = None  #: The one that has come.
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":

@@ -6,12 +6,10 @@ from typing import Any
 
 
 class Timed:
-    """Iterates over batches and measures how long each makes its user wait.
+    """Iterates over batches and measures the seconds that each makes its user wait.
 
-    Attributes:
-        waiting: Seconds spent in waiting for them.
-        working: Seconds that the user spent between them. A GPU may go on computing while its
-            process waits, so that waiting costs no more than this, and perhaps less.
+    A GPU may go on computing while its process waits, so that waiting costs no more than this, and
+    perhaps less.
     """
 
     def __init__(self, batches: Iterable[Any]) -> None:

@@ -106,15 +106,9 @@ def train(config: RunConfig, runtime: Runtime = Runtime()) -> Training:  # noqa:
 
 
 class Trainer:
-    """One run, from its newest checkpoint to its last iteration.
+    """One run, from its newest checkpoint to its last iteration."""
 
-    Attributes:
-        look_every: Iterations between two looks at the loss: finite? Curve, TensorBoard, bar.
-        trained: What is trained of it, as the accelerator has prepared it.
-        iteration: Number of SGD steps done.
-    """
-
-    look_every = 10
+    look_every = 10  #: Iterations between two looks at the loss: finite? Curve, TensorBoard, bar.
     loss = staticmethod(segmentation_loss)
 
     def __init__(self, config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> None:
@@ -129,9 +123,9 @@ class Trainer:
         self.network = self._build_network(fresh=checkpoint is None)
         self.watched = watched_parameters(self.network)
         optimizer, schedule = build_optimizer(self.network, config)
-        self.trained, self.optimizer, self.schedule = accelerator.prepare(
-            trained_part(self.network, config), optimizer, schedule
-        )
+        trained = trained_part(self.network, config)
+        prepared = accelerator.prepare(trained, optimizer, schedule)
+        self.trained, self.optimizer, self.schedule = prepared
         checkpoints.save_bare(accelerator, self.network)
         self.history = History(config)
         self.iteration, self.seconds = 0, 0.0
