@@ -19,11 +19,7 @@ def defaults(function: Callable[..., object]) -> dict[str, Any]:
 
 
 def check(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse options that do not exist.
-
-    Args:
-        owner: Whose options they are, for the message, e.g. "head 'ema'".
-    """
+    """Refuse options that their owner, "head 'ema'" for instance, does not have."""
     known = sorted(known)
     unknown = [repr(name) for name in names if name not in known]
     if unknown:
@@ -76,11 +72,7 @@ def as_floats(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, A
 
 
 def parse(pairs: Iterable[str]) -> dict[str, Any]:
-    """Options from NAME=VALUE texts; a value is read as YAML, so 3 is a number, true a truth value.
-
-    Raises:
-        InputError: A text of another form.
-    """
+    """Options from NAME=VALUE texts; values are YAML, so 3 is a number and true a truth value."""
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

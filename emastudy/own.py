@@ -39,10 +39,7 @@ def module(path: str) -> str:
 
 
 def digest(path: str) -> str:
-    """Digest of the source of an import path's module, as it is now.
-
-    What that module imports in its turn does not count.
-    """
+    """Digest of the source of an import path's module as it is now, without what that imports."""
     return _digest(_source(path)[1])
 
 
@@ -81,16 +78,11 @@ def _execute(
             f"{path!r} cannot be imported: {_where(error, origin)}: {type(error).__name__}: {error}"
         ) from error
     vars(loaded)[_DIGEST] = _digest(source)
-    files = [getattr(sys.modules[other], "__file__", None) for other in {*sys.modules} - before]
-    if beside := sorted(
-        Path(file).name for file in files if file and origin.parent in Path(file).parents
-    ):
-        logger.warning(
-            "%s imports %s, a change of which makes no other run: keep what may change in %s",
-            origin.name,
-            ", ".join(beside),
-            origin.name,
-        )
+    files = (getattr(sys.modules[other], "__file__", None) for other in {*sys.modules} - before)
+    paths = (Path(file) for file in files if file)
+    if beside := sorted(path.name for path in paths if origin.parent in path.parents):
+        message = "%s imports %s, a change of which makes no other run: keep what may change in %s"
+        logger.warning(message, origin.name, ", ".join(beside), origin.name)
     parent, _, child = name.rpartition(".")
     if parent:  # as the import statement does
         setattr(sys.modules[parent], child, loaded)
@@ -131,8 +123,7 @@ def _source(path: str) -> tuple[Path, bytes]:
 
 def _where(error: Exception, origin: Path) -> str:
     """File and line of the module that an error came from."""
-    lines = [
-        f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(origin)
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(origin)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     return f"{origin}, line {line}" if line else str(origin)

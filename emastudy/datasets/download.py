@@ -29,20 +29,12 @@ class Archive:
     #: Folder of the data root it is unpacked in.
     into: str = "."
 
-    @property
-    def file_name(self) -> str:
-        """Name under which it is kept."""
-        return self.url.rpartition("/")[2]
-
 
 def download(archives: Sequence[Archive], root: Path) -> None:
-    """Fetch archives into ``root/archives`` and unpack them in ``root``.
+    """Fetch archives into ``root/archives`` and unpack them in ``root``, which is made.
 
     What has been fetched and unpacked is not touched again, so a stopped download goes on with
     the archive it was at (that one from its beginning).
-
-    Args:
-        root: The data root; it is made.
 
     Raises:
         DownloadError: An address cannot be reached. Proxies are taken from the variables
@@ -53,7 +45,8 @@ def download(archives: Sequence[Archive], root: Path) -> None:
     kept = root / "archives"
     check_writable(kept, "choose another root")
     for archive in archives:
-        path, done = (kept / f"{archive.file_name}{suffix}" for suffix in ("", ".unpacked"))
+        path = kept / archive.url.rpartition("/")[2]
+        done = path.with_name(f"{path.name}.unpacked")
         if done.exists():
             continue
         fetch(archive, path)
@@ -112,6 +105,5 @@ def unpack(path: Path, target: Path) -> None:
         *(EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError),
         *(zipfile.BadZipFile, zlib.error),
     ) as error:
-        raise InputError(
-            f"{path} is damaged ({' '.join(str(error).split())}): delete it and fetch it again"
-        ) from error
+        why = " ".join(str(error).split())
+        raise InputError(f"{path} is damaged ({why}): delete it and fetch it again") from error

@@ -255,7 +255,7 @@ class EMAU(nn.Module):
         return cls(channels, num_bases, **{"num_iterations": 2, "gradient": "unrolled", **options})
 
     def attend(self, features: Float[Tensor, "b c h w"], *, trace: bool = False) -> EMResult:
-        """The unit's EM on its input, for whoever wants to look inside; ``trace`` its objective.
+        """The unit's EM on its input, to look inside; with ``trace`` its objective, too.
 
         Returns:
             Responsibilities Z^(T) (B, N, K), N pixels in row-major order, bases μ^(T) (B, K, C),

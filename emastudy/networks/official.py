@@ -86,11 +86,7 @@ def load_official_state_dict(network: SegmentationNetwork, state_dict: Mapping[s
 def export_official_state_dict(network: SegmentationNetwork) -> dict[str, Tensor]:
     """The reverse of :func:`load_official_state_dict`: tensors under the released names.
 
-    Args:
-        network: Made by ``build("emanet_released", ...)``.
-
-    Returns:
-        Name → tensor, the bases as (1, C, K). Tensors share the network's memory.
+    The bases are (1, C, K). Tensors share the network's memory.
 
     Raises:
         InputError: A tensor has no place in the released network, or its unit has several heads.

@@ -66,8 +66,6 @@ def save_pretrained(
     """Write a network into a folder that :func:`from_pretrained`, and the Hub, can read.
 
     Args:
-        network: As ``build`` made it, trained.
-        folder: Made if it is not there.
         classes: Name of each logit.
         colors: RGB of each class, for pictures; none = a palette of predict's own.
         card: Text of the model card: data, licence, score, how it was made, what it is not for.
@@ -85,7 +83,6 @@ def save_pretrained(
             f"{network.architecture['num_classes']} logits; name each logit"
         )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {
         "architecture": {**network.architecture, "output_stride": network.output_stride},
         "classes": list(classes),

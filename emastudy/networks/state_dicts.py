@@ -13,14 +13,8 @@ def unwrap(saved: Any, names: Collection[str]) -> dict[str, Tensor]:
 
     A training script may have saved ``{"state_dict": ..., "epoch": ...}``, and DataParallel,
     torch.compile, a larger network or the like put "module.", "_orig_mod.", "backbone." before
-    each name. Both are taken off; what is outside of such a prefix is left out.
-
-    Args:
-        saved: A state dict or a mapping around one.
-        names: Of all tensors that are wanted.
-
-    Returns:
-        Name → tensor; more than ``names`` if there are more, fewer if there are fewer.
+    each name. Both are taken off; what is outside of such a prefix is left out. There may be more
+    than those wanted in what is returned, or fewer.
 
     Raises:
         InputError: There are none, or two sets of them.
