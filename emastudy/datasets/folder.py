@@ -1,7 +1,7 @@
 """Anybody's own images and masks: two folders and a small YAML file."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -133,84 +133,66 @@ def _read_description(root: Path) -> _Description:
         raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or "classes" not in content:
         raise InputError(f"{path} has to say at least classes: [NAME, NAME, ...]")
-    try:
-        unknown = [str(name) for name in content if name not in _FIELDS]
-        if unknown:
-            raise InputError(f"unknown {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
-        values = _classes(content["classes"])
-        usual = [] if IGNORE in values.values() else [IGNORE]
-        return _Description(
-            values=values,
-            colors=_colors(content.get("colors") or {}, values),
-            ignored=_ignored(content.get("ignore", usual), values),
-            images=_folder("images", content.get("images", "images")),
-            masks=_folder("masks", content.get("masks", "masks")),
-            lists=_splits(content.get("splits") or {}),
-        )
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
 
+    def demand(holds: bool, otherwise: str) -> None:
+        if not holds:
+            raise InputError(f"{path}: {otherwise}")
 
-def _classes(classes: Any) -> dict[str, int]:
-    """Class → mask value."""
+    unknown = [str(name) for name in content if name not in _FIELDS]
+    demand(not unknown, f"unknown {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
+
+    classes = content["classes"]
     if isinstance(classes, list):
-        names, values = classes, [*range(len(classes))]
+        names, mask_values = classes, [*range(len(classes))]
     else:
-        names, values = ([*classes], [*classes.values()]) if isinstance(classes, dict) else ([], [])
+        table = classes if isinstance(classes, dict) else {}
+        names, mask_values = [*table], [*table.values()]
     # YAML 1.1 reads a bare yes, no, on or off as a truth value, and a bare null as nothing.
-    if (
-        not 1 <= len(names) <= 254
-        or not all(isinstance(name, str | int | float) for name in names)
-        or any(isinstance(name, bool) for name in names)
-        or not all(map(_is_value, values))
-    ):
-        raise InputError(
-            "classes has to be a list of 1 to 254 names, or a table from name to mask value "
-            "(0-65535); quote names such as 'no'"
-        )
-    if len(set(map(str, names))) < len(names):
-        raise InputError("classes names one twice")
-    if len(set(values)) < len(values):
-        raise InputError("two classes have the same mask value")
-    return dict(zip(map(str, names), values, strict=True))
-
-
-def _ignored(ignore: Any, values: Mapping[str, int]) -> tuple[int, ...]:
-    """Mask values that belong to no class."""
-    ignored = tuple(ignore) if isinstance(ignore, list) else (ignore,)
-    if not all(map(_is_value, ignored)) or set(ignored) & set(values.values()):
-        raise InputError("ignore has to be mask values (0-65535) that no class has")
-    return ignored
-
-
-def _colors(colors: Any, values: Mapping[str, int]) -> tuple[Color, ...]:
-    """One colour per class; VOC's colour map where none is given."""
-    if not isinstance(colors, dict) or not all(
-        name in values
-        and isinstance(color, list)
-        and len(color) == 3
-        and all(_is_value(part) and part < 256 for part in color)
-        for name, color in colors.items()
-    ):
-        raise InputError("colors has to be a table from class to [red, green, blue], 0-255")
-    return tuple(
-        (*colors[name],) if name in colors else voc_color(index)
-        for index, name in enumerate(values)
+    demand(
+        1 <= len(names) <= 254
+        and all(isinstance(name, str | int | float) for name in names)
+        and not any(isinstance(name, bool) for name in names)
+        and all(map(_is_value, mask_values)),
+        "classes has to be a list of 1 to 254 names, or a table from name to mask value "
+        "(0-65535); quote names such as 'no'",
     )
+    values = dict(zip(map(str, names), mask_values, strict=True))
+    demand(len(values) == len(names), "classes names one twice")
+    demand(len({*mask_values}) == len(names), "two classes have the same mask value")
 
-
-def _splits(lists: Any) -> dict[str, str]:
-    """Split → the file with its names."""
-    if not isinstance(lists, dict) or not all(isinstance(name, str) for name in lists.values()):
-        raise InputError("splits has to be a table from split to the file with its names")
-    return {str(split): name for split, name in lists.items()}
-
-
-def _folder(field: str, name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{field} is {name!r}; expected the name of a folder")
-    return name
+    colors = content.get("colors") or {}
+    demand(
+        isinstance(colors, dict)
+        and all(name in values and _is_color(color) for name, color in colors.items()),
+        "colors has to be a table from class to [red, green, blue], 0-255",
+    )
+    ignore = content.get("ignore", [] if IGNORE in mask_values else [IGNORE])
+    ignored = tuple(ignore) if isinstance(ignore, list) else (ignore,)
+    demand(
+        all(map(_is_value, ignored)) and not {*ignored} & {*mask_values},
+        "ignore has to be mask values (0-65535) that no class has",
+    )
+    images, masks = content.get("images", "images"), content.get("masks", "masks")
+    for field, folder in {"images": images, "masks": masks}.items():
+        given = isinstance(folder, str) and folder != ""
+        demand(given, f"{field} is {folder!r}; expected the name of a folder")
+    lists = content.get("splits") or {}
+    demand(
+        isinstance(lists, dict) and all(isinstance(name, str) for name in lists.values()),
+        "splits has to be a table from split to the file with its names",
+    )
+    drawn = (colors.get(name) or voc_color(index) for index, name in enumerate(values))
+    lists = {str(split): name for split, name in lists.items()}
+    return _Description(
+        values, tuple((r, g, b) for r, g, b in drawn), ignored, images, masks, lists
+    )
 
 
 def _is_value(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**16
+
+
+def _is_color(color: object) -> bool:
+    if not isinstance(color, list) or len(color) != 3:
+        return False
+    return all(_is_value(part) and part < 256 for part in color)
