@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,15 +93,13 @@ def _open(
 
 def _examine_files(
     report: Report, opened: Mapping[str, FileDataset]
-) -> tuple[dict[Pair, Labels], set[Path]]:
+) -> tuple[dict[Pair, Labels], Container[Path]]:
     """What masks hold, and which files are missing; what splits share is read once."""
     readers = {pair: dataset for dataset in opened.values() for pair in dataset.pairs}
     needed = {pair.image: pair for pair in readers}
     needed |= {pair.mask: pair for pair in readers if pair.mask is not None}
-    gone = set(missing_files(list(needed)))
-    report.problems += _missing_problems(
-        {path: pair for path, pair in needed.items() if path in gone}
-    )
+    gone = {path: needed[path] for path in missing_files(list(needed))}
+    report.problems += _missing_problems(gone)
     labels: dict[Pair, Labels] = {}
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda item: _examine(item[1], item[0], gone), readers.items())
@@ -118,9 +116,8 @@ def _list_problems(dataset: FileDataset) -> list[str]:
     problems, where = [], f"split {dataset.split!r}"
     expected = dataset.counts.get(dataset.split, len(dataset))
     if expected != len(dataset):
-        problems.append(
-            f"{where} has {len(dataset):,} images; the official release has {expected:,}"
-        )
+        there = f"{len(dataset):,} images"
+        problems.append(f"{where} has {there}; the official release has {expected:,}")
     count = Counter(dataset.names)
     last = {pair.name: pair for pair in dataset.pairs if count[pair.name] > 1}
     return problems + [f"{where} names {name} more than once{p.where}" for name, p in last.items()]
@@ -135,9 +132,7 @@ def _shared_names(opened: Mapping[str, FileDataset]) -> list[str]:
         for scored, others in trained.items()
         for other in others
         if scored in images and other in images
-        for name in sorted(
-            {images[scored][path] for path in images[scored] if path in images[other]}
-        )
+        for name in sorted(images[scored][p] for p in images[scored].keys() & images[other].keys())
     ]
 
 
@@ -150,7 +145,9 @@ def _missing_problems(missing: Mapping[Path, Pair]) -> list[str]:
     return lines + [f"{path} is missing{pair.where}" for path, pair in files.items()]
 
 
-def _examine(dataset: FileDataset, pair: Pair, gone: set[Path]) -> tuple[list[str], Labels | None]:
+def _examine(
+    dataset: FileDataset, pair: Pair, gone: Container[Path]
+) -> tuple[list[str], Labels | None]:
     """Damage, foreign values and different sizes of one pair, and what its mask holds."""
     problems = []
     image, mask, labels = None, None, None
@@ -183,7 +180,7 @@ def _judge_split(report: Report, dataset: FileDataset, labels: Sequence[Labels])
         report.warnings += odd
 
 
-def _turned(dataset: FileDataset, gone: set[Path]) -> list[str]:
+def _turned(dataset: FileDataset, gone: Container[Path]) -> list[str]:
     """A warning of photographs whose masks may show them as stored instead of upright."""
     turned = []
     for pair in dataset.pairs:

@@ -56,9 +56,8 @@ class CachedFeatures(Dataset[tuple[list[Tensor], Tensor]]):
     def __getitem__(self, index: int) -> tuple[list[Tensor], Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        index = self._indices[index]
-        maps = [reader.features_of(index) for reader in self._readers]
-        return maps, self._readers[0].mask_of(index).long()
+        entries = [reader[self._indices[index]] for reader in self._readers]
+        return [maps for maps, _ in entries], entries[0][1].long()
 
 
 class _Reader:
@@ -82,24 +81,21 @@ class _Reader:
                     f"delete {folder} and it is built again"
                 )
 
-    def features_of(self, index: int) -> Tensor:
-        views, h, w, channels, *_ = self.shapes[index]
-        flat = self._features[self._starts[index][0] : self._starts[index + 1][0]]
-        return flat.view(views, h, w, channels).permute(0, 3, 1, 2)
-
-    def mask_of(self, index: int) -> Tensor:
-        flat = self._masks[self._starts[index][1] : self._starts[index + 1][1]]
-        return flat.view(self.shapes[index][4:])
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        views, h, w, channels, *size = self.shapes[index]
+        (begin, begin_mask), (end, end_mask) = self._starts[index : index + 2]
+        features, masks = self._files
+        maps = features[begin:end].view(views, h, w, channels).permute(0, 3, 1, 2)
+        return maps, masks[begin_mask:end_mask].view(size)
 
     @cached_property
-    def _features(self) -> Tensor:
-        path = str(self.folder / "features.bin")
-        return torch.from_file(path, size=self._starts[-1][0], dtype=self.dtype)
-
-    @cached_property
-    def _masks(self) -> Tensor:
-        path = str(self.folder / "masks.bin")
-        return torch.from_file(path, size=self._starts[-1][1], dtype=torch.uint8)
+    def _files(self) -> tuple[Tensor, Tensor]:
+        paths = [str(self.folder / name) for name in ("features.bin", "masks.bin")]
+        features, masks = self._starts[-1]
+        return (
+            torch.from_file(paths[0], size=features, dtype=self.dtype),
+            torch.from_file(paths[1], size=masks, dtype=torch.uint8),
+        )
 
 
 class Writer:
