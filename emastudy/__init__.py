@@ -29,6 +29,5 @@ def __getattr__(name: str) -> Any:
         return import_module("emastudy.networks.emau").EMAU
     if name in ("datasets", "engine", "networks", "study"):
         return import_module(f"emastudy.{name}")
-    raise AttributeError(
-        f"module 'emastudy' has no attribute {name!r}; it has {', '.join(__all__)}"
-    )
+    known = ", ".join(__all__)
+    raise AttributeError(f"module 'emastudy' has no attribute {name!r}; it has {known}")

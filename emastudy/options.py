@@ -21,11 +21,9 @@ def defaults(function: Callable[..., object]) -> dict[str, Any]:
 def check(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
     """Refuse options that their owner, "head 'ema'" for instance, does not have."""
     known = sorted(known)
-    unknown = [repr(name) for name in names if name not in known]
+    unknown = ", ".join(repr(name) for name in names if name not in known)
     if unknown:
-        raise InputError(
-            f"{owner} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
-        )
+        raise InputError(f"{owner} has no option {unknown}; it has {', '.join(known) or 'none'}")
 
 
 # Type → test of a value, and what is expected, in words.

@@ -92,10 +92,8 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
             content = b"".join(part.contiguous().numpy().tobytes() for part in self[index])
             return str(index), hashlib.sha256(content).hexdigest()[:16]
 
-        samples = tuple(map(sample, evenly_spaced(len(self), 8)))
-        return Fingerprint(
-            self.name, self.split, len(self), self.classes, (IGNORE,), samples=samples
-        )
+        some = tuple(map(sample, evenly_spaced(len(self), 8)))
+        return Fingerprint(self.name, self.split, len(self), self.classes, (IGNORE,), samples=some)
 
 
 class View(SegmentationDataset):

@@ -15,7 +15,7 @@ from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
 from emastudy.datasets.images import orientation, read_image, read_mask
 from emastudy.datasets.lists import Listed, Pair, missing_files, require_folder
 from emastudy.datasets.samples import as_mask
-from emastudy.errors import InputError, MissingFileError
+from emastudy.errors import InputError, MissingFileError, require
 
 #: Mark of stored values that mean nothing in a dataset; no dataset has that many classes.
 _FOREIGN = 254
@@ -70,14 +70,12 @@ class FileDataset(SegmentationDataset):
         complete: bool = True,
     ) -> None:
         chosen = tuple(classes) if classes is not None else self.all_classes
-        unknown = [name for name in chosen if name not in self.all_classes]
-        if isinstance(classes, str) or not chosen or len(set(chosen)) < len(chosen):
-            raise InputError(f"classes is {classes!r}; expected a list of names, each once")
+        listed = not isinstance(classes, str) and 0 < len(chosen) == len(set(chosen))
+        require(listed, "classes", classes, "a list of names, each once")
+        unknown = ", ".join(repr(name) for name in chosen if name not in self.all_classes)
         if unknown:
-            raise InputError(
-                f"classes: {self.name} has no {', '.join(map(repr, unknown))}; it has "
-                + ", ".join(self.all_classes)
-            )
+            there = ", ".join(self.all_classes)
+            raise InputError(f"classes: {self.name} has no {unknown}; it has {there}")
         self.classes = chosen
         self._lookup = np.full(max(self.stored) + 2, _FOREIGN, dtype=np.uint8)
         for value, index in self.stored.items():

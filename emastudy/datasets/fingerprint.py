@@ -80,11 +80,9 @@ def require_same(now: Fingerprint, before: Mapping[str, Any], run: str, fix: str
     Raises:
         InputError: The data differ; the message says in what.
     """
-    found = differences(now, Fingerprint.from_dict(before)) if before else []
+    found = "; ".join(differences(now, Fingerprint.from_dict(before)) if before else [])
     if found:
-        raise InputError(
-            f"run {run} saw other data; split {now.split!r} has now {'; '.join(found)}: {fix}"
-        )
+        raise InputError(f"run {run} saw other data; split {now.split!r} has now {found}: {fix}")
 
 
 def digest(parts: Iterable[object]) -> str:

@@ -182,10 +182,9 @@ def _read_description(root: Path) -> _Description:
         "splits has to be a table from split to the file with its names",
     )
     drawn = (colors.get(name) or voc_color(index) for index, name in enumerate(values))
+    palette = tuple((r, g, b) for r, g, b in drawn)
     lists = {str(split): name for split, name in lists.items()}
-    return _Description(
-        values, tuple((r, g, b) for r, g, b in drawn), ignored, images, masks, lists
-    )
+    return _Description(values, palette, ignored, images, masks, lists)
 
 
 def _is_value(value: object) -> bool:

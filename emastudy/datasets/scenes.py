@@ -113,9 +113,8 @@ class Scenes(SegmentationDataset):
     def fingerprint(self) -> Fingerprint:
         """The parameters, which determine every pixel."""
         drawn = (self.size, self.num_regions, float(self.style), float(self.noise), *self._key)
-        return Fingerprint(
-            self.name, self.split, len(self), self.classes, (IGNORE,), content=digest(drawn)
-        )
+        key = digest(drawn)
+        return Fingerprint(self.name, self.split, len(self), self.classes, (IGNORE,), content=key)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not 0 <= index < self.num_images:

@@ -257,10 +257,8 @@ class VonMisesFisherMixture(Mixture):
     learn_weights: bool = False
 
     def __post_init__(self) -> None:
-        kinds = get_args(Concentration)
-        require(
-            self.concentration in kinds, "concentration", self.concentration, " or ".join(kinds)
-        )
+        both = get_args(Concentration)
+        require(self.concentration in both, "concentration", self.concentration, " or ".join(both))
         require(0 < self.scale < math.inf, "scale", self.scale, _POSITIVE)
 
     def start(self, bases: Float[Tensor, "*b k c"]) -> MixtureParameters:

@@ -65,9 +65,8 @@ class Manifest:
         Raises:
             InputError: Its classes are not those of the network.
         """
-        dataset = load_dataset(
-            self.config, split or self.config.eval_split, runtime, option="split"
-        )
+        split = split or self.config.eval_split
+        dataset = load_dataset(self.config, split, runtime, option="split")
         if dataset.classes != self.classes:
             raise InputError(
                 f"the dataset has the classes {', '.join(dataset.classes)}; the network was "
@@ -227,9 +226,8 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"Checkpoint {folder} is damaged ({error}).") from error
     if altered:
-        raise CheckpointError(
-            f"Checkpoint {folder} is damaged: {altered[0]} is truncated or altered."
-        )
+        what = f"{altered[0]} is truncated or altered"
+        raise CheckpointError(f"Checkpoint {folder} is damaged: {what}.")
     return manifest
 
 

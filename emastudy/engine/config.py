@@ -231,12 +231,9 @@ class RunConfig:
             InputError: A field that does not exist.
         """
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = ", ".join(map(repr, sorted(set(values) - known)))
         if unknown:
-            raise InputError(
-                f"RunConfig has no field {', '.join(map(repr, unknown))}; "
-                f"it has {', '.join(sorted(known))}"
-            )
+            raise InputError(f"RunConfig has no field {unknown}; it has {', '.join(sorted(known))}")
         # JSON has no tuples.
         scales = {"scales": tuple(values["scales"])} if "scales" in values else {}
         return cls(**{**values, **scales})

@@ -100,9 +100,8 @@ def walk_through(
     x, start = inputs[0], starts.reshape(-1, *starts.shape[-2:])[0]
     options: dict[str, Any] = {"normalization": unit.normalization}
     options["concentration"] = unit.concentration
-    steps = [
-        em.expectation_maximization(x, start, t, **options) for t in range(1, num_iterations + 1)
-    ]
+    counts = range(1, num_iterations + 1)
+    steps = [em.expectation_maximization(x, start, count, **options) for count in counts]
     groups = basis_groups(steps[-1].bases)
     taken = torch.zeros(int(groups.max()) + 1)
     taken.index_add_(0, groups, steps[-1].responsibilities.sum(dim=0))

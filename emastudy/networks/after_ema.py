@@ -387,9 +387,8 @@ class OCRHead(nn.Module):
 
 
 def _twice(in_channels: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv_bn_relu(in_channels, channels, 1), conv_bn_relu(channels, channels, 1)
-    )
+    first = conv_bn_relu(in_channels, channels, 1)
+    return nn.Sequential(first, conv_bn_relu(channels, channels, 1))
 
 
 def _pixels(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:

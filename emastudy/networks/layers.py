@@ -38,9 +38,8 @@ class Decoder(nn.Module):
     def __init__(self, channels: int, fine_channels: int, detail_channels: int = 48) -> None:
         super().__init__()
         self.detail = conv_bn_relu(fine_channels, detail_channels, 1)
-        self.refine = nn.Sequential(
-            conv_bn_relu(channels + detail_channels, channels), conv_bn_relu(channels, channels)
-        )
+        first = conv_bn_relu(channels + detail_channels, channels)
+        self.refine = nn.Sequential(first, conv_bn_relu(channels, channels))
 
     def forward(
         self, coarse: Float[Tensor, "b d h w"], fine: Float[Tensor, "b c H W"]

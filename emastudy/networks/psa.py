@@ -104,10 +104,9 @@ class PSAHead(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.attention = PointwiseSpatialAttention(
-            in_channels[-1], attention_channels, flow, window
-        )
-        self.fuse = conv_bn_relu(2 * in_channels[-1], channels)
+        last = in_channels[-1]
+        self.attention = PointwiseSpatialAttention(last, attention_channels, flow, window)
+        self.fuse = conv_bn_relu(2 * last, channels)
         self.classifier = classifier(channels, num_classes, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
