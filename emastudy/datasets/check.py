@@ -22,14 +22,10 @@ from emastudy.datasets.load import require_arguments
 class Report:
     """What a check found."""
 
-    #: Split → images its list names.
-    counts: dict[str, int] = field(default_factory=dict)
-    #: Split that is not there → why.
-    absent: dict[str, str] = field(default_factory=dict)
-    #: One sentence each, naming the file.
-    problems: list[str] = field(default_factory=list)
-    #: What may be meant so, one sentence each.
-    warnings: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)  #: Split → images its list names.
+    absent: dict[str, str] = field(default_factory=dict)  #: Split that is not there → why.
+    problems: list[str] = field(default_factory=list)  #: One sentence each, naming the file.
+    warnings: list[str] = field(default_factory=list)  #: What may be meant so, one sentence each.
 
 
 def check(

@@ -26,8 +26,7 @@ class Archive:
     #: MD5 of the file; None where none is published: then only the archive's own checksums
     #: (CRC-32 of zip and gzip) guard it.
     md5: str | None
-    #: Folder of the data root it is unpacked in.
-    into: str = "."
+    into: str = "."  #: Folder of the data root it is unpacked in.
 
 
 def download(archives: Sequence[Archive], root: Path) -> None:

@@ -50,10 +50,8 @@ class RunConfig:
     dataset: str = "scenes"
     #: Options of the dataset, all splits alike, e.g. ``{"num_classes": 8}``.
     dataset_options: dict[str, Option] = field(default_factory=dict)
-    #: Split to train on.
-    train_split: str = "train"
-    #: Split to score on.
-    eval_split: str = "val"
+    train_split: str = "train"  #: Split to train on.
+    eval_split: str = "val"  #: Split to score on.
     #: Images to score on, for datasets of free length (scenes); 0 = the dataset's own number.
     eval_images: int = 0
 
@@ -65,38 +63,28 @@ class RunConfig:
     backbone: str = "small_resnet"
     #: Options of the backbone, e.g. ``{"deep_stem": True}``.
     backbone_options: dict[str, Option] = field(default_factory=dict)
-    #: Start the backbone from ImageNet weights.
-    pretrained: bool = False
+    pretrained: bool = False  #: Start the backbone from ImageNet weights.
     #: Id of a finished run, of as many classes, from whose weights this one starts; "" = none.
     start_from: str = ""
     #: Leave the backbone as it starts, in evaluation mode, and train the head on features that
     #: are computed once: of whole images, shrunk or padded to crop_size, and of mirror images.
     frozen_backbone: bool = False
-    #: Image pixels per feature pixel in training.
-    output_stride: int = 4
-    #: The same in evaluation.
-    eval_output_stride: int = 4
-    #: Weight of the new statistics in batch norm.
-    bn_momentum: float = 0.1
+    output_stride: int = 4  #: Image pixels per feature pixel in training.
+    eval_output_stride: int = 4  #: The same in evaluation.
+    bn_momentum: float = 0.1  #: Weight of the new statistics in batch norm.
     #: Normalise with batch norm's running statistics in training too and leave them as they are;
     #: its scale and shift still learn. Numbers then do not depend on how a batch is divided.
     freeze_bn: bool = False
 
     #: Factors by which training images are scaled, one drawn at random per image.
     scales: tuple[float, ...] = (1.0,)
-    #: Side of the square training crop, pixels.
-    crop_size: int = 64
+    crop_size: int = 64  #: Side of the square training crop, pixels.
 
-    #: Images per iteration, over all processes.
-    batch_size: int = 12
-    #: Number of SGD steps.
-    iterations: int = 300
-    #: Base learning rate of SGD.
-    learning_rate: float = 0.009
-    #: Momentum of SGD.
-    momentum: float = 0.9
-    #: Weight decay, on the weights of convolutions only.
-    weight_decay: float = 1e-4
+    batch_size: int = 12  #: Images per iteration, over all processes.
+    iterations: int = 300  #: Number of SGD steps.
+    learning_rate: float = 0.009  #: Base learning rate of SGD.
+    momentum: float = 0.9  #: Momentum of SGD.
+    weight_decay: float = 1e-4  #: Weight decay, on the weights of convolutions only.
     #: Pixels that the loss is averaged over: "labelled", or "all" of the crops, ignored and padded
     #: ones counting as 0, as the released code has it.
     loss_over: LossOver = "labelled"
@@ -107,8 +95,7 @@ class RunConfig:
     #: same everywhere names it: "bf16", "float32", or "fp16", which autocasts to float16 with a
     #: scaled loss and wants a GPU.
     precision: Precision = "auto"
-    #: Seed of initial weights, data order, augmentation and dropout.
-    seed: int = 0
+    seed: int = 0  #: Seed of initial weights, data order, augmentation and dropout.
     #: Digests of the modules that head, backbone and dataset are imported from; filled in here.
     sources: dict[str, str] = field(default_factory=dict)
 

@@ -32,8 +32,7 @@ class Machine:
 
     #: "auto" takes an accelerator where there is one; "cpu" forces the CPU.
     device: Literal["auto", "cpu"] = "auto"
-    #: CPU threads of one process; 0 = torch's default.
-    threads: int = 0
+    threads: int = 0  #: CPU threads of one process; 0 = torch's default.
 
     def __post_init__(self) -> None:
         require_at_least(self, threads=0)
@@ -77,10 +76,8 @@ class Machine:
 class ScoringRuntime(Machine):
     """What computes and where the images are: all that scoring a network needs."""
 
-    #: Folder of the dataset, in its official layout; not needed by scenes.
-    data_root: str = ""
-    #: Processes that load images for the one that computes; 0 = that one itself.
-    workers: int = 0
+    data_root: str = ""  #: Folder of the dataset, in its official layout; not needed by scenes.
+    workers: int = 0  #: Processes that load images for the one that computes; 0 = that one itself.
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,8 +107,7 @@ class Runtime(ScoringRuntime):
 
     #: File with the backbone's ImageNet weights; empty = torchvision's download.
     weights_path: str = ""
-    #: Folder of checkpoints and logs, one sub-folder per run.
-    runs_dir: str = "runs"
+    runs_dir: str = "runs"  #: Folder of checkpoints and logs, one sub-folder per run.
     #: Seconds between checkpoints of a run; it ends with one in any case.
     checkpoint_seconds: float = 60.0
     #: How many of a run's newest checkpoints are kept, beside the best one.
