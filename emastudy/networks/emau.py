@@ -533,10 +533,7 @@ def _critical(x: Float[Tensor, "*b n d"], normalization: Normalization) -> Float
 
 
 def _is_plain(conv: nn.Module) -> bool:
-    """Whether calling ``conv`` is a 1×1 convolution by its weight and bias, and nothing else.
-
-    Not so with hooks, pruning, weight norm, adapters, wrappers and whatever else hangs on it.
-    """
+    """Whether calling ``conv`` is a 1×1 convolution by its weight and bias, and nothing else."""
     return (
         type(conv) is nn.Conv2d
         and conv.bias is not None

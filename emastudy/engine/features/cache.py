@@ -15,8 +15,8 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,20 +154,15 @@ def _cached(
     return CachedFeatures(folders, dataset.classes, indices)
 
 
-@contextmanager
-def _sole_builder(folder: Path) -> Iterator[None]:
-    """Hold the lock on building ``folder``; it goes free when its holder dies."""
+def _sole_builder(folder: Path) -> AbstractContextManager[object]:
+    """The lock on building ``folder``, held; it goes free when its holder dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         logger.info("%s is being built by another process; waiting for it", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 @torch.inference_mode()
