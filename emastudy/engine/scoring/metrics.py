@@ -102,10 +102,16 @@ def count_image(
     return torch.stack([torch.full_like(cells, index), cells, counts.flatten()[cells]], dim=1)
 
 
-def matrices(entries: Int[Tensor, "n 3"], num_classes: int) -> Int[Tensor, "m c c"]:
-    """The confusion matrix of every image, from all entries of :func:`count_image`."""
+def matrices(
+    entries: Int[Tensor, "n 3"], num_classes: int, images: int = 0
+) -> Int[Tensor, "m c c"]:
+    """The confusion matrix of every image, from all entries of :func:`count_image`.
+
+    Args:
+        images: How many there are; 0 = up to the last that has an entry.
+    """
     image, cell, count = entries.unbind(1)
-    images = int(image.max()) + 1 if len(image) else 0
+    images = images or (int(image.max()) + 1 if len(image) else 0)
     dense = entries.new_zeros(images, num_classes**2)
     dense[image, cell] = count
     return dense.view(images, num_classes, num_classes)

@@ -184,8 +184,8 @@ def test_boundary_f_at_its_ends():
 def test_counts_by_image_survive_packing():
     entries = torch.tensor([[0, 3, 9], [0, 8, 2**31 - 1], [7, 0, 1]])
     assert torch.equal(metrics.unpack(metrics.pack(entries)), entries)
-    dense = metrics.matrices(entries, 3)
-    assert dense.shape == (8, 3, 3)
+    dense = metrics.matrices(entries, 3, images=9)
+    assert dense.shape == (9, 3, 3)
     assert (dense[0, 1, 0], dense[0, 2, 2], dense[7, 0, 0]) == (9, 2**31 - 1, 1)
     assert dense.sum() == 9 + 2**31 - 1 + 1
     assert metrics.matrices(torch.zeros(0, 3, dtype=torch.int64), 3).shape == (0, 3, 3)
