@@ -3,8 +3,9 @@
 ``experiments/findings.yaml`` has one entry a finding: an id, a sentence of at most 40 words with
 placeholders, the queries that fill them, the notebook that shows it, the claim that it is about,
 and whether it is primary. Primary findings say what the ledger says, corrected by Holm's method
-over the verdicts on one data set under one regime. All others were chosen after looking: their
-tests on one page are one family and carry Benjamini and Hochberg's q-values.
+over the verdicts on one data set under one regime, and so do comparisons of others that decide such
+a verdict. The rest was chosen after looking: those tests on one page are one family and carry
+Benjamini and Hochberg's q-values.
 """
 
 from emastudy.study.report.findings.fill import Filled, fill
