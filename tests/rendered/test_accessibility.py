@@ -29,10 +29,10 @@ COLORS = ["color-contrast", "link-in-text-block"]
 @pytest.mark.parametrize("page", pages())
 def test_a_page_has_no_serious_fault(page, built, browser):
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    tab.add_init_script("localStorage.mode = localStorage.theme = 'light'")
-    tab.goto((built / f"{page}.html").as_uri())
-    tab.evaluate(AXE)
     for theme, rules in (("light", None), ("dark", COLORS)):
-        tab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        tab.add_init_script(f"localStorage.mode = localStorage.theme = '{theme}'")
+        tab.goto((built / f"{page}.html").as_uri())
+        assert tab.locator("html").get_attribute("data-theme") == theme
+        tab.evaluate(AXE)
         assert tab.evaluate(FAULTS, rules) == [], theme
     tab.close()
