@@ -120,11 +120,12 @@ class Page:
         self, configs: Sequence[RunConfig], measurement: str = "", **options: Any
     ) -> pd.DataFrame:
         """What is recorded of some runs, or was measured of them; where nothing is, no rows."""
-        stored = replace(self, executor="none")
+        stored, absent = replace(self, executor="none"), self.missing(configs)
+        there = [config for config in configs if config not in absent]
         try:
             if measurement:
-                return stored.measure(configs, measurement, **options)
-            return stored.run(configs)
+                return stored.measure(there, measurement, **options)
+            return stored.run(there)
         except SweepError:
             return pd.DataFrame()
 
