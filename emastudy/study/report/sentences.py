@@ -25,9 +25,11 @@ def in_short(differences: pd.DataFrame, baseline: str, data: str, quantity: str 
             for name, row in part.iterrows()
         )
 
+    fewest, most = differences["seeds"].min(), differences["seeds"].max()
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
     about = (
         f"**In short.** {quantity} on {data}, less that of {baseline} "
-        f"({differences['seeds'].max()} seeds, paired, 95 % intervals)"
+        f"({seeds} seeds, paired, 95 % intervals)"
     )
     if differences.index.nlevels == 1:
         return f"{about}: {items(differences)}."
