@@ -51,7 +51,7 @@ def _build(root, source, executed):
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is there, its event loop keeps others from running
 def browser():
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
