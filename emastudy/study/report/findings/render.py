@@ -86,7 +86,8 @@ def all_findings(experiments: Path) -> str:
     stems, parts = _notebooks(experiments), [MEANING]
     filled = sorted(committed(experiments), key=lambda one: one.finding.page)
     for page, mine in groupby(filled, lambda one: one.finding.page):
-        first = json.loads((experiments / f"{stems[page]}.ipynb").read_text("utf-8"))["cells"][0]
+        notebook = (experiments / f"{stems[page]}.ipynb").read_text(encoding="utf-8")
+        first = json.loads(notebook)["cells"][0]
         title = "".join(first["source"]).splitlines()[0].removeprefix("# ")
         parts += [f"**[{title}](notebooks/{stems[page]}.ipynb)**", "\n".join(map(_item, mine))]
     return "\n\n".join(parts)
