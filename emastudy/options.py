@@ -70,7 +70,11 @@ def as_floats(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, A
 
 
 def parse(pairs: Iterable[str]) -> dict[str, Any]:
-    """Options from NAME=VALUE texts; values are YAML, so 3 is a number and true a truth value."""
+    """Options from NAME=VALUE texts; a value is read as YAML, so 3 is a number, true a truth value.
+
+    Raises:
+        InputError: A text of another form.
+    """
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

@@ -155,7 +155,12 @@ class FileDataset(SegmentationDataset):
         return image, mask
 
     def read_classes(self, path: Path) -> torch.Tensor:
-        """A mask file as (H, W) uint8 indices into ``classes``, 255 = ignored."""
+        """A mask file as (H, W) uint8 indices into ``classes``, 255 = ignored.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is damaged, no mask, or holds values that the dataset does not have.
+        """
         return self.to_classes(self.read_values(path), path)
 
     def to_classes(self, values: np.ndarray, path: Path) -> torch.Tensor:
@@ -261,7 +266,13 @@ def read_mat(path: Path, *fields: str) -> np.ndarray:
     """A label map out of a MATLAB file (up to version 7.2) as (H, W) int64.
 
     Args:
+        path: The file.
         fields: Name of the variable, then of the fields inside it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, lacks the variable, or holds something else than whole
+            numbers from 0 up.
     """
     from scipy.io import loadmat  # slow to import, and only these datasets need it
 

@@ -320,9 +320,15 @@ def fit(
     """Maximise a mixture's likelihood by EM from the bases μ^(0).
 
     Args:
+        x: Features, (…, N, C).
+        bases: μ^(0), (…, K, C), K ≤ N.
+        mixture: What to fit.
         num_iterations: Iterations at most.
         tolerance: Stop when no image gains more nats per pixel in one iteration. None runs all
             iterations and never warns.
+
+    Returns:
+        θ, posterior, the whole trace of the log-likelihood, and whether it converged.
 
     Raises:
         ValueError: Data or bases that cannot be fitted (the message says what to do), T < 1.

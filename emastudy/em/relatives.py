@@ -36,6 +36,14 @@ def attention_matrix(
     rows and columns sum to one; under "l2" :math:`d_k = \lVert s_k \rVert`. Under "layer" W acts
     on features centred over the channels.
 
+    Args:
+        x: Features, (…, N, C).
+        z: Responsibilities of the last iteration, (…, N, K).
+        normalization: Of the iteration.
+
+    Returns:
+        W, (…, N, N).
+
     Source: derived. It is the adjacency of an anchor graph: Liu, He, Chang, "Large graph
     construction for scalable semi-supervised learning", ICML 2010.
     """
@@ -55,11 +63,15 @@ def double_attention(
     distribute: Float[Tensor, "*b n k"],
 ) -> Float[Tensor, "*b n c"]:
     r"""The A² block, :math:`Y = [\phi(X)\,\mathrm{softmax}(\theta(X))^\top]\,
-    \mathrm{softmax}(\rho(X))`, one pixel a row, with φ(X) = ``features``.
+    \mathrm{softmax}(\rho(X))`, one pixel a row.
 
     Args:
-        gather: θ(X), logits of a softmax over the *pixels*.
-        distribute: ρ(X), logits of a softmax over the *bases*.
+        features: φ(X), (…, N, C).
+        gather: θ(X), (…, N, K): logits of a softmax over the *pixels*.
+        distribute: ρ(X), (…, N, K): logits of a softmax over the *bases*.
+
+    Returns:
+        Y, (…, N, C).
 
     Source: Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018; the paper's Eq. 16.
     """
@@ -77,8 +89,10 @@ def slot_attention(
     r"""Slot attention without its learnt parts: queries, keys, values, GRU and MLP are identities.
 
     Slots are layer-normalised before they are compared; the softmax runs over the slots and the
-    update is the weighted mean, as in EMA. :math:`\lambda = 1/\sqrt C` in the original. z is that
-    of the last comparison, and there is no objective.
+    update is the weighted mean, as in EMA. :math:`\lambda = 1/\sqrt C` in the original.
+
+    Returns:
+        z from the last comparison, the slots, and no objective.
 
     Source: Locatello et al., "Object-Centric Learning with Slot Attention", NeurIPS 2020,
     Algorithm 1.
@@ -98,8 +112,15 @@ def factorize(
     .. math:: Z \leftarrow Z \odot \frac{X \mu^\top}{Z \mu \mu^\top},\qquad
         \mu \leftarrow \mu \odot \frac{Z^\top X}{Z^\top Z \mu}
 
-    Z starts as softmax(X μᵀ), the E step of EMA with λ = 1. The rows of Z do not sum to one. The
-    objective is -½‖X - Zμ‖², which never falls.
+    Z starts as softmax(X μᵀ), the E step of EMA with λ = 1. The rows of Z do not sum to one.
+
+    Args:
+        x: Non-negative features (after a ReLU), (…, N, C).
+        bases: Positive bases μ^(0), (…, K, C).
+        num_iterations: T ≥ 1.
+
+    Returns:
+        Z, μ and -½‖X - Zμ‖² after 0, …, T iterations, which never falls.
 
     Raises:
         ValueError: x or bases hold negative values.

@@ -65,7 +65,14 @@ def responsibilities(
     Features in float16, or under autocast to it, are computed with in float32 altogether, because
     sums over pixels soon pass float16's largest number, 65,504.
 
-    λ → ∞ assigns each pixel to one basis (K-means). Returned is z, float32 or wider.
+    Args:
+        x: Features, (…, N, C).
+        bases: Bases, (…, K, C).
+        concentration: λ > 0; λ → ∞ assigns each pixel to one basis (K-means).
+        normalization: The iteration that the step belongs to; only "gaussian" changes the exponent.
+
+    Returns:
+        z, (…, N, K), float32 or wider.
 
     Source: Eqs 11 and 12.
     """
@@ -83,8 +90,18 @@ def update_bases(
     .. math:: \mu_k = \mathrm{norm}\Big(\frac{\sum_n z_{nk} x_n}{\sum_m z_{mk}}\Big)
 
     Under ``"l2"`` the division by :math:`\sum_m z_{mk}` cancels and is left out. A basis that no
-    pixel chooses (all its z underflow to 0) becomes the zero vector rather than NaN. The norm, the
-    type and what is raised are those of :func:`normalize`.
+    pixel chooses (all its z underflow to 0) becomes the zero vector rather than NaN.
+
+    Args:
+        x: Features, (…, N, C).
+        z: Responsibilities, (…, N, K).
+        normalization: What is done to each μ_k afterwards, see :func:`normalize`.
+
+    Returns:
+        bases, (…, K, C), float32 or wider.
+
+    Raises:
+        ValueError: ``normalization`` is unknown.
 
     Source: Eq. 13 (whose print lacks the numerator's sum) and Section 5.3.
     """
@@ -101,8 +118,10 @@ def normalize(
     r"""Bases normalisation: :math:`\mu_k / \lVert\mu_k\rVert_2`, LayerNorm over C, or nothing.
 
     LayerNorm is used without learnt gain and bias. A zero vector stays zero. "none" and
-    "gaussian" leave the mean as it is; they differ in the E step. What is returned is float32 or
-    wider.
+    "gaussian" leave the mean as it is; they differ in the E step.
+
+    Returns:
+        bases, (…, K, C), float32 or wider.
 
     Raises:
         ValueError: ``normalization`` is none of "l2", "layer", "none", "gaussian".
@@ -123,7 +142,13 @@ def normalize(
 def reconstruct(
     z: Float[Tensor, "*b n k"], bases: Float[Tensor, "*d k c"]
 ) -> Float[Tensor, "*e n c"]:
-    r"""Data re-estimation X̃ (Eq. 14): :math:`\tilde x_n = \sum_k z_{nk} \mu_k`, of rank ≤ K."""
+    r"""Data re-estimation: :math:`\tilde x_n = \sum_k z_{nk} \mu_k`, of rank at most K.
+
+    Returns:
+        X̃, (…, N, C).
+
+    Source: Eq. 14.
+    """
     return z.to(bases.dtype) @ bases
 
 
@@ -134,7 +159,7 @@ def objective(
     concentration: Concentration = 1.0,
     normalization: Normalization = "l2",
 ) -> Float[Tensor, "*e"]:
-    r"""What the l2-normalised iteration climbs: F in nats, one number per image, (…).
+    r"""What the l2-normalised iteration climbs (in nats, summed over the pixels of an image).
 
     .. math:: F(\mu) = \sum_n \log \sum_k \exp(\lambda x_n^\top \mu_k)
 
@@ -146,6 +171,15 @@ def objective(
     the first step. "none" carries no promise. With "gaussian",
     whose exponent is :math:`\lambda(x_n^\top\mu_k - \tfrac12\lVert\mu_k\rVert^2)`, it is the
     log-likelihood of a Gaussian mixture with Σ_k = I/λ, again up to terms without μ.
+
+    Args:
+        x: Features, (…, N, C).
+        bases: Bases, (…, K, C).
+        concentration: λ > 0.
+        normalization: The iteration that is judged; only "gaussian" changes the exponent.
+
+    Returns:
+        F, one number per image, (…).
 
     Source: derived; not in the paper.
     """
@@ -161,12 +195,20 @@ def expectation_maximization(
     normalization: Normalization = "l2",
     trace: bool = True,
 ) -> EMResult:
-    """Run T iterations of E step and M step from μ^(0), which is used as it is, not normalised.
+    """Run T iterations of E step and M step from μ^(0).
 
     ``reconstruct(result.responsibilities, result.bases)`` is then the paper's X̃.
 
     Args:
+        x: Features, (…, N, C).
+        bases: μ^(0), (…, K, C); used as they are, not normalised first.
+        num_iterations: T ≥ 1.
+        concentration: λ > 0, a number or a tensor (…).
+        normalization: See :func:`normalize`; "gaussian" also changes the E step.
         trace: Record the objective at every iteration, at the price of one more E step at the end.
+
+    Returns:
+        Z^(T), μ^(T) and the trace of the objective.
 
     Raises:
         ValueError: T < 1, λ ≤ 0 or not finite, unknown normalisation, or shapes that do not fit.

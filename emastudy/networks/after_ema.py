@@ -31,8 +31,12 @@ class Hamburger(nn.Module):
     updates improve both in turn; gradients go through one last update of the shares alone.
 
     Args:
-        num_bases: R ≥ 1.
-        num_iterations: Updates of both before the last one, ≥ 1.
+        channels: C.
+        num_bases: R.
+        num_iterations: Updates of both before the last one.
+
+    Raises:
+        InputError: ``num_bases`` or ``num_iterations`` is less than 1.
 
     Source: Geng et al., "Is Attention Better Than Matrix Decomposition?", ICLR 2021, Section 3 and
     Algorithm 2; shares that start as softmax_r(DᵀX) and 64 vectors from the authors' code. Differs
@@ -92,8 +96,12 @@ class ExternalAttention(nn.Module):
         A_{ns} = \hat A_{ns} / \textstyle\sum_t \hat A_{nt}, \quad
         \hat A = \mathrm{softmax}_n\big(W_q X M_k^\top\big)
 
-    The keys M_k and values M_v hold S = ``num_memories`` vectors each. A's first normalisation runs
-    over the pixels, the second over the memory.
+    The keys M_k and values M_v hold S vectors each. A's first normalisation runs over the pixels,
+    the second over the memory.
+
+    Args:
+        channels: C.
+        num_memories: S.
 
     Source: Guo et al., "Beyond Self-attention: External Attention using Two Linear Layers for
     Visual Tasks", arXiv 2105.02358, Section 3.2, Eqs 5, 6 and 8 to 10; the convs around it, the
@@ -142,11 +150,15 @@ class EfficientAttention(_LinearAttention):
 
     .. math:: E = \mathrm{softmax}_d(Q)\, \big(\mathrm{softmax}_n(K)^\top V\big)
 
-    Q, K and V are 1×1 convs to C/2 channels d, C even. Each row of softmax_d(Q) softmax_n(K)ᵀ sums
-    to one, as a row of full attention does.
+    Q, K and V are 1×1 convs to C/2 channels d. Each row of softmax_d(Q) softmax_n(K)ᵀ sums to one,
+    as a row of full attention does.
 
     Args:
+        channels: C, even.
         zero_init: See ``AttentionBlock``.
+
+    Raises:
+        InputError: ``channels`` is odd.
 
     Source: Shen et al., "Efficient Attention: Attention with Linear Complexities", WACV 2021,
     Section 3.2, with the softmax as normalisation and one head. Widths and the batch norm that
@@ -167,13 +179,17 @@ class NystromAttention(_LinearAttention):
         \big(\mathrm{s}(\tilde Q K^\top)\, V\big), \quad
         \mathrm{s}(\cdot) = \mathrm{softmax}(\cdot / \sqrt{d})
 
-    Q, K and V are 1×1 convs to d = C/2 channels, C even, Q̃ and K̃ the landmarks. Where every pixel
-    is a landmark this is full attention. The pseudo-inverse is iterated, see ``pseudo_inverse``.
+    Q, K and V are 1×1 convs to d = C/2 channels, Q̃ and K̃ the landmarks. Where every pixel is a
+    landmark this is full attention. The pseudo-inverse is iterated, see ``pseudo_inverse``.
 
     Args:
-        grid: Cells along each side, ≥ 1; the landmarks are grid².
+        channels: C, even.
+        grid: Cells along each side; the landmarks are grid².
         num_iterations: Of the pseudo-inverse.
         zero_init: See ``AttentionBlock``.
+
+    Raises:
+        InputError: ``channels`` is odd, or ``grid`` less than 1.
 
     Source: Xiong et al., "Nyströmformer: A Nyström-Based Algorithm for Approximating
     Self-Attention", AAAI 2021, Section 3.2, Eqs 11, 13 and 14, with 64 landmarks and 6 iterations.
@@ -227,12 +243,15 @@ class SlotAttention(nn.Module):
         s_k \leftarrow s'_k + \mathrm{MLP}(s'_k), \quad s'_k = \mathrm{GRU}(u_k; s_k)
 
     This is EMA with a learnt M step: z are responsibilities, u the bases that EMA would have. As
-    there, every pixel is then rebuilt, y = x + BN(W_o Σ_k z_k s_k). Slots have d = C/2 channels, C
-    even.
+    there, every pixel is then rebuilt, y = x + BN(W_o Σ_k z_k s_k).
 
     Args:
+        channels: C, even; slots have d = C/2.
         num_slots: K.
-        num_iterations: T ≥ 1.
+        num_iterations: T.
+
+    Raises:
+        InputError: ``channels`` is odd, or ``num_iterations`` less than 1.
 
     Source: Locatello et al., "Object-Centric Learning with Slot Attention", NeurIPS 2020, Section
     2.1, Algorithm 1, with its layer norms, MLP of width 2d and T = 3. Differs: slots start from
@@ -282,8 +301,14 @@ class CrissCrossAttention(nn.Module):
         \sum_{i \in \Phi_u} \mathrm{softmax}_i\big(q(x_u)^\top k(x_i)\big)\, v(x_i)
 
     Φ_u are the H + W - 1 pixels of u's row and column, u itself once. q and k are 1×1 convs to C/8
-    channels, C a multiple of 8, v one to C; each recurrence uses the same. γ is learnt and starts
-    at zero.
+    channels, v one to C; each recurrence uses the same. γ is learnt and starts at zero.
+
+    Args:
+        channels: C, a multiple of 8.
+        num_recurrences: 2 in the paper.
+
+    Raises:
+        InputError: ``channels`` is no multiple of 8, or ``num_recurrences`` less than 1.
 
     Source: Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019,
     Sections 3.2 and 3.3, Eqs 1 and 2; γ from the authors' code. Differs: the convs before and
@@ -329,6 +354,9 @@ class ObjectContext(nn.Module):
     m are coarse logits of the classes k. φ and ψ are two 1×1 conv-BN-ReLUs each, to d = C/2
     channels, δ is one to C/2, ρ and g are one to C.
 
+    Args:
+        channels: C.
+
     Source: Yuan et al., "Object-Contextual Representations for Semantic Segmentation", ECCV 2020,
     Section 3.2, Eqs 1 to 5; widths, depths and the scale √d from the authors' code.
     """
@@ -357,7 +385,13 @@ class ObjectContext(nn.Module):
 
 
 class OCRHead(nn.Module):
-    """3×3 conv to ``channels`` → coarse logits → ``ObjectContext`` → classifier, on the last map.
+    """3×3 conv → coarse logits → ``ObjectContext`` → classifier, on the last feature map.
+
+    Args:
+        in_channels: Channels of the backbone's feature maps; the last is used.
+        num_classes: Number of logits.
+        channels: Channels that the context module sees.
+        dropout: Probability with which a whole channel is dropped before the classifier.
 
     Source: Yuan et al., ECCV 2020. Differs: there the coarse logits come from an earlier stage and
     learn from an auxiliary loss; here from the same map, and they are added to the final logits, so

@@ -41,14 +41,18 @@ class NonLocal(AttentionBlock):
         \frac{f(x_i, x_j)}{\mathcal C(x_i)}\, g(x_j)\Big), \quad
         f = \exp\big(\theta(x_i)^\top \phi(x_j)\big) \text{ or } \theta(x_i)^\top \phi(x_j)
 
-    θ, φ and g are 1×1 convs to C/2 channels, C even; f is the ``kernel``, "embedded_gaussian" or
-    "dot". 𝒞 is Σ_j f for the embedded Gaussian (a softmax over j) and N for the dot product. The
-    Gaussian goes through ``scaled_dot_product_attention`` with scale 1, so the N×N matrix is never
-    stored where the device has a fused kernel for it. The dot product is θ(X) (φ(X)ᵀ g(X)) / N,
-    linear in N.
+    θ, φ and g are 1×1 convs to C/2 channels; 𝒞 is Σ_j f for the embedded Gaussian (a softmax
+    over j) and N for the dot product. The Gaussian goes through
+    ``scaled_dot_product_attention`` with scale 1, so the N×N matrix is never stored where the
+    device has a fused kernel for it. The dot product is θ(X) (φ(X)ᵀ g(X)) / N, linear in N.
 
     Args:
+        channels: C, even.
+        kernel: f, "embedded_gaussian" or "dot".
         zero_init: See :class:`AttentionBlock`.
+
+    Raises:
+        InputError: ``channels`` is odd, or ``kernel`` is unknown.
 
     Source: Wang et al., "Non-local Neural Networks", CVPR 2018, Eqs 1, 3, 4 and 6. The batch
     norm starts at zero there, so that the block starts as the identity; so it does here.
@@ -85,13 +89,18 @@ class DoubleAttention(nn.Module):
         \big[\phi(X)\, \mathrm{softmax}_n(\theta(X))^\top\big]
         \mathrm{softmax}_k(\rho(X))\Big)
 
-    θ and ρ are 1×1 convs to K channels, φ one to C/4, C a multiple of 4. The first softmax runs
-    over the N pixels (gather), the second over the K vectors (distribute). With φ the identity,
-    ρ = λ X μ^(0)ᵀ, z = softmax_k(ρ) and gather weights z_nk / Σ_m z_mk, what stands in the outer
-    bracket is one iteration of EM attention without bases normalisation.
+    θ and ρ are 1×1 convs to K channels, φ one to C/4. The first softmax runs over the N pixels
+    (gather), the second over the K vectors (distribute). With φ the identity, ρ = λ X μ^(0)ᵀ,
+    z = softmax_k(ρ) and gather weights z_nk / Σ_m z_mk, what stands in the outer bracket is one
+    iteration of EM attention without bases normalisation.
 
     Args:
+        channels: C, a multiple of 4.
+        num_bases: K, number of gathered vectors.
         zero_init: See :class:`AttentionBlock`.
+
+    Raises:
+        InputError: ``channels`` is no multiple of 4.
 
     Source: Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, Eq. 6. Differs: K is
     free and 64 by default, as EMA's; there it is C/4, like φ's width. The batch norm starts at

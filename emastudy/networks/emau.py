@@ -248,14 +248,18 @@ class EMAU(nn.Module):
         gradient cost more, and score less wherever the study could decide it: on scenes and on
         frozen features of photographs (the book's page on iterations has the numbers). End to end
         on photographs, where a pretrained backbone learns along, detached gradients came out ahead
-        of unrolled ones, undecided (page 31); two iterations were not tried there. Several heads
+        of unrolled ones, undecided (page 31); two iterations were not compared there. Several heads
         are no part of it, since they help on some data and cost on others (page 38). Options of
         :class:`EMAU` replace the recommended ones.
         """
         return cls(channels, num_bases, **{"num_iterations": 2, "gradient": "unrolled", **options})
 
     def attend(self, features: Float[Tensor, "b c h w"], *, trace: bool = False) -> EMResult:
-        """The unit's EM on its input, to look inside; with ``trace`` its objective, too.
+        """The unit's EM on a feature map, for whoever wants to look inside.
+
+        Args:
+            features: The unit's input, (B, C, H, W).
+            trace: Also record the objective F(μ^(0)), …, F(μ^(T)).
 
         Returns:
             Responsibilities Z^(T) (B, N, K), N pixels in row-major order, bases μ^(T) (B, K, C),

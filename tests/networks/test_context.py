@@ -127,3 +127,11 @@ def test_fused_non_local_stores_no_matrix_of_all_pixel_pairs(channels_last):
 def test_arguments_out_of_range_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("head", ["non_local", "a2", "efficient", "nystrom"])
+def test_a_block_begins_as_the_identity_unless_its_norm_starts_at_one(x, head):
+    for zero_init in (True, False):
+        network = networks.build(head, num_classes=2, channels=8, zero_init=zero_init)
+        block = network.head.context.train()
+        assert block(x).equal(x) == zero_init

@@ -50,7 +50,13 @@ def classify(
     views: Views = Views(),
     dtype: torch.dtype | None = None,
 ) -> Int[Tensor, "b h w"]:
-    """Class of every pixel: the one of the largest mean probability over the views."""
+    """Class of every pixel of normalised images: the one of the largest mean probability.
+
+    Args:
+        image: (B, 3, H, W).
+        views: What is averaged over.
+        dtype: Type that matrix products are computed in under autocast; None = float32.
+    """
     alone = tuple(views.scales) == (1.0,) and not views.flip
     if alone and not 0 < views.window < max(image.shape[-2:]):
         return forward(network, image, dtype).argmax(dim=1)  # no softmax is needed

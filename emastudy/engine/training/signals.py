@@ -58,7 +58,14 @@ def exit_as_signalled(received: signal.Signals, message: str) -> NoReturn:
 
 @contextmanager
 def translate_errors(config: RunConfig, runtime: Runtime) -> Iterator[None]:
-    """Turn what goes wrong around a run into errors that say what it means and what to do."""
+    """Turn what goes wrong around a run into errors that say what it means and what to do.
+
+    Raises:
+        MissingFileError: A file of the dataset has gone.
+        LoadingError: A process that loads data died.
+        InputError: The GPU's memory is full, or batch norm got a single value per channel.
+        CheckpointError: The disk is full or read-only.
+    """
     run_dir = runtime.run_dir(config)
     resume = f"Start run {config.id} again: it resumes from its newest checkpoint in {run_dir}, if "
     resume += "it has one."

@@ -179,7 +179,15 @@ class Evidence:
 def load_evidence(
     experiments: Path | None = None, profiles: Iterable[str] = tuple(DATASETS)
 ) -> list[Evidence]:
-    """``Evidence.load`` for some profiles, of this checkout if no other is named."""
+    """Records and measurements of profiles; default those that the ledger is judged on.
+
+    Args:
+        experiments: Folder of ``profiles/`` and ``records/``; default this checkout's.
+        profiles: Names.
+
+    Raises:
+        InputError: There is no such profile.
+    """
     folder = experiments or records_folder("").parent
     return [_loaded(folder, profile, _state(folder, profile)) for profile in profiles]
 

@@ -38,12 +38,20 @@ class Measurement:
     circumstances: dict[str, Any]
 
     def write(self, folder: Path) -> Path:
-        """Write the file into ``folder/measurements``, see ``record.write_json``."""
+        """Write the file into ``folder/measurements``: it is whole or it is not there.
+
+        Raises:
+            RecordError: The disk is full or read-only.
+        """
         return write_json(_path(folder, self.config, self.name, self.options), vars(self))
 
     @classmethod
     def read(cls, path: Path) -> "Measurement":
-        """Read a measurement and check that it is what its name says, see ``record.read_json``."""
+        """Read a measurement and check that it is what its name says.
+
+        Raises:
+            RecordError: Truncated, of another schema, or of another run than its name.
+        """
 
         def make(values: dict[str, Any]) -> Measurement:
             found = cls(**values | {"circumstances": with_numbers(values["circumstances"])})

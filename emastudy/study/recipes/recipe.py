@@ -93,7 +93,16 @@ def grid(
     backbone: str = "",
     **axes: Iterable[Any],
 ) -> list[RunConfig]:
-    """Every combination of values of a head's options, with every seed; see :func:`recipe`."""
+    """Every combination of options of a recipe's head, with every seed.
+
+    Args:
+        backbone: Another than the recipe's; "" = the recipe's.
+        axes: Option of the head → the values it takes.
+
+    Raises:
+        InputError: Unknown recipe.
+        ValueError: Unknown backbone.
+    """
     make = recipe(name, backbone)
     return [
         make(head, seed=seed, scale=scale, **dict(zip(axes, values, strict=True)))

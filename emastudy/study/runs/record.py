@@ -55,12 +55,20 @@ class Record:
         return metrics.matrices(metrics.unpack(self.by_image), classes) if self.by_image else None
 
     def write(self, folder: Path) -> Path:
-        """Write ``folder/ID.json``, see ``record.write_json``."""
+        """Write ``folder/ID.json``: it is whole or it is not there.
+
+        Raises:
+            RecordError: The disk is full or read-only; a record from before stays as it was.
+        """
         return write_json(folder / f"{self.config.id}.json", {"id": self.config.id, **vars(self)})
 
     @classmethod
     def read(cls, path: Path) -> "Record":
-        """Read a record and check that it is what its name says, see ``record.read_json``."""
+        """Read a record and check that it is what its name says.
+
+        Raises:
+            RecordError: Truncated, of another schema, or of another run than its name.
+        """
 
         def make(values: dict[str, Any]) -> Record:
             names = values.pop("id", None), values["config"].id, path.stem

@@ -39,7 +39,14 @@ def committed(experiments: Path, page: int = 0) -> tuple[Filled, ...]:
 
 
 def found_here(page: str) -> str:
-    """What was found on a page, the stem of a notebook; as Markdown, see :func:`committed`."""
+    """What was found on a page, from the committed records, as Markdown for its top.
+
+    Args:
+        page: Stem of its notebook.
+
+    Raises:
+        InputError: See :func:`committed`.
+    """
     experiments = records_folder().parent
     if not (experiments / "findings.yaml").is_file():
         return f"*Findings are read from the study's checkout; {experiments} has none.*"
