@@ -69,8 +69,12 @@ def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):  # one of several processes: what a file sets up is shared
         for item in items:
             item.add_marker(pytest.mark.xdist_group(_group(item)))
-        # What takes longest first: then the processes end together.
-        items.sort(key=lambda item: ("executed" not in item.fixturenames, _group(item) != "slurm"))
+        items.sort(key=lambda item: _group(item) not in LONGEST)
+
+
+# What takes longest comes first: then the processes end together. One of them makes the book, and
+# the other files that want it come late enough not to wait for it.
+LONGEST = ("rendered/test_accessibility.py", "slurm")
 
 
 def _group(item):

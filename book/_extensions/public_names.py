@@ -1,17 +1,22 @@
-"""The directive ``public``: all names of a package's ``__all__``, each described once on a page.
+"""The directive ``public``: all names of a package's ``__all__``, each described once in the book.
 
-A name that another package of the page has already shown is only listed, with where it stands.
+That is under the shortest path it can be imported by; elsewhere it is only listed, with a link.
 """
 
 import sys
+from functools import cache
 from importlib import import_module
 from inspect import isclass, ismodule, isroutine
+from pkgutil import walk_packages
 from typing import get_args
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
+
+# Characters of a value that is shown.
+_LONGEST = 1000
 
 
 class Public(SphinxDirective):
@@ -22,22 +27,36 @@ class Public(SphinxDirective):
     def run(self):
         """Write what autodoc is to document, and have it parsed."""
         package = import_module(self.arguments[0])
-        shown = self.env.temp_data.setdefault("public names", {})
         lines, elsewhere = [f".. automodule:: {package.__name__}", ""], []
         for name in package.__all__:
             path, value = f"{package.__name__}.{name}", getattr(package, name)
-            first = shown.setdefault(_identity(name, value), path)
+            first = _places()[_identity(name, value)]
             # A package within it has a section of its own.
             if first == path and not hasattr(value, "__path__"):
                 lines += _directive(path, name, value)
             else:
                 elsewhere.append(f":py:obj:`{name} <{first}>`")
         if elsewhere:
-            lines += ["Described elsewhere on this page: " + ", ".join(elsewhere) + ".", ""]
+            lines += ["Described elsewhere: " + ", ".join(elsewhere) + ".", ""]
         parent = nodes.Element()
         text = StringList(lines, source=f"__all__ of {package.__name__}")
         self.state.nested_parse(text, self.content_offset, parent)
         return parent.children
+
+
+@cache
+def _places():
+    """The path under which each public name is described."""
+    import emastudy
+
+    inside = walk_packages(emastudy.__path__, "emastudy.")
+    packages = ["emastudy", *(found.name for found in inside if found.ispkg)]
+    places = {}
+    for package in sorted(packages, key=lambda path: path.count(".")):
+        module = import_module(package)
+        for name in getattr(module, "__all__", ()):
+            places.setdefault(_identity(name, getattr(module, name)), f"{package}.{name}")
+    return places
 
 
 def _identity(name, value):
@@ -53,7 +72,10 @@ def _directive(path, name, value):
     if ismodule(value):
         return [f".. automodule:: {value.__name__}", "   :members:", ""]
     if isclass(value):
-        return [f".. autoclass:: {path}", "   :members:", ""]
+        # Hundreds of colours would tell nobody anything.
+        long = [name for name, held in vars(value).items() if len(repr(held)) > _LONGEST]
+        excluded = [f"   :exclude-members: {', '.join(long)}"] if long else []
+        return [f".. autoclass:: {path}", "   :members:", *excluded, ""]
     if isroutine(value):
         return [f".. autofunction:: {path}", ""]
     package = path.rpartition(".")[0]
