@@ -131,6 +131,7 @@ class EMAU(nn.Module):
         input_scale: Factor on the initial weight and bias of ``conv1``. Under "detached" and
             "l2" it does what ``concentration`` does, exactly; otherwise conv1 learns and may
             leave it.
+        zero_init: The batch norm starts at 0, so that the unit begins as ReLU(input), else at 1.
         process_group: Processes to average the bases over; None = all. It may be changed later, as
             ``unit.processes.group``, and is no part of the state: a deep copy keeps it, a pickle
             does not.
@@ -164,6 +165,7 @@ class EMAU(nn.Module):
         momentum: float = 0.9,
         gradient: Gradient = "detached",
         input_scale: float = 1.0,
+        zero_init: bool = False,
         process_group: "torch.distributed.ProcessGroup | None" = None,
     ) -> None:
         super().__init__()
@@ -186,6 +188,8 @@ class EMAU(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 1)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
+        if zero_init:
+            nn.init.zeros_(self.norm.weight)
         for conv in (self.conv1, self.conv2):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out")
         with torch.no_grad():

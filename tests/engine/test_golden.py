@@ -92,6 +92,7 @@ def test_defaults_of_heads_and_backbones_are_frozen():
         "concentration": 1.0, "concentration_scale": "fixed", "gradient": "detached", "heads": 1,
         "input_scale": 1.0, "maintenance": "moving_average", "momentum": 0.9,
         "normalization": "l2", "num_bases": 64, "num_iterations": 3, "value_conv": False,
+        "zero_init": False,
     }  # fmt: skip
     aspp = {"channels": 256, "dropout": 0.1, "image_pooling": True, "rate": 6}
     psa = {"attention_channels": 512, "channels": 256, "flow": "both", "window": 65}

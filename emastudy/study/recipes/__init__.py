@@ -6,6 +6,7 @@ A new recipe is a function in one of the files here under ``@register()``.
 from emastudy.study.recipes.methods import (
     METHODS,
     REGIMES,
+    STARTS,
     SUCCESSORS,
     TABLE1_RIVALS,
     Method,
@@ -30,6 +31,7 @@ __all__ = [
     "PAPER_CLASSES",
     "RECIPES",
     "REGIMES",
+    "STARTS",
     "SUCCESSORS",
     "TABLE1_RIVALS",
     "Method",

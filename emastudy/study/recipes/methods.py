@@ -43,7 +43,6 @@ class Method:
 METHODS = {
     "fcn": Method("FCN", "fcn"),
     "non_local": Method("Non-local", "non_local"),
-    "non_local_one": Method("Non-local, norm from 1", "non_local", options={"zero_init": False}),
     "a2": Method("A²", "a2"),
     "pspnet": Method("PSPNet", "pspnet"),
     "deeplabv3": Method("DeepLabV3", "deeplabv3", "DeepLabV3"),
@@ -64,6 +63,16 @@ SUCCESSORS = {
     "nystrom": Method("Nyström", "nystrom"),
     "external": Method("External attention", "external"),
     "hamburger": Method("Hamburger", "hamburger"),
+}
+#: Methods whose batch norm starts at the other end: a non-local block at one, EMA at zero.
+STARTS = {
+    "non_local_one": Method("Non-local, norm from 1", "non_local", options={"zero_init": False}),
+    **{
+        f"ema_zero_{regime}": Method(
+            f"EMA, {words}, norm from 0", "ema", "", regime, options={"zero_init": True}
+        )
+        for regime, words in REGIMES.items()
+    },
 }
 #: What EMA is held against in the paper's Table 1.
 TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != "ema")

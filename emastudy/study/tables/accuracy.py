@@ -10,8 +10,9 @@ from emastudy import own
 from emastudy.engine import RunConfig, cost
 from emastudy.engine.build import build_network
 from emastudy.errors import InputError
+from emastudy.networks import head_defaults
 from emastudy.study import published, statistics
-from emastudy.study.recipes import METHODS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
+from emastudy.study.recipes import METHODS, STARTS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
 from emastudy.study.statistics import corrected, mean_interval, paired_differences, summarize
 
 
@@ -22,7 +23,8 @@ def table1_runs(
 
     Args:
         only: Labels of methods, separated by semicolons; "" = all of ``recipes.METHODS``. Those of
-            ``recipes.SUCCESSORS`` and import paths, ``my_module:MyUnit``, may be among them.
+            ``recipes.SUCCESSORS`` and ``recipes.STARTS`` may be among them, and import paths,
+            ``my_module:MyUnit``.
 
     Returns:
         Label of a method → one config a seed.
@@ -33,7 +35,7 @@ def table1_runs(
     usual = "; ".join(method.label for method in METHODS.values())
     chosen = [name.strip() for name in (only or usual).split(";")]
     mine = {name: Method(name, name) for name in chosen if own.is_path(name)}
-    methods = {method.label: method for method in (METHODS | SUCCESSORS | mine).values()}
+    methods = {method.label: method for method in (METHODS | SUCCESSORS | STARTS | mine).values()}
     for name in chosen:
         if name not in methods:
             raise InputError(f"there is no method {name!r}; there are {'; '.join(methods)}")
@@ -49,9 +51,17 @@ def table1_runs(
 
 
 def all_methods(recipe: Recipe, *, seeds: int) -> dict[str, list[RunConfig]]:
-    """:func:`table1_runs` of all methods that the study compares."""
+    """:func:`table1_runs` of all methods that the study compares, in their usual start."""
     labels = [method.label for method in (METHODS | SUCCESSORS).values()]
     return table1_runs(recipe, seeds=seeds, only="; ".join(labels))
+
+
+def by_start(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of attention with the block's name, "block", and where its batch norm began, "start"."""
+    options = [{**head_defaults(r.config.head), **r.config.head_options} for r in runs["record"]]
+    start = ["from 0" if found["zero_init"] else "from 1" for found in options]
+    block = runs["method"].str.replace(r", norm from \d$", "", regex=True)
+    return runs.assign(block=block, start=start)
 
 
 def gaps(runs: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,16 @@ import pytest
 from study.made_up import GAPS, compared, record
 
 from emastudy.engine import RunConfig
-from emastudy.study.recipes import METHODS, REGIMES, SUCCESSORS, animals, label_runs, scenes, width
+from emastudy.study.recipes import (
+    METHODS,
+    REGIMES,
+    STARTS,
+    SUCCESSORS,
+    animals,
+    label_runs,
+    scenes,
+    width,
+)
 from emastudy.study.runs import to_frame
 from emastudy.study.tables import table1_runs
 
@@ -14,8 +23,8 @@ def labels(*configs):
 
 
 def test_labels_tell_methods_apart():
-    names = [method.label for method in (METHODS | SUCCESSORS).values()]
-    assert len(set(names)) == len(METHODS) + len(SUCCESSORS)
+    names = [method.label for method in (METHODS | SUCCESSORS | STARTS).values()]
+    assert len(set(names)) == len(METHODS) + len(SUCCESSORS) + len(STARTS)
 
 
 def test_methods_stand_in_the_order_of_the_table():

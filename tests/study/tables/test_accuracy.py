@@ -13,7 +13,7 @@ from emastudy import networks
 from emastudy.engine import RunConfig, cost
 from emastudy.engine.scoring import metrics
 from emastudy.study import published
-from emastudy.study.recipes import animals, scenes
+from emastudy.study.recipes import METHODS, STARTS, animals, scenes
 from emastudy.study.statistics import paired_differences
 from emastudy.study.tables import accuracy
 
@@ -32,7 +32,20 @@ def test_the_runs_are_the_recipes_own(methods):
     assert methods["DeepLabV3"][2].id == scenes("deeplabv3", seed=2).id
     assert methods["EMA, detached"][0].id == scenes("ema").id
     ids = [config.id for group in methods.values() for config in group]
-    assert len(set(ids)) == len(ids) == 39
+    assert len(set(ids)) == len(ids) == 36
+
+
+def test_runs_tell_where_their_batch_norm_began():
+    methods = [METHODS["non_local"], METHODS["ema_detached"], *STARTS.values()][:4]
+    asked = accuracy.table1_runs(scenes, seeds=1, only="; ".join(m.label for m in methods))
+    records = [make_record(config) for (config,) in asked.values()]
+    found = accuracy.by_start(pd.DataFrame({"record": records, "method": list(asked)}))
+    assert list(zip(found["block"], found["start"], strict=True)) == [
+        ("Non-local", "from 0"),
+        ("EMA, detached", "from 1"),
+        ("Non-local", "from 1"),
+        ("EMA, detached", "from 0"),
+    ]
 
 
 def test_gaps_are_paired_and_positive_where_ema_is_better(runs):
