@@ -82,8 +82,8 @@ class Node:
             [
                 "ClusterName=tests",
                 f"SlurmctldHost={host}(127.0.0.1)",
-                f"SlurmctldPort={_free_port()}",
-                f"SlurmdPort={_free_port()}",
+                f"SlurmctldPort={free_port()}",
+                f"SlurmdPort={free_port()}",
                 "SlurmUser=root",
                 "SlurmdUser=root",
                 f"AuthInfo=socket={folder}/munge/socket",
@@ -129,6 +129,6 @@ def _find(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]

@@ -14,6 +14,7 @@ from engine.tiny import runtime
 from hypothesis import given
 from hypothesis import strategies as st
 from papermill import execute_notebook
+from slurm_node import free_port
 from torch import nn
 
 from emastudy import EMAU
@@ -58,8 +59,8 @@ def assert_close(network, curves, whole):
     state = network.state_dict()
     assert state.keys() == expected.keys()
     assert "head.context.bases" in state
-    for name in state:
-        torch.testing.assert_close(state[name], expected[name], rtol=0, atol=1e-5, msg=name)
+    for name in state:  # a ReLU that rounding flips moves a weight by 2e-5 (seen with torch 2.6)
+        torch.testing.assert_close(state[name], expected[name], rtol=0, atol=5e-5, msg=name)
 
 
 @pytest.mark.parametrize("images_per_step", [6, 5])  # parts of 6, 6 and of 4, 4, 4
@@ -78,6 +79,8 @@ def launched(command, folder):
         "--learning-rate", "0.5", "--freeze-bn", "--device", "cpu", "--threads", "1",
         "--records", str(folder / "records"), "--runs-dir", str(folder / "runs"),
     ]  # fmt: skip
+    # Lower versions of accelerate pass on port 0 as it is, and wait for ever.
+    command = [part.format(port=free_port()) for part in command]
     done = subprocess.run(
         [sys.executable, "-m", *command, "-m", "emastudy.cli", "train", *options],
         capture_output=True,
@@ -94,7 +97,7 @@ def launched(command, folder):
     [
         ["torch.distributed.run", "--standalone", "--nproc_per_node=2"],
         ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1",
-         "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"],
+         "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port={port}"],
     ],
     ids=["torchrun", "accelerate launch"],
 )  # fmt: skip
