@@ -249,12 +249,11 @@ class EMAU(nn.Module):
         """The unit with the settings that the study recommends; ``EMAU(channels)`` is the paper's.
 
         Two iterations, with gradients through both. The released code's three iterations without a
-        gradient cost more, and score less wherever the study could decide it: on scenes and on
-        frozen features of photographs (the book's page on iterations has the numbers). End to end
-        on photographs, where a pretrained backbone learns along, detached gradients came out ahead
-        of unrolled ones, undecided (page 31); two iterations were not compared there. Several heads
-        are no part of it, since they help on some data and cost on others (page 38). Options of
-        :class:`EMAU` replace the recommended ones.
+        gradient cost more, and score less on scenes and on frozen features of photographs. Where a
+        pretrained backbone learns along, on photographs end to end, they came out ahead in all three
+        seeds, undecided (the book's page on iterations has the numbers): there try ``EMAU(channels)``
+        too. Several heads are no part of it, since they help on some data and cost on others
+        (page 38). Options of :class:`EMAU` replace the recommended ones.
         """
         return cls(channels, num_bases, **{"num_iterations": 2, "gradient": "unrolled", **options})
 
