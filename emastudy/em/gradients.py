@@ -14,7 +14,8 @@ legend, here and in the chapters of the book that derive all this:
     N_k       Σ_n z_nk                    mass
     m_k       s_k / N_k                   weighted mean; m: mean of all pixels
     S_k       Σ_n z_nk x_n x_nᵀ / N_k     weighted second moments; S: of all pixels
-    d_k       ‖s_k‖ under "l2", else N_k  so that μ_k⁺ = s_k / d_k; D holds them
+    d_k       ‖s_k‖ under "l2", N_k       so that μ_k⁺ = s_k / d_k; D holds them ("layer":
+              without normalisation       Π s_k / d_k, d_k = ‖Π s_k‖ / √C)
     P_k       I - μ_k⁺ μ_k⁺ᵀ              tangent at μ_k⁺; P: at m/‖m‖
     Π         I - 1 1ᵀ/C                  centring over the channels
     H         (K·C, K·C)                  Hessian of F/λ, see :func:`jacobian`
@@ -347,7 +348,7 @@ def reestimate(
       reaches μ* goes on as v through one iteration's dependence on X, where
       :math:`(I - J)^\top v = g`. Nothing reaches μ^(0). Memory does not grow with T; time is that
       of a dense solve of K·C equations. At a strict maximum of F it has one solution, which the
-      unrolled gradient tends to; at λ_c, or wherever a maximum is flat, it has none.
+      unrolled gradient tends to; at λ_c, or wherever a maximum is flat, I - J is singular.
 
     All regimes but "implicit" have the value of the paper's Eq. 14, whose Z is computed from
     μ^(T-1); at a fixed point the four values agree.

@@ -68,7 +68,8 @@ def responsibilities(
     Args:
         x: Features, (…, N, C).
         bases: Bases, (…, K, C).
-        concentration: λ > 0; λ → ∞ assigns each pixel to one basis (K-means).
+        concentration: λ > 0; λ → ∞ assigns each pixel to its best basis (K-means), but for ties,
+            which share it.
         normalization: The iteration that the step belongs to; only "gaussian" changes the exponent.
 
     Returns:
@@ -163,13 +164,13 @@ def objective(
 
     .. math:: F(\mu) = \sum_n \log \sum_k \exp(\lambda x_n^\top \mu_k)
 
-    Up to terms without μ it is the log-likelihood of a von Mises-Fisher mixture of K equally
-    likely directions with concentration λ‖x_n‖ at pixel n, so with ``normalization="l2"`` it
-    never falls from bases with ‖μ_k‖ ≤ 1. "layer" is the same on centred features with
-    concentration λ√C‖x_n - mean(x_n)‖: it never falls from averages of LayerNorm's outputs, where
-    the means' variance over the channels is far above that norm's 1e-5, and may from other bases at
-    the first step. "none" carries no promise. With "gaussian",
-    whose exponent is :math:`\lambda(x_n^\top\mu_k - \tfrac12\lVert\mu_k\rVert^2)`, it is the
+    Up to terms without μ it is, for unit bases, the log-likelihood of K equally likely Gaussians
+    N(μ_k, I/λ), and, given the lengths, of von Mises-Fisher directions with concentration λ‖x_n‖ at
+    pixel n. So with ``normalization="l2"`` it never falls from bases with ‖μ_k‖ ≤ 1. "layer" is the
+    same on centred features with λ√C in the place of λ: it never falls from averages of
+    LayerNorm's outputs, where the means' variance over the channels is far above that norm's 1e-5,
+    and may from other bases at the first step. "none" carries no promise. With "gaussian", whose
+    exponent is :math:`\lambda(x_n^\top\mu_k - \tfrac12\lVert\mu_k\rVert^2)`, it is the
     log-likelihood of a Gaussian mixture with Σ_k = I/λ, again up to terms without μ.
 
     Args:

@@ -118,8 +118,9 @@ def effective_rank(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
 def distinct_bases(bases: Float[Tensor, "*b k c"], cosine: float = 0.99) -> Int[Tensor, "*b"]:
     """How many different directions there are among bases.
 
-    Bases whose cosine is above a bound count as one, directly or through a chain of others. EM
-    does with such bases what it would do with one of them, except that it weighs more.
+    Bases whose cosine is above a bound count as one, directly or through a chain of others, whose
+    ends may be farther apart than the bound. Of bases that coincide EM makes what it makes of one
+    with a larger weight; of these, nearly so, and until EM has converged they may still part.
     """
     groups = [basis_groups(one, cosine) for one in bases.reshape(-1, *bases.shape[-2:])]
     return torch.tensor([int(group.max()) + 1 for group in groups]).reshape(bases.shape[:-2])

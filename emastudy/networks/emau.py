@@ -129,8 +129,8 @@ class EMAU(nn.Module):
             random projection, as released. "one_step": through the last iteration, μ^(T-1)
             being a constant. "unrolled": through all T iterations.
         input_scale: Factor on the initial weight and bias of ``conv1``. Under "detached" and
-            "l2" it does what ``concentration`` does, exactly; otherwise conv1 learns and may
-            leave it.
+            "l2" it does what ``concentration`` does, exactly; under "none" and "gaussian" it is a
+            dial of its own; and where conv1 learns it is only where that starts.
         zero_init: The batch norm starts at 0, so that the unit begins as ReLU(input), else at 1.
         process_group: Processes to average the bases over; None = all. It may be changed later, as
             ``unit.processes.group``, and is no part of the state: a deep copy keeps it, a pickle

@@ -4,7 +4,9 @@ Seeds vary the initialisation and the order of the images. The images are fixed,
 says what other seeds would give *on these images*; :func:`over_images` widens it to other images of
 the same kind. With three to five seeds it rests on differences being normal: no test free of that
 assumption could decide anything (the smallest two-sided p of a sign-flip test is 2^(1-n), 0.25 and
-0.0625).
+0.0625). And it finds large differences only: with a probability of 80 %, before any correction,
+those of 3.3 standard deviations of a paired difference with three seeds, 1.7 with five, 1.2 with
+eight.
 """
 
 import functools
@@ -218,8 +220,8 @@ def standing(difference: pd.Series, margin: float = MARGIN) -> str:
         margin: See :func:`equivalence`; 0 = no difference is too small to matter.
 
     Returns:
-        "decided": q is below 5 %; "equivalent within 0.5": it is not, and the two one-sided tests
-        place the difference within the margin; else "inconclusive".
+        "decided": q is below 5 %; "equivalent within 0.5": it is not, and the two one-sided tests,
+        by themselves, place the difference within the margin; else "inconclusive".
     """
     if difference["decided"]:
         return "decided"

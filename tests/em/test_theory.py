@@ -100,14 +100,17 @@ def test_at_the_critical_concentration_convergence_is_slower_than_linear():
     across = x - x @ mean[:, None] * mean / mean.square().sum()
     values = torch.linalg.svd(across)
     critical = (len(x) * mean.norm() / values.S[0].square()).item()
-    pair = em.normalize(mean / mean.norm() + 0.1 * torch.stack([values.Vh[0], -values.Vh[0]]), "l2")
-    distances = []
-    for iterations in (300, 3000):
+
+    def distance(way, iterations):
+        pair = em.normalize(mean / mean.norm() + 0.1 * torch.stack([way, -way]), "l2")
         ends = em.expectation_maximization(
             x, pair, iterations, concentration=critical, trace=False
         ).bases
-        distances.append((ends[0] - ends[1]).norm().item())
-    assert 2 < distances[0] / distances[1] < 5  # √10 in the limit
+        return (ends[0] - ends[1]).norm().item()
+
+    assert 2 < distance(values.Vh[0], 300) / distance(values.Vh[0], 3000) < 5  # √10 in the limit
+    # That is the slowest direction: along another one the way is linear, to begin with.
+    assert distance(values.Vh[1], 10) < 0.1 * distance(values.Vh[0], 10)
 
 
 @given(problem=problems())
@@ -454,6 +457,11 @@ def test_scale_and_concentration_are_one_dial_only_where_bases_are_normalised(no
         long = run(3 * x, bases, 0.5, iterations, normalization).responsibilities
         warm = run(x, bases, 1.5, iterations, normalization).responsibilities
         assert bool((long - warm).abs().max() < 1e-3) == same
+    # From bases of several lengths the Gaussian iteration differs at once.
+    several = bases * torch.arange(1, 4)[:, None]
+    long = run(3 * x, several, 0.5, 1, normalization).responsibilities
+    warm = run(x, several, 1.5, 1, normalization).responsibilities
+    assert bool((long - warm).abs().max() < 1e-3) == (normalization != "gaussian")
 
 
 # ---- limits and identities ----------------------------------------------------------------------
@@ -538,9 +546,12 @@ def test_double_attention_gathers_these_bases_up_to_a_constant_for_each():
     other = weights + 0.9 * (weights / change.abs()).amin(dim=0) * change
     torch.testing.assert_close(double_attention(x, other.log(), logits), expected)
     assert ((other / weights).log() - (other / weights).log().mean(dim=0)).abs().max() > 0.5
-    # Of two independent pixels there are none: their means give the weights away.
-    pair = torch.linalg.lstsq(x[:2].mT, (torch.softmax(gather[:2], dim=0).mT @ x[:2]).mT).solution
-    torch.testing.assert_close(pair, torch.softmax(gather[:2], dim=0))
+    # Of two different pixels there are none: their means give the weights away, which sum to one.
+    for pair in (x[:2], x[:1] * doubles([[1], [2]]), x[:1] * doubles([[0], [1]])):
+        inner = torch.softmax(torch.log_softmax(pair @ bases.mT, dim=-1), dim=0)
+        summed = torch.cat([pair, torch.ones(2, 1)], dim=1).mT
+        found = torch.linalg.lstsq(summed, summed @ inner, driver="gelsd").solution
+        torch.testing.assert_close(found, inner)
 
 
 def test_rank_counts_different_bases_and_ends_at_the_relu():

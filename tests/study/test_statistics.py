@@ -53,6 +53,13 @@ def test_the_interval_of_a_mean_covers_and_its_test_says_the_same(seeds):
     assert mean_test([2.0, 2.0], 2.0) == 1.0
 
 
+@pytest.mark.parametrize(("seeds", "deviations"), [(3, 3.3), (5, 1.7), (8, 1.2)])
+def test_few_seeds_find_large_differences_only(seeds, deviations):
+    samples = np.random.default_rng(0).normal(deviations, 1.0, (4000, seeds))
+    found = (stats.ttest_1samp(samples, 0, axis=-1).pvalue < 0.05).mean()
+    assert found == pytest.approx(0.8, abs=0.05)
+
+
 def test_holm_gives_the_textbooks_numbers():
     # The worked example of Wikipedia's "Holm-Bonferroni method".
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
