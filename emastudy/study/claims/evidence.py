@@ -40,8 +40,11 @@ DATASETS = {
 }
 # A verdict on any other recipe, all of which are of photographs.
 _SEEDS_OF_OTHERS = 3
-#: How a score in a record was made: T as trained, clean images, single scale.
-PLAIN = {"num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False}
+# How a score in a record was made: T as trained, clean images, single scale, the run's own split.
+_PLAIN = {
+    "num_iterations": 0, "corruption": "", "severity": 0, "multi_scale": False,
+    "split": "=eval_split",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,7 @@ class Evidence:
 
     def runs(self, head: str = "ema", **options: Any) -> pd.DataFrame:
         """The runs that are the recipe with these options of the head, by seed, ascending."""
-        return self._select(self.records, head, options)
+        return self.select(self.records, head, options)
 
     def miou(self, head: str = "ema", **options: Any) -> pd.Series:
         """Scores of those runs, mIoU in percent, single scale; named by what they are."""
@@ -109,12 +112,12 @@ class Evidence:
             raise InputError(f"there is no measure {measure!r}; there are {', '.join(MEASURES)}")
         return self.measurements.get(measure, pd.DataFrame())
 
-    def measured(self, measure: str, head: str = "ema", **options: Any) -> pd.DataFrame:
-        """A measurement of those runs, one row a seed; the one with most iterations if several."""
+    def measured(self, measure: str, **options: Any) -> pd.DataFrame:
+        """A measurement of EMA's runs, one row a seed; the one with most iterations if several."""
         rows = self.table(measure)
         if "at.iterations" in rows:
             rows = rows.sort_values("at.iterations", kind="stable")
-        return self._select(rows, head, options)
+        return self.select(rows, "ema", options)
 
     @property
     def image_counts(self) -> list[int]:
@@ -133,23 +136,31 @@ class Evidence:
                 in a record (T as trained, clean, single scale).
         """
         at = at or {}
-        rows = self._scored(images, {**PLAIN, **at})
         how = [f"{key}={value}" for key, value in at.items()]
         label = ", ".join([self.label(head, **options), *how])
-        return self._miou(self._select(rows, head, options), label)
+        rows = self.scored(at, images).filter(["seed", "miou"])
+        return self._miou(self.select(rows, head, options), label)
 
-    def _scored(self, images: int, at: Mapping[str, Any]) -> pd.DataFrame:
-        """All scores on so many images that were made in one way."""
-        rows, key = self.table("scores"), (images, *at.items())
+    def scored(self, at: Mapping[str, Any], images: int) -> pd.DataFrame:
+        """All scores that were made in one way, whatever their runs, those on most images last.
+
+        Args:
+            at: As for :meth:`scores`, and "split"; "=COLUMN" is what the run has there.
+            images: On how many; 0 = on any number.
+        """
+        rows, way = self.table("scores"), {**_PLAIN, **at}
+        if rows.empty:
+            return rows
         # Asked again for every head and regime. Of these rows: replaced measurements are others.
-        of, found = self._kept.get(key, (None, rows))
-        if of is not rows and len(rows):
-            fits = (rows["at.split"] == rows["eval_split"]) & (rows["images"] == images)
-            for option, value in at.items():
-                fits &= rows[f"at.{option}"] == value
-            found = rows.loc[fits, ["seed", "miou"]]
-            self._kept[key] = rows, found
-        return found
+        of, made = self._kept.get(key := (images, *way.items()), (None, rows))
+        if of is not rows:
+            fits = (rows["images"] == images) | (images == 0)
+            for name, value in way.items():
+                own = isinstance(value, str) and value.startswith("=")
+                fits &= rows[f"at.{name}"] == (rows[value[1:]] if own else value)
+            made = rows[fits].sort_values("images", kind="stable")
+            self._kept[key] = rows, made
+        return made
 
     def label(self, head: str = "ema", **options: Any) -> str:
         """Those runs in words that a command line would take."""
@@ -160,12 +171,29 @@ class Evidence:
         regime = {"gradient": self.gradient} if head == "ema" and self.gradient else {}
         return {**regime, **options}
 
-    def _select(self, rows: pd.DataFrame, head: str, options: Mapping[str, Any]) -> pd.DataFrame:
+    def select(
+        self,
+        rows: pd.DataFrame,
+        head: str,
+        options: Mapping[str, Any],
+        *,
+        learning_rate: float = 1.0,
+        fields: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Those of some rows that are of certain runs, one row a seed, the last if several.
+
+        Args:
+            rows: Records or measurements, indexed by the runs' ids.
+            learning_rate: As a multiple of the recipe's.
+            fields: Further fields of the config that are other than the recipe's.
+        """
         if rows.empty:
             return pd.DataFrame()
         stated = tuple(self._with_regime(head, options).items())
+        changed = learning_rate, tuple((fields or {}).items())
         ids = {
-            _id(self.recipe, head, int(seed), self.scale, stated) for seed in rows["seed"].unique()
+            _id(self.recipe, head, int(seed), self.scale, stated, *changed)
+            for seed in rows["seed"].unique()
         }
         chosen = rows[rows.index.isin(ids)].set_index("seed").sort_index(kind="stable")
         return chosen[~chosen.index.duplicated(keep="last")]
@@ -208,9 +236,14 @@ def _state(experiments: Path, profile: str) -> frozenset[Any]:
     return frozenset((str(f), s.st_mtime_ns, s.st_size) for f in files if (s := f.stat()))
 
 
+Pairs = tuple[tuple[str, Any], ...]
+
+
 # Asked again for every corruption, severity and regime.
 @functools.cache
 def _id(
-    recipe: Recipe, head: str, seed: int, scale: float, options: tuple[tuple[str, Any], ...]
+    recipe: Recipe, head: str, seed: int, scale: float, options: Pairs, rate: float, fields: Pairs
 ) -> str:
-    return recipe(head, seed=seed, scale=scale, **dict(options)).id
+    config = recipe(head, seed=seed, scale=scale, **dict(options))
+    learning_rate = rate * config.learning_rate
+    return dataclasses.replace(config, learning_rate=learning_rate, **dict(fields)).id

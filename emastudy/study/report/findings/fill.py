@@ -9,7 +9,7 @@ from emastudy.errors import InputError
 from emastudy.study.claims import CLAIMS, judge, load_evidence
 from emastudy.study.report.findings.forms import FORMS
 from emastudy.study.report.findings.load import PLACEHOLDER, Finding, Query
-from emastudy.study.report.findings.queries import Comparison, Number, Source
+from emastudy.study.report.findings.queries import Comparison, Number
 from emastudy.study.report.findings.verdicts import Verdicts, comparison, tested
 from emastudy.study.statistics import benjamini_hochberg, p_text
 
@@ -99,7 +99,7 @@ def fill(findings: Iterable[Finding], experiments: Path) -> list[Filled]:
     findings = list(findings)
     queries = [query for finding in findings for query in finding.numbers.values()]
     evidence = load_evidence(experiments, dict.fromkeys(query.data for query in queries))
-    sources = {one.name: Source(one) for one in evidence}
+    sources = {one.name: one for one in evidence}
     asked = [query.ledger for query in queries if isinstance(query, Verdicts)]
     compared = [id for id, claim in CLAIMS.items() if claim.scope == "each"]
     verdicts = judge(evidence, dict.fromkeys([*asked, *compared]))

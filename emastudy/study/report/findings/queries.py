@@ -1,6 +1,5 @@
 """What findings ask of the records: numbers over seeds, with their tests."""
 
-import functools
 import itertools
 import math
 import operator
@@ -12,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from emastudy.errors import InputError
-from emastudy.study.claims.evidence import PLAIN, Evidence
-from emastudy.study.recipes import REGIMES, Recipe
+from emastudy.study.claims import Evidence
+from emastudy.study.recipes import REGIMES
 from emastudy.study.statistics import LEVEL, MARGIN, equivalence, mean_interval, mean_test
 
 Test = Literal["difference", "equivalence", ""]
@@ -62,27 +61,6 @@ class Number:
         return f"equivalent within ±{MARGIN:g}" if self.test == "equivalence" else "decided"
 
 
-class Source:
-    """What findings ask: a profile's records and measurements, by the ids of their runs."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        self.name, self.recipe = evidence.name, evidence.recipe
-        self.scale, self.needed = evidence.scale, evidence.needed
-        self._evidence = evidence
-        self._rows: dict[str, tuple[list[int], dict[str, list[Side]]]] = {}
-
-    def rows(self, measure: str) -> tuple[list[int], dict[str, list[Side]]]:
-        """The seeds that there are, and the rows of a measurement by run; "" = the records."""
-        if measure not in self._rows:
-            table = self._evidence.table(measure) if measure else self._evidence.records
-            by_run: dict[str, list[Side]] = {}
-            for run, row in zip(table.index, table.to_dict("records"), strict=True):
-                by_run.setdefault(run, []).append({str(k): v for k, v in row.items()})
-            seeds = sorted({int(row["seed"]) for rows in by_run.values() for row in rows})
-            self._rows[measure] = seeds, by_run
-        return self._rows[measure]
-
-
 @dataclass(frozen=True)
 class Comparison:
     """Asks for the mean over seeds of something, or of its difference between runs, paired by seed.
@@ -116,7 +94,7 @@ class Comparison:
         """Whether its numbers are differences, which are tested."""
         return self.less is not None
 
-    def ask(self, source: Source) -> Iterator[Number]:
+    def ask(self, source: Evidence) -> Iterator[Number]:
         """A number for each case, uncorrected.
 
         Raises:
@@ -135,45 +113,43 @@ class Comparison:
                 number = replace(number, test=self.test, p=p)
             yield number
 
-    def values(self, source: Source, side: Side, case: Mapping[str, Any]) -> pd.Series:
+    def values(self, source: Evidence, side: Side, case: Mapping[str, Any]) -> pd.Series:
         """One number a seed."""
         head = side.get("head", case.get("head", "ema"))
         taken = {k: v for k, v in case.items() if head == "ema" or k in _APART or "." in k}
         said = {**taken, **side}
-        options = tuple((k, v) for k, v in said.items() if k not in _APART and "." not in k)
-        run = source.recipe, head, source.scale, float(said.get("learning_rate", 1)), options
-        seeds, by_run = source.rows(self.measure)
-        found = {seed: by_run.get(_id(*run, seed), []) for seed in seeds}
-        if self.measure == "scores":
-            found = {seed: self._made_so(several, said, case) for seed, several in found.items()}
-        column, _, pick = str(side.get("value", self.value)).partition(".")
-        values: dict[int, Any] = {s: rows[-1].get(column) for s, rows in found.items() if rows}
-        if not values:
+        of_run = {k: v for k, v in said.items() if k not in _APART and "." not in k}
+        rows = source.select(
+            self._rows(source, said, case),
+            head,
+            {k: v for k, v in of_run.items() if k not in _FIELDS},
+            learning_rate=float(said.get("learning_rate", 1)),
+            fields={k: v for k, v in of_run.items() if k in _FIELDS},
+        )
+        if rows.empty:
             stated = ", ".join(f"{name}={value}" for name, value in said.items())
             raise InputError(
                 f"no {self.measure or 'record'} of {source.name} is of a run with "
                 f"{stated or 'the usual options'}"
             )
-        if None in values.values():
+        column, _, pick = str(side.get("value", self.value)).partition(".")
+        if column not in rows:
             raise InputError(f"a {self.measure or 'record'} has no value {column!r}")
         how = _PICKS.get(pick) or operator.itemgetter(int(pick))
-        return pd.Series({seed: how(value) for seed, value in values.items()}, dtype=float)
+        return rows[column].map(how).astype(float)
 
-    def _made_so(self, rows: list[Side], said: Side, case: Mapping[str, Any]) -> list[Side]:
-        """Those scores that were made as is asked."""
+    def _rows(self, source: Evidence, said: Side, case: Mapping[str, Any]) -> pd.DataFrame:
+        """What is asked of any run: the records, a measurement, or scores made in one way."""
+        if not self.measure:
+            return source.records
+        if self.measure != "scores":
+            return source.table(self.measure)
         given = {k.removeprefix("at."): v for k, v in said.items() if "." in k}
-        at = {**PLAIN, "split": "=eval_split", **self.at, **given}
-
-        def fits(row: Side) -> bool:
-            return all(
-                row[f"at.{name}"]
-                == ({**row, **case}[v[1:]] if isinstance(v, str) and v.startswith("=") else v)
-                for name, v in at.items()
-            )
-
-        made = [row for row in rows if fits(row)]
-        images = self.images or max((row["images"] for row in made), default=0)
-        return [row for row in made if row["images"] == images]
+        at = {
+            name: case.get(value[1:], value) if str(value).startswith("=") else value
+            for name, value in {**self.at, **given}.items()
+        }
+        return source.scored(at, self.images)
 
 
 def _cases(each: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -198,15 +174,6 @@ def _check_seeds(there: int, needed: int) -> None:
         raise InputError(f"{there} seeds are there of {needed} that it needs")
 
 
-# Asked again for every case.
-@functools.cache
-def _id(recipe: Recipe, head: str, scale: float, rate: float, options: Any, seed: int) -> str:
-    fields = {name: value for name, value in options if name in _FIELDS}
-    of_head = {name: value for name, value in options if name not in _FIELDS}
-    config = recipe(head, seed=seed, scale=scale, **of_head)
-    return replace(config, learning_rate=rate * config.learning_rate, **fields).id
-
-
 @dataclass(frozen=True)
 class Best:
     """Asks with which value of an option runs that are alike else, seed included, score best.
@@ -221,7 +188,7 @@ class Best:
     decimals: ClassVar[int] = 0
     tested: ClassVar[bool] = False
 
-    def ask(self, source: Source) -> Iterator[Number]:
+    def ask(self, source: Evidence) -> Iterator[Number]:
         """In how many of the runs each value is the best, where it is.
 
         Raises:

@@ -9,13 +9,12 @@ from study.made_up import scores as made_scores
 from emastudy.errors import InputError
 from emastudy.study.recipes import scenes
 from emastudy.study.report.findings import Best, Comparison
-from emastudy.study.report.findings.queries import Source
 from emastudy.study.runs import to_frame
 
 
 def test_lists_are_picked_from():
     rows = [(scenes("ema", seed=seed), {"course": [1.0, 2.0 + seed, 9.0]}) for seed in SEEDS]
-    source = Source(evidence(concepts=measured(rows)))
+    source = evidence(concepts=measured(rows))
     for pick, expected in {"first": 1, "1": 4, "last": 9, "median": 4}.items():
         asked = Comparison("scenes", measure="concepts", value=f"course.{pick}")
         (number,) = asked.ask(source)
@@ -34,7 +33,7 @@ def test_scores_are_those_made_as_is_asked():
     ]
     rows += [("ema", {"num_iterations": 3, "split": "test"}, [10.0] * 5)]
     rows += [("ema", {"num_iterations": 3, "multi_scale": True}, [90.0] * 5)]
-    source = Source(evidence(scores=made_scores(rows)))
+    source = evidence(scores=made_scores(rows))
     scores = Comparison(
         "scenes",
         {"num_iterations": 3},
@@ -58,17 +57,17 @@ def test_another_learning_rate_is_another_run():
     usual = scored({plain("fcn"): 0.0})["record"]
     frame = to_frame([*usual, *(record(config, 30 + config.seed) for config in slow)])
     asked = Comparison("scenes", {"head": "fcn", "learning_rate": 0.5})
-    assert next(asked.ask(Source(evidence(frame)))).value == 32
+    assert next(asked.ask(evidence(frame))).value == 32
 
 
 def test_the_best_value_of_an_option_is_counted_over_runs():
     gains = {ema(num_iterations=1): 1.0, ema(num_iterations=2): 1.3, ema(num_iterations=4): 0.0}
     asked = Best("scenes", {"num_iterations": [1, 2, 4]})
-    found = list(asked.ask(Source(evidence(scored(gains)))))
+    found = list(asked.ask(evidence(scored(gains))))
     # Noise is of alternating sign: 1.0 + n against 1.3 - n, n of 0.3, -0.2, 0.1, -0.3 and 0.1.
     assert [(one.value, one.unit, one.case) for one in found] == [
         (1, "of 5 runs", "T = 1"),
         (4, "of 5 runs", "T = 2"),
     ]
     with pytest.raises(InputError, match="5 seeds are there of 6"):
-        list(dataclasses.replace(asked, seeds=6).ask(Source(evidence(scored(gains)))))
+        list(dataclasses.replace(asked, seeds=6).ask(evidence(scored(gains))))
