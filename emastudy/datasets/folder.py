@@ -1,7 +1,7 @@
 """Anybody's own images and masks: two folders and a small YAML file."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -141,35 +141,17 @@ def _read_description(root: Path) -> _Description:
     unknown = [str(name) for name in content if name not in _FIELDS]
     demand(not unknown, f"unknown {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
 
-    classes = content["classes"]
-    if isinstance(classes, list):
-        names, mask_values = classes, [*range(len(classes))]
-    else:
-        table = classes if isinstance(classes, dict) else {}
-        names, mask_values = [*table], [*table.values()]
-    # YAML 1.1 reads a bare yes, no, on or off as a truth value, and a bare null as nothing.
-    demand(
-        1 <= len(names) <= 254
-        and all(isinstance(name, str | int | float) for name in names)
-        and not any(isinstance(name, bool) for name in names)
-        and all(map(_is_value, mask_values)),
-        "classes has to be a list of 1 to 254 names, or a table from name to mask value "
-        "(0-65535); quote names such as 'no'",
-    )
-    values = dict(zip(map(str, names), mask_values, strict=True))
-    demand(len(values) == len(names), "classes names one twice")
-    demand(len({*mask_values}) == len(names), "two classes have the same mask value")
-
+    values = _class_values(content["classes"], demand)
     colors = content.get("colors") or {}
     demand(
         isinstance(colors, dict)
         and all(name in values and _is_color(color) for name, color in colors.items()),
         "colors has to be a table from class to [red, green, blue], 0-255",
     )
-    ignore = content.get("ignore", [] if IGNORE in mask_values else [IGNORE])
+    ignore = content.get("ignore", [] if IGNORE in values.values() else [IGNORE])
     ignored = tuple(ignore) if isinstance(ignore, list) else (ignore,)
     demand(
-        all(map(_is_value, ignored)) and not {*ignored} & {*mask_values},
+        all(map(_is_value, ignored)) and not {*ignored} & {*values.values()},
         "ignore has to be mask values (0-65535) that no class has",
     )
     images, masks = content.get("images", "images"), content.get("masks", "masks")
@@ -185,6 +167,28 @@ def _read_description(root: Path) -> _Description:
     palette = tuple((r, g, b) for r, g, b in drawn)
     lists = {str(split): name for split, name in lists.items()}
     return _Description(values, palette, ignored, images, masks, lists)
+
+
+def _class_values(classes: Any, demand: Callable[[bool, str], None]) -> dict[str, int]:
+    """Name → mask value, from a list of names or such a table."""
+    if isinstance(classes, list):
+        names, values = classes, [*range(len(classes))]
+    else:
+        table = classes if isinstance(classes, dict) else {}
+        names, values = [*table], [*table.values()]
+    # YAML 1.1 reads a bare yes, no, on or off as a truth value, and a bare null as nothing.
+    demand(
+        1 <= len(names) <= 254
+        and all(isinstance(name, str | int | float) for name in names)
+        and not any(isinstance(name, bool) for name in names)
+        and all(map(_is_value, values)),
+        "classes has to be a list of 1 to 254 names, or a table from name to mask value "
+        "(0-65535); quote names such as 'no'",
+    )
+    found = dict(zip(map(str, names), values, strict=True))
+    demand(len(found) == len(names), "classes names one twice")
+    demand(len({*values}) == len(names), "two classes have the same mask value")
+    return found
 
 
 def _is_value(value: object) -> bool:

@@ -437,12 +437,12 @@ def _iterate(
 
 
 def _far_apart(
-    directions: Float[Tensor, "*b n c"], center: Float[Tensor, "*b 1 c"], count: int = 32
+    directions: Float[Tensor, "*b n c"], center: Float[Tensor, "*b 1 c"]
 ) -> Float[Tensor, "*b k c"]:
-    """Unit vectors of which each is the farthest from the center and all chosen before it."""
+    """At most 32 unit vectors, each the farthest from the center and all chosen before it."""
     nearest = (directions @ center.mT).squeeze(-1)
     chosen = []
-    for _ in range(min(count, directions.shape[-2])):
+    for _ in range(min(32, directions.shape[-2])):
         index = nearest.argmin(dim=-1)[..., None, None]
         chosen.append(directions.take_along_dim(index, dim=-2))
         nearest = torch.maximum(nearest, (directions @ chosen[-1].mT).squeeze(-1))

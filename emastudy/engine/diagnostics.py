@@ -1,6 +1,7 @@
 """Looking inside a network while it looks at an image."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -10,6 +11,9 @@ from torch import Tensor
 from emastudy.datasets import SegmentationDataset, evaluation_transform
 from emastudy.errors import InputError
 from emastudy.networks import EMAU, SegmentationNetwork
+
+#: Cosine above which two bases are one.
+SAME = 0.99
 
 
 def unit_of(network: SegmentationNetwork) -> EMAU:
@@ -43,6 +47,17 @@ def unit_input(network: SegmentationNetwork, image: Float[Tensor, "b 3 h w"]) ->
     return seen[0]
 
 
+@contextmanager
+def iterating(unit: EMAU, iterations: int) -> Iterator[None]:
+    """Within the context the unit does so many iterations; then as many as before."""
+    usual = unit.num_iterations
+    unit.num_iterations = iterations
+    try:
+        yield
+    finally:
+        unit.num_iterations = usual
+
+
 @torch.inference_mode()
 def responsibility_maps(
     network: SegmentationNetwork,
@@ -62,15 +77,11 @@ def responsibility_maps(
     image, _ = evaluation_transform(dataset)(*dataset[index])
     unit = unit_of_one_head(network)
     features = unit_input(network, image[None].to(next(network.parameters()).device))
-    usual = unit.num_iterations
     maps = []
-    try:
-        for number in iterations:
-            unit.num_iterations = number
+    for number in iterations:
+        with iterating(unit, number):
             z = unit.attend(features).responsibilities[0]
-            maps.append(z.T.reshape(-1, *features.shape[-2:]))
-    finally:
-        unit.num_iterations = usual
+        maps.append(z.T.reshape(-1, *features.shape[-2:]))
     return torch.stack(maps).cpu()
 
 
@@ -115,19 +126,19 @@ def effective_rank(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
     return entropy.exp()
 
 
-def distinct_bases(bases: Float[Tensor, "*b k c"], cosine: float = 0.99) -> Int[Tensor, "*b"]:
+def distinct_bases(bases: Float[Tensor, "*b k c"]) -> Int[Tensor, "*b"]:
     """How many different directions there are among bases.
 
-    Bases whose cosine is above a bound count as one, directly or through a chain of others, whose
-    ends may be farther apart than the bound. Of bases that coincide EM makes what it makes of one
+    Bases whose cosine is above 0.99 count as one, directly or through a chain of others, whose
+    ends may be farther apart than that. Of bases that coincide EM makes what it makes of one
     with a larger weight; of these, nearly so, and until EM has converged they may still part.
     """
-    groups = [basis_groups(one, cosine) for one in bases.reshape(-1, *bases.shape[-2:])]
+    groups = [basis_groups(one) for one in bases.reshape(-1, *bases.shape[-2:])]
     return torch.tensor([int(group.max()) + 1 for group in groups]).reshape(bases.shape[:-2])
 
 
-def basis_groups(bases: Float[Tensor, "k c"], cosine: float = 0.99) -> Int[Tensor, " k"]:
+def basis_groups(bases: Float[Tensor, "k c"]) -> Int[Tensor, " k"]:
     """The number of the group that each basis is in, see :func:`distinct_bases`."""
     unit = torch.nn.functional.normalize(bases.double(), dim=-1)
-    _, groups = connected_components((unit @ unit.mT > cosine).cpu().numpy())
+    _, groups = connected_components((unit @ unit.mT > SAME).cpu().numpy())
     return torch.from_numpy(groups).long()

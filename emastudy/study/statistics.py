@@ -18,8 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 
+from emastudy.engine.scoring.metrics import iou
 from emastudy.errors import InputError
 
 #: A difference of mIoU that makes none in practice, either way.
@@ -247,11 +249,11 @@ def image_deviation(first: np.ndarray, second: np.ndarray, *, samples: int = 100
     images = first.shape[1]
     rng = np.random.default_rng(0)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=samples)
-    means = [
-        np.mean([_miou(np.tensordot(weights, run, axes=1)) for run in method], axis=0)
-        for method in (first, second)
-    ]
-    return float(np.std(means[0] - means[1], ddof=1))
+    means = []
+    for method in (first, second):
+        drawn = (torch.from_numpy(np.tensordot(weights, run, axes=1)) for run in method)
+        means.append(torch.stack([100 * iou(counts).nanmean(dim=-1) for counts in drawn]).mean(0))
+    return float((means[0] - means[1]).std())
 
 
 def over_images(values: Iterable[float], deviation: float) -> tuple[float, float, float]:
@@ -269,14 +271,6 @@ def over_images(values: Iterable[float], deviation: float) -> tuple[float, float
     factor = stats.t.ppf(0.975, len(values) - 1) if len(values) > 1 else np.nan
     half = math.hypot(high - mean, factor * deviation)
     return mean, mean - half, mean + half
-
-
-def _miou(confusion: np.ndarray) -> np.ndarray:
-    """Mean IoU of matrices (…, c, c), percent, over the classes that are present or predicted."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(float)
-    union = confusion.sum(-1) + confusion.sum(-2) - hits
-    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
-    return np.asarray(100 * np.nanmean(iou, axis=-1))
 
 
 class AdditiveModel(NamedTuple):

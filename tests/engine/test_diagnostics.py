@@ -83,8 +83,9 @@ def test_labels_at_takes_the_pixel_under_the_centre():
 
 def test_bases_that_coincide_count_as_one_also_through_a_chain():
     angles = torch.tensor([0.0, 0.1, 0.2, 0.3, 1.5, 1.5])  # radians; cos 0.1 = 0.995
-    chain = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    chain, wide = (torch.stack([a.cos(), a.sin()], dim=-1) for a in (angles, 2 * angles))
     assert distinct_bases(chain).item() == 2
-    assert distinct_bases(5 * chain, cosine=0.999).item() == 5  # lengths do not matter
+    assert distinct_bases(wide).item() == 5  # cos 0.2 = 0.980
+    assert distinct_bases(5 * chain).item() == 2  # lengths do not matter
     apart = torch.eye(6, 2) @ torch.diag(torch.tensor([1.0, -1.0]))
     assert distinct_bases(torch.stack([chain, apart, -chain])).tolist() == [2, 2 + 4, 2]

@@ -19,13 +19,13 @@ from torch import Tensor
 from emastudy.datasets import IGNORE
 
 
-def iou(confusion: Int[Tensor, "c c"]) -> Float[Tensor, " c"]:
+def iou(confusion: Int[Tensor, "*b c c"]) -> Float[Tensor, "*b c"]:
     """Intersection over union per class, n_cc / (Σ_j n_cj + Σ_i n_ic - n_cc).
 
-    NaN for a class neither present in the truth nor predicted.
+    NaN for a class neither present in the truth nor predicted. Of several matrices at once, too.
     """
-    hits = confusion.diagonal().double()
-    return hits / (confusion.sum(0) + confusion.sum(1) - confusion.diagonal())
+    hits = confusion.diagonal(dim1=-2, dim2=-1)
+    return hits.double() / (confusion.sum(-2) + confusion.sum(-1) - hits)
 
 
 def miou(confusion: Int[Tensor, "c c"]) -> float:

@@ -77,10 +77,9 @@ def classes_served(
     *,
     names: Sequence[str],
     title: str,
-    most: int = 24,
 ) -> None:
-    """Share of every class among the pixels of each basis, the most used first."""
-    order = np.argsort(-usage)[:most]
+    """Share of every class among the pixels of each of the 24 most used bases."""
+    order = np.argsort(-usage)[:24]
     table = pd.DataFrame(np.vstack([classes[order], everywhere]), columns=list(names))
     table.index = pd.Index([f"basis {k} ({usage[k]:.1%})" for k in order] + ["all pixels"])
     _, ax = plt.subplots(figsize=(6.4, 0.24 * len(table) + 1))

@@ -55,19 +55,19 @@ def overview(walk: Walkthrough, most: int = 5, *, single: bool = False) -> Figur
     return figure
 
 
-def one_iteration(walk: Walkthrough, group: int = 0) -> Figure:
-    """The first E step and M step, for one group of bases."""
+def one_iteration(walk: Walkthrough) -> Figure:
+    """The first E step and M step, for the group of bases that takes the most pixels."""
     figure, axes = plt.subplots(1, 4, figsize=(9, 9 / 4 * np.divide(*walk.image.shape[:2]) + 0.5))
     seen, likeness, share, mean = axes
     seen.imshow(walk.image)
     seen.set_title("the pixels, $x_n$", fontsize=9)
-    drawing.heat(likeness, walk.image, walk.similarity[0, group])
+    drawing.heat(likeness, walk.image, walk.similarity[0, 0])
     likeness.set_title(r"likeness to the basis, $x_n^\top \mu_k$", fontsize=9)
-    _share(share, walk, walk.maps[0, group])
+    _share(share, walk, walk.maps[0, 0])
     share.set_title("E step: its share $z_{nk}$", fontsize=9)
-    weights = walk.maps[0, group][..., None] / walk.maps[0, group].max()
+    weights = walk.maps[0, 0][..., None] / walk.maps[0, 0].max()
     mean.imshow(weights * walk.small_image + (1 - weights))
-    side, color = walk.maps.shape[-1] / 5, walk.mean_colors[0, group]
+    side, color = walk.maps.shape[-1] / 5, walk.mean_colors[0, 0]
     mean.add_patch(Rectangle((0, 0), side, side, fc=color, ec="white"))
     mean.set_title("M step: mean of what it has", fontsize=9)
     for ax in axes:
@@ -125,8 +125,12 @@ def low_rank(walks: Mapping[str, Walkthrough]) -> Figure:
     return figure
 
 
-def attention_cost(channels: int = 512, bases: int = 64, iterations: int = 3) -> Figure:
-    """Multiply-adds of attention, 2N²C, and of EM attention, (2T+1)NKC, against the map's side."""
+def attention_cost() -> Figure:
+    """Multiply-adds of attention, 2N²C, and of EM attention, (2T+1)NKC, against the map's side.
+
+    C, K and T are those of the paper's EMANet (512).
+    """
+    channels, bases, iterations = 512, 64, 3
     side = np.arange(17, 258, 8)
     pixels = side**2
     figure, ax = plt.subplots(figsize=(6, 3.2))

@@ -1,12 +1,13 @@
 """Scores under other circumstances than the record's."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from emastudy.datasets import corrupt
 from emastudy.engine import MULTI_SCALE, Views, load_dataset, score
+from emastudy.engine.diagnostics import iterating
 from emastudy.study.measures.subject import Row, Subject, evenly_spaced, register
 
 
@@ -42,7 +43,7 @@ def scores(
         whole = load_dataset(subject.config, split, subject.runtime)
         chosen = evenly_spaced(len(whole), images)
         for (kind, severity), count, many in itertools.product(worse, iterations, multi_scale):
-            with _iterations(subject, count):
+            with iterating(subject.unit, count) if count else nullcontext():
                 found = score(
                     subject.network,
                     subject.config,
@@ -68,17 +69,3 @@ def scores(
                 }
             )
     return rows
-
-
-@contextmanager
-def _iterations(subject: Subject, count: int) -> Iterator[None]:
-    """Within the context the unit does so many iterations; 0 = as many as before and after."""
-    if not count:
-        yield
-        return
-    unit, trained = subject.unit, subject.unit.num_iterations
-    unit.num_iterations = count
-    try:
-        yield
-    finally:
-        unit.num_iterations = trained

@@ -5,11 +5,9 @@ from functools import partial
 from torch.nn.functional import normalize
 
 from emastudy.em.gradients import shared_start_growth
+from emastudy.engine.diagnostics import SAME
 from emastudy.errors import InputError
 from emastudy.study.measures.subject import Row, Subject, register
-
-# Cosine above which two bases are one, as in ``diagnostics.distinct_bases``.
-_SAME = 0.99
 
 
 @register("start")
@@ -36,7 +34,7 @@ def start(subject: Subject, *, images: int = 16) -> list[Row]:
     )
     growth, merged = (grow(some, unit.num_iterations) for some in (bases, bases[:1]))
     directions = normalize(bases, dim=-1)
-    members = (directions @ directions.mT > _SAME).sum(dim=1)
+    members = (directions @ directions.mT > SAME).sum(dim=1)
     return [
         {
             "num_bases": unit.num_bases,

@@ -20,11 +20,11 @@ import submitit
 import torch
 
 from emastudy.engine import RunConfig, Runtime
+from emastudy.engine.runtime import OTHER_RUNS_DIR
 from emastudy.errors import InputError
 from emastudy.files import check_writable
 from emastudy.study.runs.forks import ForkServer, blocked
 from emastudy.study.runs.job import JOB, RunJob
-from emastudy.study.runs.locks import OTHER_RUNS_DIR
 
 logger = logging.getLogger(__name__)
 

@@ -25,12 +25,11 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from emastudy.engine import RunConfig, Runtime
+from emastudy.engine.runtime import OTHER_RUNS_DIR
 from emastudy.files import check_writable, write_text
 
 logger = logging.getLogger(__name__)
 
-#: What else to do where a run's folder cannot be written, see ``files.check_writable``.
-OTHER_RUNS_DIR = "choose another with runs_dir (--runs-dir for the command)"
 _POLL_SECONDS = 0.5
 State = Literal["running", "interrupted", "failed"]
 T = TypeVar("T")

@@ -99,14 +99,12 @@ def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunCon
     return {"FCN": grid("fcn"), **emas, "Non-local": grid("non_local"), "OCR": grid("ocr")}
 
 
-def not_below(
-    runs: Mapping[str, pd.DataFrame], rivals: Sequence[str], margin: float = MARGIN
-) -> pd.DataFrame:
+def not_below(runs: Mapping[str, pd.DataFrame], rivals: Sequence[str]) -> pd.DataFrame:
     """Which methods are nowhere below any of some rivals: tests of non-inferiority.
 
-    On each data set the one-sided tests that a method is not more than the margin below a rival are
-    paired by seed; the larger p-value counts, for it must hold against every rival. Over all rows
-    p is corrected by Holm's method.
+    On each data set the one-sided tests that a method is not more than ``statistics.MARGIN`` below
+    a rival are paired by seed; the larger p-value counts, for it must hold against every rival.
+    Over all rows p is corrected by Holm's method.
 
     Args:
         runs: Data set, in words → runs with "method", "seed" and "miou".
@@ -125,8 +123,8 @@ def not_below(
             for rival in there:
                 differences = (wide[method] - wide[rival]).dropna()
                 mean, low, high = mean_interval(differences, 0.9)
-                p = mean_test(differences, -margin) / 2
-                p = p if mean > -margin else 1 - p
+                p = mean_test(differences, -MARGIN) / 2
+                p = p if mean > -MARGIN else 1 - p
                 tests.append((p, rival, mean, low, high, len(differences)))
             if tests:
                 rows[data, method] = max(tests)
