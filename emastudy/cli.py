@@ -65,15 +65,6 @@ def main() -> None:
                 config=(tyro.conf.OmitArgPrefixes,),
             )
         sys.stdout.flush()
-    except EmastudyError as error:
-        _refuse(str(error))
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith("emastudy"):
-            raise
-        _refuse(
-            f"{error.name} is not installed; pip install 'emastudy[study]' brings all that the "
-            "commands need"
-        )
     except KeyboardInterrupt:
         sys.stderr.write(
             "emastudy: stopped; finished runs are kept, run the same command to resume\n"
@@ -83,15 +74,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-            _refuse(
-                f"a path has letters beyond those of the locale ({sys.getfilesystemencoding()}): "
-                "set PYTHONUTF8=1, or LC_ALL=C.UTF-8, and run again"
-            )
-        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
-            _refuse(f"{error}: free space there, make it writable, or choose another place")
-        traceback.print_exc()
-        sys.exit(bug_report(shlex.join(["emastudy", *arguments])))
+        message = _explanation(error)
+        if message is None or "--traceback" in sys.argv:
+            traceback.print_exc()
+        if message is None:
+            sys.exit(bug_report(shlex.join(["emastudy", *arguments])))
+        sys.stderr.write(f"emastudy: {message}\n")
+        sys.exit(2)
 
 
 def _app(arguments: list[str]) -> tyro.extras.SubcommandApp:
@@ -116,11 +105,23 @@ def _described(text: str) -> Callable[[], None]:
     return command
 
 
-def _refuse(message: str) -> None:
-    if "--traceback" in sys.argv:
-        traceback.print_exc()
-    sys.stderr.write(f"emastudy: {message}\n")
-    sys.exit(2)
+def _explanation(error: Exception) -> str | None:
+    """What an error means and what to do about it; None for a bug of the package."""
+    if isinstance(error, EmastudyError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("emastudy"):
+        return (
+            f"{error.name} is not installed; pip install 'emastudy[study]' brings all that the "
+            "commands need"
+        )
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return (
+            f"a path has letters beyond those of the locale ({sys.getfilesystemencoding()}): "
+            "set PYTHONUTF8=1, or LC_ALL=C.UTF-8, and run again"
+        )
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return f"{error}: free space there, make it writable, or choose another place"
+    return None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from emastudy.errors import RecordError, SweepError
 from emastudy.study.runs.audit import TOLERANCE, audit
 from emastudy.study.runs.folders import (
+    benchmark_results,
     experiments_folder,
     recorded_folder,
     records_folder,
@@ -23,6 +24,7 @@ __all__ = [
     "Status",
     "SweepError",
     "audit",
+    "benchmark_results",
     "circumstances",
     "complete",
     "config_columns",

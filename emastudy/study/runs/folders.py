@@ -42,6 +42,11 @@ def runs_folder() -> Path:
     return (_checkout() or Path.cwd()) / "runs"
 
 
+def benchmark_results(name: str) -> Path:
+    """``benchmarks/results/NAME.json``, what a benchmark keeps, likewise. It need not exist."""
+    return (_checkout() or Path.cwd()) / "benchmarks" / "results" / f"{name}.json"
+
+
 def experiments_folder() -> Path:
     """Folder ``experiments`` of the checkout: the notebooks, their profiles, the records.
 

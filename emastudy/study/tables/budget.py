@@ -10,9 +10,9 @@ import torch
 
 from emastudy.engine import RunConfig, cost
 from emastudy.engine.build import build_network
-from emastudy.errors import InputError, MissingFileError
+from emastudy.errors import InputError
 from emastudy.study.recipes import PAPER_CLASSES, RECIPES
-from emastudy.study.runs import experiments_folder
+from emastudy.study.runs import benchmark_results
 from emastudy.study.tables.test_sets import PAPER_RUNS
 
 # Multiply-adds that a data-centre GPU is assumed to sustain in bfloat16, per second.
@@ -45,8 +45,8 @@ def sustained(results: Path | None = None) -> Speed:
     Raises:
         InputError: The file holds something else.
     """
+    results = results or benchmark_results("throughput")
     try:
-        results = results or experiments_folder().parent / "benchmarks/results/throughput.json"
         content = json.loads(results.read_text(encoding="utf-8"))
         for name in _MEASURED:
             if (found := content["results"].get(name)) and "default" in found["ways"]:
@@ -54,7 +54,7 @@ def sustained(results: Path | None = None) -> Speed:
                 card = content["made"][found["made"]]["machine"]["accelerator"]
                 what = f"training EMANet, {name}, on one {card}"
                 return Speed(macs, f"{_rate(macs)}, measured by {what}")
-    except (FileNotFoundError, MissingFileError):
+    except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -13,7 +13,7 @@ from emastudy.engine import cost
 from emastudy.networks import EMAU, DoubleAttention, NonLocal
 from emastudy.study import published
 from emastudy.study.recipes import METHODS
-from emastudy.study.runs import records_folder
+from emastudy.study.runs import benchmark_results
 
 
 def table1_heads() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -120,7 +120,7 @@ def _measured(module: nn.Module, side: int, channels: int, repeats: int) -> dict
 
 def benchmarked(name: str) -> tuple[pd.DataFrame, str]:
     """What the checkout keeps in ``benchmarks/results``, and on what machine; empty if nothing."""
-    path = records_folder("").parents[1] / "benchmarks" / "results" / f"{name}.json"
+    path = benchmark_results(name)
     if not path.is_file():
         return pd.DataFrame(), ""
     kept = json.loads(path.read_text(encoding="utf-8"))

@@ -58,9 +58,8 @@ def test_measured_memory_is_linear_in_pixels_unless_the_matrix_is_stored():
 
 
 def test_what_was_benchmarked_is_read_with_its_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        tables.costs, "records_folder", lambda _: tmp_path / "experiments" / "records"
-    )
+    (tmp_path / "experiments" / "records").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     rows, machine = tables.costs.benchmarked("units")
     assert (len(rows), machine) == (0, "")
     timed = [
