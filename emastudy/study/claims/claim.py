@@ -45,7 +45,7 @@ class Amendment:
 class Claim:
     """One row of the ledger."""
 
-    id: str  #: "C1" to "C19".
+    id: str  #: "C1" to "C19" are the paper's claims.
     section: str
     statement: str
     measure: str

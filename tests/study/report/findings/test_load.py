@@ -45,13 +45,13 @@ def test_an_entry_becomes_a_finding_with_its_queries(load):
         ({"text": "EMA has {gap.big}."}, "{gap.big} is no form; there are number, size"),
         ({"text": "EMA leads by 4.2, or {gap}."}, "has '4.2' typed"),
         ({"text": "word " * 40 + "{gap}"}, "has 41 words, of at most 40"),
-        ({"claim": "C20"}, "there is no claim 'C20'; there are C1"),
+        ({"claim": "C99"}, "there is no claim 'C99'; there are C1"),
         ({"primary": True}, "primary is True, and the test of {gap} is the page's own"),
         (
             {"numbers": {"gap": {"ledger": "C17", "data": "scenes"}}},
             "primary is False, and the test of {gap} is the ledger's",
         ),
-        ({"numbers": {"gap": {"ledger": "C20", "data": "scenes"}}}, "there is no claim 'C20'"),
+        ({"numbers": {"gap": {"ledger": "C99", "data": "scenes"}}}, "there is no claim 'C99'"),
     ],
 )
 def test_a_slip_is_named_with_its_finding(load, change, message):
