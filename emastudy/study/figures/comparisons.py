@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emastudy.study.figures import charts
@@ -79,17 +80,7 @@ def growth(times: pd.DataFrame, memory: pd.DataFrame, x: str, title: str) -> Non
 def published(table: pd.DataFrame, title: str) -> None:
     """A table of ``published`` as a ranking; EMANet in colour."""
     _, ax = plt.subplots(figsize=(7.2, 0.27 * len(table) + 1.1))
-    labels = [
-        f"{method} ({backbone})" if backbone else str(method)
-        for method, backbone in table["backbone"].items()
-    ]
-    charts.ranking(
-        table["miou"].set_axis(labels),
-        ax=ax,
-        xlabel="published mIoU, %",
-        own=list(table.index == "EMANet"),
-        sure=list(table["confidence"] == "confirmed"),
-    )
+    _ranking(table.reset_index(), ax=ax, xlabel="published mIoU, %")
     ax.set_title(title)
 
 
@@ -98,15 +89,21 @@ def reimplementations(table: pd.DataFrame) -> None:
     voc = table[table["dataset"] == "VOC val"]
     figure, axes = plt.subplots(1, voc["code"].nunique(), figsize=(10, 3.6), squeeze=False)
     for ax, (code, part) in zip(axes[0], voc.groupby("code", sort=False), strict=True):
-        charts.ranking(
-            part.set_index(part["method"] + " (" + part["backbone"] + ")")["miou"],
-            ax=ax,
-            xlabel="mIoU on VOC val, single scale, %",
-            own=list(part["method"] == "EMANet"),
-            sure=list(part["confidence"] == "confirmed"),
-        )
+        _ranking(part, ax=ax, xlabel="mIoU on VOC val, single scale, %")
         ax.set_title(code)
     figure.suptitle("EMANet in other people's code: PASCAL VOC 2012 val")
+
+
+def _ranking(table: pd.DataFrame, *, ax: Axes, xlabel: str) -> None:
+    kinds = zip(table["method"], table["backbone"], strict=True)
+    labels = [f"{method} ({backbone})" if backbone else method for method, backbone in kinds]
+    charts.ranking(
+        table["miou"].set_axis(labels),
+        ax=ax,
+        xlabel=xlabel,
+        own=list(table["method"] == "EMANet"),
+        sure=list(table["confidence"] == "confirmed"),
+    )
 
 
 def chain(curves: pd.DataFrame, runs: pd.DataFrame) -> None:

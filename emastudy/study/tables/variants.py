@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from emastudy.engine import RunConfig
-from emastudy.networks import head_defaults
 from emastudy.study.recipes import width
+from emastudy.study.runs import config_columns
 from emastudy.study.statistics import LEVEL, MARGIN, holm, mean_interval, mean_test, summarize
 from emastudy.study.tables import accuracy
 
@@ -84,7 +84,7 @@ def paces(
 
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     """EMA's relatives with several heads, unrolled, beside EMA and what it is held against."""
-    bases = int(str({**head_defaults("ema"), **grid()[0].head_options}["num_bases"]))
+    bases = config_columns(grid()[0])["head.num_bases"]
     unrolled: dict[str, dict[str, Any]] = {
         "EMA, one head": {},
         "8 heads": {"heads": 8},

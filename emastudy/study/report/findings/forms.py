@@ -14,11 +14,17 @@ def enumerate_words(words: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _listed(numbers: Sequence[Number], show: Callable[[Number], str]) -> str:
-    """Numbers with the cases that they stand for; those of equal text together."""
+def _by_text(numbers: Sequence[Number], show: Callable[[Number], str]) -> dict[str, list[str]]:
+    """Text of some numbers → the cases of those that it is said of."""
     groups: dict[str, list[str]] = {}
     for one in numbers:
         groups.setdefault(show(one), []).append(one.case)
+    return groups
+
+
+def _listed(numbers: Sequence[Number], show: Callable[[Number], str]) -> str:
+    """Numbers with the cases that they stand for; those of equal text together."""
+    groups = _by_text(numbers, show)
     if len(groups) == 1:
         return next(iter(groups))
     return enumerate_words([f"{text} ({', '.join(cases)})" for text, cases in groups.items()])
@@ -59,9 +65,7 @@ def _positive(numbers: Sequence[Number]) -> None:
 def _word(numbers: Sequence[Number], _: int) -> str:
     if not all(one.test for one in numbers):
         raise InputError("it was not tested, so no word can be said of it")
-    cases: dict[str, list[str]] = {}
-    for one in numbers:
-        cases.setdefault(one.word, []).append(one.case)
+    cases = _by_text(numbers, lambda one: one.word)
     if len(cases) == 1:
         return numbers[0].word
     return ", ".join(f"{word} for {enumerate_words(those)}" for word, those in cases.items())
