@@ -2,7 +2,7 @@
 
 from emastudy.study.report import remarks
 from emastudy.study.report.findings import found_here, found_in_short
-from emastudy.study.report.includes import circumstances_table, headline, write_includes
+from emastudy.study.report.includes import circumstances_table, write_includes
 from emastudy.study.report.inputs import photograph, scene_images, scene_network, unit_features
 from emastudy.study.report.ledger import answer, decided_here, ledger_text, of_page
 from emastudy.study.report.page import Page
@@ -19,7 +19,6 @@ __all__ = [
     "duel",
     "found_here",
     "found_in_short",
-    "headline",
     "how_to_draw",
     "in_short",
     "ledger_text",
