@@ -1,7 +1,7 @@
 """The one table of methods that are compared: what each is called, and what it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -64,15 +64,16 @@ SUCCESSORS = {
     "external": Method("External attention", "external"),
     "hamburger": Method("Hamburger", "hamburger"),
 }
-#: Methods whose batch norm starts at the other end: a non-local block at one, EMA at zero.
+#: Methods whose batch norm starts at the other end: blocks of attention at one, EMA at zero.
 STARTS = {
-    "non_local_one": Method("Non-local, norm from 1", "non_local", options={"zero_init": False}),
-    **{
-        f"ema_zero_{regime}": Method(
-            f"EMA, {words}, norm from 0", "ema", "", regime, options={"zero_init": True}
-        )
-        for regime, words in REGIMES.items()
-    },
+    f"{key}_other_start": replace(
+        method,
+        label=f"{method.label}, norm from {int(method.head != 'ema')}",
+        table1_row="",
+        options={"zero_init": method.head == "ema"},
+    )
+    for key, method in (METHODS | SUCCESSORS).items()
+    if method.is_usual and "zero_init" in networks.head_defaults(method.head)
 }
 #: What EMA is held against in the paper's Table 1.
 TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != "ema")

@@ -15,6 +15,9 @@ from emastudy.study import published, statistics
 from emastudy.study.recipes import METHODS, STARTS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
 from emastudy.study.statistics import corrected, mean_interval, paired_differences, summarize
 
+# What the labels of ``recipes.STARTS`` add to the usual ones.
+_START = ", norm from"
+
 
 def table1_runs(
     recipe: Recipe, *, seeds: int, scale: float = 1.0, only: str = ""
@@ -56,12 +59,18 @@ def all_methods(recipe: Recipe, *, seeds: int) -> dict[str, list[RunConfig]]:
     return table1_runs(recipe, seeds=seeds, only="; ".join(labels))
 
 
+def both_starts(recipe: Recipe, *, seeds: int) -> dict[str, list[RunConfig]]:
+    """:func:`table1_runs` of the methods of ``recipes.STARTS``, and of the same as usual."""
+    labels = [method.label for method in STARTS.values()]
+    usual = [label.partition(_START)[0] for label in labels]
+    return table1_runs(recipe, seeds=seeds, only="; ".join([*usual, *labels]))
+
+
 def by_start(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of attention with the block's name, "block", and where its batch norm began, "start"."""
     options = [{**head_defaults(r.config.head), **r.config.head_options} for r in runs["record"]]
     start = ["from 0" if found["zero_init"] else "from 1" for found in options]
-    block = runs["method"].str.replace(r", norm from \d$", "", regex=True)
-    return runs.assign(block=block, start=start)
+    return runs.assign(block=runs["method"].str.partition(_START)[0], start=start)
 
 
 def gaps(runs: pd.DataFrame) -> pd.DataFrame:
