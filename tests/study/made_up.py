@@ -123,7 +123,9 @@ def evidence(records=None, needed=5, **measurements):
 def find(id, evidence, gradient="detached", variant=""):
     """The one finding on a claim under a regime."""
     (found,) = [
-        f for f in CLAIMS[id].findings([evidence]) if (f.gradient, f.variant) == (gradient, variant)
+        f
+        for f in CLAIMS[id].judgements([evidence])
+        if (f.gradient, f.variant) == (gradient, variant)
     ]
     return found
 

@@ -8,14 +8,14 @@ for each kind of claim.
 from emastudy.study.claims import ablations, comparisons, cost, identities, unit  # noqa: F401
 from emastudy.study.claims.claim import CLAIMS, Claim, claim, judge, ledger
 from emastudy.study.claims.evidence import DATASETS, Evidence, load_evidence
-from emastudy.study.claims.verdict import Finding, Part, Verdict
+from emastudy.study.claims.verdict import Judgement, Part, Verdict
 
 __all__ = [
     "CLAIMS",
     "DATASETS",
     "Claim",
     "Evidence",
-    "Finding",
+    "Judgement",
     "Part",
     "Verdict",
     "claim",

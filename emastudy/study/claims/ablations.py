@@ -14,7 +14,7 @@ import pandas as pd
 from emastudy.study.claims.claim import Amendment, claim
 from emastudy.study.claims.evidence import Evidence
 from emastudy.study.claims.verdict import (
-    Finding,
+    Judgement,
     Part,
     about_zero,
     above,
@@ -45,7 +45,7 @@ _NAMES = {"l2": "L2Norm", "none": "no norm", "layer": "LN"}
         "beside",
     ),
 )
-def maintenance(evidence: Evidence) -> Iterable[Finding]:
+def maintenance(evidence: Evidence) -> Iterable[Judgement]:
     """Back-propagation into μ^(0) needs the unrolled gradient, whatever the others have."""
     average, fixed = evidence.miou(), evidence.miou(maintenance="fixed")
     learned = evidence.miou(gradient="unrolled", maintenance="learned")
@@ -55,7 +55,7 @@ def maintenance(evidence: Evidence) -> Iterable[Finding]:
         compare("moving average less no update", average, fixed, evidence.needed),
         compare(back, average, learned, evidence.needed),
     )
-    yield Finding((first[0], dataclasses.replace(first[1], decides=fair)), first=first)
+    yield Judgement((first[0], dataclasses.replace(first[1], decides=fair)), first=first)
 
 
 @claim(
@@ -67,16 +67,16 @@ def maintenance(evidence: Evidence) -> Iterable[Finding]:
     page="22_bases_maintenance",
     regimes=("unrolled",),
 )
-def instability(evidence: Evidence) -> Iterable[Finding]:
+def instability(evidence: Evidence) -> Iterable[Judgement]:
     """A collapse is a score below half of the moving average's mean, or a loss not finite."""
     learned, average = evidence.runs(maintenance="learned"), evidence.miou()
     score = evidence.miou(maintenance="learned")
     what = "learned bases against moving average"
     if missing := missing_part(what, evidence.needed, score, average):
-        yield Finding((missing,))
+        yield Judgement((missing,))
         return
     curves = [record.curves for record in learned["record"]]
-    yield Finding(
+    yield Judgement(
         (_collapses(score, average, curves), _spread(score, average), *_peaks(curves)), any_of=True
     )
 
@@ -115,14 +115,14 @@ def _peaks(curves: Sequence[Curves]) -> Iterable[Part]:
     rule="rule, both",
     page="21_bases_normalization",
 )
-def l2_beats(evidence: Evidence) -> Iterable[Finding]:
+def l2_beats(evidence: Evidence) -> Iterable[Judgement]:
     """At each T from 3 to 4, the largest that Fig. 3's comparison is run for here."""
     parts = []
     for name, t in product(("none", "layer"), (3, 4)):
         ours, theirs = (evidence.miou(normalization=n, num_iterations=t) for n in ("l2", name))
         what = f"L2Norm less {_NAMES[name]}, T = {t}"
         parts.append(compare(what, ours, theirs, evidence.needed))
-    yield Finding(tuple(parts))
+    yield Judgement(tuple(parts))
 
 
 @claim(
@@ -133,13 +133,15 @@ def l2_beats(evidence: Evidence) -> Iterable[Finding]:
     rule="rule",
     page="21_bases_normalization",
 )
-def layer_is_worse(evidence: Evidence) -> Iterable[Finding]:
+def layer_is_worse(evidence: Evidence) -> Iterable[Judgement]:
     """On the mean over T = 1 to 4."""
     none, layer = (
         _by_iterations(evidence, name, 4).mean(axis=1).rename(_label(evidence, name))
         for name in ("none", "layer")
     )
-    yield Finding((compare("no norm less LN, mean over T = 1 to 4", none, layer, evidence.needed),))
+    yield Judgement(
+        (compare("no norm less LN, mean over T = 1 to 4", none, layer, evidence.needed),)
+    )
 
 
 @claim(
@@ -156,7 +158,7 @@ def layer_is_worse(evidence: Evidence) -> Iterable[Finding]:
         "two one-sided tests",
     ),
 )
-def slopes(evidence: Evidence) -> Iterable[Finding]:
+def slopes(evidence: Evidence) -> Iterable[Judgement]:
     """Least squares through mIoU at T = 1 to 4 in every seed, then the interval of the slopes.
 
     "Hardly depend on T" was supported where the 95 % interval holds 0 and contradicted where it
@@ -175,7 +177,7 @@ def slopes(evidence: Evidence) -> Iterable[Finding]:
             part = about_zero(what, slope, 0.25, unit)
         parts.append(part)
         first.append(old)
-    yield Finding(tuple(parts), first=tuple(first))
+    yield Judgement(tuple(parts), first=tuple(first))
 
 
 @claim(
@@ -186,7 +188,7 @@ def slopes(evidence: Evidence) -> Iterable[Finding]:
     rule="3 in most seeds, and T=3 above T=1 by the rule",
     page="23_iterations",
 )
-def peak(evidence: Evidence) -> Iterable[Finding]:
+def peak(evidence: Evidence) -> Iterable[Judgement]:
     """On T_train = 1 to 8, each scored at T_eval = T_train."""
     table = _by_iterations(evidence, "l2", 8)
     what = "seeds whose best T_train is 3"
@@ -196,7 +198,7 @@ def peak(evidence: Evidence) -> Iterable[Finding]:
         seeds, best = len(table), float((table.idxmax(axis=1) == 3).sum())
         most = counted(what, best > seeds / 2, best, f"of {seeds} seeds", seeds)
     three, one = (evidence.miou(num_iterations=count) for count in (3, 1))
-    yield Finding((most, compare("T = 3 less T = 1", three, one, evidence.needed)))
+    yield Judgement((most, compare("T = 3 less T = 1", three, one, evidence.needed)))
 
 
 @claim(
@@ -213,7 +215,7 @@ def peak(evidence: Evidence) -> Iterable[Finding]:
         rule="no step falls by 0.1 or more, last step < 0.1",
     ),
 )
-def more_at_test(evidence: Evidence) -> Iterable[Finding]:
+def more_at_test(evidence: Evidence) -> Iterable[Judgement]:
     """For T_train = 3 and T_eval = 1 to 8.
 
     A step was supported if the mean over seeds rises or stays, and contradicted if its whole
@@ -242,7 +244,7 @@ def more_at_test(evidence: Evidence) -> Iterable[Finding]:
         return [*found, above("T_eval = 8 less 3", table[8] - table[3], decides=False)]
 
     amended, first = (on_same_images(evidence, partial(parts, old)) for old in (False, True))
-    yield Finding(amended, first=first)
+    yield Judgement(amended, first=first)
 
 
 def _does_not_fall(step: Part) -> Part:

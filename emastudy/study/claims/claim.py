@@ -10,8 +10,8 @@ test **on one data set under one regime**: of nineteen claims about ten, all nam
 One such column of the ledger is one reading of the paper, checked on one world, and no sentence of
 ours is drawn from all columns together; in it, the chance that any verdict is false is at most 5 %.
 A claim that all parts must support needs no correction for their number; where one part is enough
-to contradict, Bonferroni's is inside the finding's own p-value. Identities, counts and costs are no
-tests, and comparisons on pages, chosen after looking, are not in it.
+to contradict, Bonferroni's is inside the judgement's own p-value. Identities, counts and costs are
+no tests, and comparisons on pages, chosen after looking, are not in it.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ import pandas as pd
 
 from emastudy.errors import InputError
 from emastudy.study.claims.evidence import Evidence
-from emastudy.study.claims.verdict import Finding
+from emastudy.study.claims.verdict import Judgement
 from emastudy.study.recipes import REGIMES
 from emastudy.study.statistics import holm
 
-#: Makes findings, without the claim's id, of the evidence that the claim's scope says.
-Judge = Callable[..., Iterable[Finding]]
+#: Makes judgements, without the claim's id, of the evidence that the claim's scope says.
+Judge = Callable[..., Iterable[Judgement]]
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,25 @@ class Claim:
     judge: Judge = dataclasses.field(repr=False)
     amendment: Amendment | None = None  #: How the rule was changed since; None = it was not.
 
-    def findings(self, evidence: Sequence[Evidence]) -> list[Finding]:
+    def judgements(self, evidence: Sequence[Evidence]) -> list[Judgement]:
         """Every verdict on this claim, uncorrected."""
         if self.scope == "each":
-            return [finding for one in evidence for finding in _judged(self, one)]
+            return [judgement for one in evidence for judgement in _judged(self, one)]
         return list(_judged(self, *(() if self.scope == "none" else evidence)))
 
 
 # Most pages ask for the same verdicts on the same evidence, some of them several times.
 @functools.lru_cache(maxsize=512)
-def _judged(claim: Claim, *evidence: Evidence) -> tuple[Finding, ...]:
+def _judged(claim: Claim, *evidence: Evidence) -> tuple[Judgement, ...]:
     if claim.scope == "each":
         (one,) = evidence
         return tuple(
-            dataclasses.replace(finding, claim=claim.id, dataset=one.name, gradient=gradient)
+            dataclasses.replace(judgement, claim=claim.id, dataset=one.name, gradient=gradient)
             for gradient in claim.regimes
-            for finding in claim.judge(one.under(gradient))
+            for judgement in claim.judge(one.under(gradient))
         )
-    findings = claim.judge() if claim.scope == "none" else claim.judge(evidence)
-    return tuple(dataclasses.replace(finding, claim=claim.id) for finding in findings)
+    judgements = claim.judge() if claim.scope == "none" else claim.judge(evidence)
+    return tuple(dataclasses.replace(judgement, claim=claim.id) for judgement in judgements)
 
 
 #: The claims by id, in their order.
@@ -99,7 +99,7 @@ def claim(id: str, **fields: Any) -> Callable[[Judge], Judge]:
     return decorate
 
 
-def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Finding]:
+def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Judgement]:
     """Every verdict on some claims, or on all, corrected for the verdicts on all claims.
 
     Raises:
@@ -110,19 +110,19 @@ def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Finding
         if id not in CLAIMS:
             raise InputError(f"there is no claim {id!r}; there are {', '.join(CLAIMS)}")
     # Whichever claims are asked for, the family is the same, and so are their verdicts.
-    judged = {id: c.findings(evidence) for id, c in CLAIMS.items() if c.scope == "each"}
-    every = [finding for findings in judged.values() for finding in findings]
-    places = [[finding.dataset, finding.gradient] for finding in every]
+    judged = {id: c.judgements(evidence) for id, c in CLAIMS.items() if c.scope == "each"}
+    every = [judgement for judgements in judged.values() for judgement in judgements]
+    places = [[judgement.dataset, judgement.gradient] for judgement in every]
     table = pd.DataFrame(places, columns=["dataset", "gradient"]).assign(p=[f.p for f in every])
     adjusted = iter(table.groupby(["dataset", "gradient"])["p"].transform(holm))
     corrected = {
-        id: [dataclasses.replace(f, adjusted=next(adjusted)) for f in findings]
-        for id, findings in judged.items()
+        id: [dataclasses.replace(f, adjusted=next(adjusted)) for f in judgements]
+        for id, judgements in judged.items()
     }
-    return [f for id in chosen for f in corrected.get(id) or CLAIMS[id].findings(evidence)]
+    return [f for id in chosen for f in corrected.get(id) or CLAIMS[id].judgements(evidence)]
 
 
-def ledger(findings: Iterable[Finding]) -> pd.DataFrame:
+def ledger(judgements: Iterable[Judgement]) -> pd.DataFrame:
     """Findings as a tidy table: a row each, with the numbers of its decisive part.
 
     "original" is the verdict by the rule as first written, "p" of the uncorrected verdict and
@@ -131,7 +131,7 @@ def ledger(findings: Iterable[Finding]) -> pd.DataFrame:
     of_finding = ["claim", "dataset", "gradient", "variant"]
     of_finding += ["verdict", "uncorrected", "original", "p", "adjusted"]
     rows = []
-    for one in findings:
+    for one in judgements:
         part = one.decisive
         numbers = (part.what, part.effect, *part.interval, part.unit, part.seeds)
         rows.append((*(getattr(one, name) for name in of_finding), *numbers, one.missing))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from emastudy.study.claims.claim import claim
 from emastudy.study.claims.evidence import Evidence
-from emastudy.study.claims.verdict import Finding, Part, compare, holds, on_same_images
+from emastudy.study.claims.verdict import Judgement, Part, compare, holds, on_same_images
 from emastudy.study.recipes import METHODS, TABLE1_RIVALS
 from emastudy.study.tables import published_miou
 from emastudy.study.tables.robustness import KINDS
@@ -25,7 +25,7 @@ from emastudy.study.tables.robustness import KINDS
     rule="smaller fall than FCN",
     page="43_low_rank_and_robust",
 )
-def robust(evidence: Evidence) -> Iterable[Finding]:
+def robust(evidence: Evidence) -> Iterable[Judgement]:
     """The fall of mIoU from clean images to the mean over all kinds and severities."""
 
     def fall(head: str, images: int) -> pd.Series:
@@ -41,7 +41,7 @@ def robust(evidence: Evidence) -> Iterable[Finding]:
         return [compare(what, theirs, ours, evidence.needed, decides=head == "fcn")]
 
     fcn, other = (on_same_images(evidence, partial(against, h)) for h in ("fcn", "non_local"))
-    yield Finding((*fcn, *other))
+    yield Judgement((*fcn, *other))
 
 
 @claim(
@@ -52,7 +52,7 @@ def robust(evidence: Evidence) -> Iterable[Finding]:
     rule="rule, each",
     page="33_comparisons",
 )
-def beats_pyramids(evidence: Evidence) -> Iterable[Finding]:
+def beats_pyramids(evidence: Evidence) -> Iterable[Judgement]:
     """Single scale from the records, multi-scale with flip from measurements."""
 
     def multi_scale(head: str, what: str, images: int) -> list[Part]:
@@ -65,7 +65,7 @@ def beats_pyramids(evidence: Evidence) -> Iterable[Finding]:
         what, sides = f"EMA less {rival.label}", (evidence.miou(), evidence.miou(rival.head))
         parts.append(compare(f"{what}, single scale", *sides, evidence.needed))
         parts += on_same_images(evidence, partial(multi_scale, rival.head, what))
-    yield Finding(tuple(parts))
+    yield Judgement(tuple(parts))
 
 
 @claim(
@@ -76,13 +76,13 @@ def beats_pyramids(evidence: Evidence) -> Iterable[Finding]:
     rule="rule, each",
     page="33_comparisons",
 )
-def beats_attention(evidence: Evidence) -> Iterable[Finding]:
+def beats_attention(evidence: Evidence) -> Iterable[Judgement]:
     """At single scale."""
     parts = []
     for head in ("non_local", "a2"):
         sides = evidence.miou(), evidence.miou(head)
         parts.append(compare(f"EMA less {METHODS[head].label}", *sides, evidence.needed))
-    yield Finding(tuple(parts))
+    yield Judgement(tuple(parts))
 
 
 @claim(
@@ -94,7 +94,7 @@ def beats_attention(evidence: Evidence) -> Iterable[Finding]:
     page="34_published_tables",
     scope="all",
 )
-def published_tables(evidence: Sequence[Evidence]) -> Iterable[Finding]:
+def published_tables(evidence: Sequence[Evidence]) -> Iterable[Judgement]:
     """From multi-scale scores of ResNet-101 networks: all seeds' mean within 0.5."""
     targets = {
         "Table 2": ("VOC test", "voc2012"),
@@ -110,7 +110,7 @@ def published_tables(evidence: Sequence[Evidence]) -> Iterable[Finding]:
             continue
         gap = float(np.mean(scores)) - published_miou(table)
         parts.append(Part(what, holds(abs(gap) <= 0.5), gap, seeds=len(scores)))
-    yield Finding(tuple(parts))
+    yield Judgement(tuple(parts))
 
 
 def _multi_scale(rows: pd.DataFrame, dataset: str) -> list[Any]:

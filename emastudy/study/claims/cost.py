@@ -5,7 +5,7 @@ from itertools import product
 
 from emastudy.study.claims.claim import claim
 from emastudy.study.claims.evidence import Evidence
-from emastudy.study.claims.verdict import Finding, Part, counted, holds, side
+from emastudy.study.claims.verdict import Judgement, Part, counted, holds, side
 from emastudy.study.recipes import TABLE1_RIVALS
 from emastudy.study.statistics import Fit, fit_exponent
 from emastudy.study.tables import measure_contexts, table1
@@ -20,7 +20,7 @@ from emastudy.study.tables import measure_contexts, table1
     page="32_table1_cost",
     scope="none",
 )
-def light() -> Iterable[Finding]:
+def light() -> Iterable[Judgement]:
     """Counted on the networks themselves; memory is what training keeps of one image."""
     costs = table1().T
     units = {"gmacs": "GMACs", "mparams": "M parameters", "kept_mib": "MiB"}
@@ -29,7 +29,7 @@ def light() -> Iterable[Finding]:
         saved = float(costs[rival.table1_row][column] - costs["EMANet (512)"][column])
         what = f"{rival.label}'s head less EMANet (512)'s"
         parts.append(Part(what, holds(saved > 0), saved, unit=unit))
-    yield Finding(tuple(parts))
+    yield Judgement(tuple(parts))
 
 
 @claim(
@@ -41,7 +41,7 @@ def light() -> Iterable[Finding]:
     page="32_table1_cost",
     scope="all",
 )
-def overhead(evidence: Sequence[Evidence]) -> Iterable[Finding]:
+def overhead(evidence: Sequence[Evidence]) -> Iterable[Judgement]:
     """Peak memory is the same on every machine and measured here; time was measured before."""
     contexts = measure_contexts((33, 49, 65), channels=128, repeats=1)
     ours = contexts[contexts["module"] == "EMA"]
@@ -49,14 +49,14 @@ def overhead(evidence: Sequence[Evidence]) -> Iterable[Finding]:
     timed = [table for one in evidence if len(table := one.table("time"))]
     if not timed:
         missing = "no stored measurement of time"
-        yield Finding((memory, Part("time of the unit", "not run", unit="", missing=missing)))
+        yield Judgement((memory, Part("time of the unit", "not run", unit="", missing=missing)))
         return
     row = timed[0].iloc[-1]
     time = _at_most("time of the unit", fit_exponent(row["pixels"], row["seconds"]), 1.1)
     share = float(row["unit_seconds"] / row["network_seconds"])
     unit = "of the ResNet-101 network's time"
     small = counted("the unit's time", share <= 0.1, share, unit)
-    yield Finding((memory, time, small))
+    yield Judgement((memory, time, small))
 
 
 def _at_most(what: str, fit: Fit, limit: float) -> Part:

@@ -7,7 +7,7 @@ import torch
 from emastudy import em
 from emastudy.em import relatives
 from emastudy.study.claims.claim import claim
-from emastudy.study.claims.verdict import Finding, Part, counted
+from emastudy.study.claims.verdict import Judgement, Part, counted
 
 
 @claim(
@@ -19,11 +19,11 @@ from emastudy.study.claims.verdict import Finding, Part, counted
     page="14_relatives",
     scope="none",
 )
-def non_local() -> Iterable[Finding]:
+def non_local() -> Iterable[Judgement]:
     """On random features."""
     x = _random(4, 200, 16)
     again = em.reconstruct(em.responsibilities(x, x), x)
-    yield Finding((_identity("re-estimation with μ = X", again, relatives.non_local(x)),))
+    yield Judgement((_identity("re-estimation with μ = X", again, relatives.non_local(x)),))
 
 
 @claim(
@@ -35,7 +35,7 @@ def non_local() -> Iterable[Finding]:
     page="14_relatives",
     scope="none",
 )
-def double_attention() -> Iterable[Finding]:
+def double_attention() -> Iterable[Judgement]:
     """With the θ that it takes and with the θ that the block can have.
 
     The block's θ is a linear map of X; the second variant gives it the one nearest (least squares)
@@ -50,7 +50,7 @@ def double_attention() -> Iterable[Finding]:
     linear = affine @ torch.linalg.lstsq(affine, exact).solution
     for theta, variant in ((exact, "θ = log softmax(ρ)"), (linear, "θ linear, as in the block")):
         block = relatives.double_attention(x, theta, rho)
-        yield Finding((_identity("the block's output", block, ema),), variant)
+        yield Judgement((_identity("the block's output", block, ema),), variant)
 
 
 @claim(
@@ -62,7 +62,7 @@ def double_attention() -> Iterable[Finding]:
     page="13_what_ema_optimises",
     scope="none",
 )
-def directions() -> Iterable[Finding]:
+def directions() -> Iterable[Judgement]:
     """On random bases: batch norm over the bases, as over the samples of a batch."""
     bases = _random(64, 32) + 0.5
     batch = torch.nn.functional.batch_norm(bases, None, None, training=True)
@@ -71,7 +71,7 @@ def directions() -> Iterable[Finding]:
     for name, after in (("LN", em.normalize(bases, "layer")), ("BN", batch)):
         turned = float(_angles(bases, after).min())
         parts.append(_angle("smallest", name, turned, turned > 1e-6))
-    yield Finding(tuple(parts))
+    yield Judgement(tuple(parts))
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:

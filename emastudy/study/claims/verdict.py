@@ -1,4 +1,4 @@
-"""Verdicts: on one comparison (a part), and on a claim from the comparisons behind it (a finding).
+"""Verdicts: on one comparison (a part), on a claim by those behind it (a judgement).
 
 All differences are turned so that positive is what the paper says. The rule, unless a claim says
 otherwise, is the difference of mIoU paired by seed: supported if its whole 95 % interval lies above
@@ -63,7 +63,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Judgement:
     """The verdict on one claim, on one data set, under one gradient regime."""
 
     parts: tuple[Part, ...]  #: The comparisons behind it.
@@ -84,7 +84,7 @@ class Finding:
 
     @property
     def uncorrected(self) -> Verdict:
-        """All parts that decide, taken together; each finding by itself."""
+        """All parts that decide, taken together; each judgement by itself."""
         return self._together(self.parts)
 
     @property

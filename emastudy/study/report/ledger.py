@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from emastudy.errors import InputError
-from emastudy.study.claims import CLAIMS, DATASETS, Claim, Finding, Part, Verdict, judge
+from emastudy.study.claims import CLAIMS, DATASETS, Claim, Judgement, Part, Verdict, judge
 from emastudy.study.claims.evidence import Evidence, load_evidence
 from emastudy.study.recipes import REGIMES
 
@@ -23,37 +23,37 @@ MARKS: dict[Verdict, str] = {
 _WIDTH = max(map(len, get_args(Verdict)))
 
 
-def ledger_text(findings: Iterable[Finding], *, verbose: bool = False) -> str:
+def ledger_text(judgements: Iterable[Judgement], *, verbose: bool = False) -> str:
     """The ledger as aligned text.
 
     Args:
-        verbose: Also the rules, and each part of every finding that was run at least in part, with
-            its number and interval and what is missing.
+        verbose: Also the rules, and each part of every judgement that was run at least in part,
+            with its number and interval and what is missing.
     """
-    findings = list(findings)
+    judgements = list(judgements)
     lines = []
-    for claim, mine in _by_claim(findings):
-        room = max(len(finding.where) for finding in mine)
+    for claim, mine in _by_claim(judgements):
+        room = max(len(judgement.where) for judgement in mine)
         lines += ["", f"{claim.id:<4} {claim.statement} ({claim.section})"]
         if verbose:
             lines.append(f"     measure: {claim.measure}; supported if: {claim.rule}")
             lines += [f"     {note}"] if (note := _amendment(claim)) else []
-        for finding in mine:
-            begun = any(part.verdict != "not run" for part in finding.parts)
-            if not begun or (finding.verdict == "not run" and not verbose):
+        for judgement in mine:
+            begun = any(part.verdict != "not run" for part in judgement.parts)
+            if not begun or (judgement.verdict == "not run" and not verbose):
                 continue
-            head = f"     {finding.verdict:<{_WIDTH}}  {finding.where:<{room}}"
+            head = f"     {judgement.verdict:<{_WIDTH}}  {judgement.where:<{room}}"
             if verbose:
-                lines += [head + _before(finding), *map(_part_text, finding.parts)]
+                lines += [head + _before(judgement), *map(_part_text, judgement.parts)]
             else:
-                lines.append(f"{head}  {_what(finding.decisive)}{_before(finding)}")
+                lines.append(f"{head}  {_what(judgement.decisive)}{_before(judgement)}")
         absent = not_run(mine)
         lines += [f"     {'not run':<{_WIDTH}}  {absent}"] if absent else []
-    lines += ["", history(findings)]
+    lines += ["", history(judgements)]
     return "\n".join(line.rstrip() for line in lines).lstrip("\n")
 
 
-def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
+def ledger_overview(judgements: Iterable[Judgement], pages: Collection[str]) -> str:
     """The ledger at a glance, as Markdown: a mark a verdict, one row a claim, a column a data set.
 
     A cell has a place for each gradient regime, in the order of ``recipes.REGIMES``. Verdicts on
@@ -62,8 +62,8 @@ def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
     Args:
         pages: The book's pages, as in ``_toc.yml``; only these are linked.
     """
-    findings = list(findings)
-    counts = Counter(finding.verdict for finding in findings)
+    judgements = list(judgements)
+    counts = Counter(judgement.verdict for judgement in judgements)
     legend = ", ".join(
         f"{badge(word, MARKS[word])} {word} ({counts[word]})" for word in get_args(Verdict)
     )
@@ -72,35 +72,35 @@ def ledger_overview(findings: Iterable[Finding], pages: Collection[str]) -> str:
     lines = [
         f"{legend}. Three marks in a cell are three gradient regimes: "
         f"{', '.join(REGIMES.values())}; verdicts on several normalisations stand above each "
-        f"other, equal ones as one. Point at a mark to read its number. {history(findings)}",
+        f"other, equal ones as one. Point at a mark to read its number. {history(judgements)}",
         "",
         f"| claim | the paper says | {' | '.join(columns.values())} |",
         "|---" * (2 + len(columns)) + "|",
     ]
-    for claim, mine in _by_claim(findings):
+    for claim, mine in _by_claim(judgements):
         cells = [_cell([f for f in mine if f.dataset == dataset]) for dataset in columns]
         lines.append(f"| {_link(claim, pages)} | {claim.statement} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def ledger_table(findings: Iterable[Finding], pages: Collection[str]) -> str:
+def ledger_table(judgements: Iterable[Judgement], pages: Collection[str]) -> str:
     """The ledger with its numbers as a Markdown table, one row a claim.
 
     A row counts its verdicts; the sentences behind them are folded away where they are several.
     """
-    findings = list(findings)
-    lines = [history(findings), ""]
+    judgements = list(judgements)
+    lines = [history(judgements), ""]
     lines += ["| claim | the paper says | and our runs say |", "|---|---|---|"]
-    for claim, mine in _by_claim(findings):
+    for claim, mine in _by_claim(judgements):
         says = f"{claim.statement} ({claim.section})"
         says += f"<br>*{note}*" if (note := _amendment(claim)) else ""
         lines.append(f"| {_link(claim, pages)} | {says} | {_folded(mine)} |")
     return "\n".join(lines)
 
 
-def history(findings: Iterable[Finding]) -> str:
+def history(judgements: Iterable[Judgement]) -> str:
     """What was changed after the rules were fixed, and how many verdicts that changed."""
-    run = [f for f in findings if "not run" not in (f.verdict, f.original)]
+    run = [f for f in judgements if "not run" not in (f.verdict, f.original)]
     changed = sum(f.verdict != f.original for f in run)
     taken = sum(f.verdict != f.uncorrected for f in run)
     dates: dict[str, list[str]] = {}
@@ -165,41 +165,41 @@ def badge(verdict: Verdict, shown: str = "", *, title: str = "") -> str:
     return f'<span class="verdict {verdict.replace(" ", "-")}"{more}>{shown or verdict}</span>'
 
 
-def marks(findings: Iterable[Finding]) -> str:
-    """Verdicts as one character each in a coloured box, which names its findings when pointed at.
+def marks(judgements: Iterable[Judgement]) -> str:
+    """Verdicts as one character each in a coloured box, which names its judgements when pointed at.
 
     Findings that say the same share a mark.
     """
     titles: dict[Verdict, list[str]] = {}
-    for finding in findings:
-        titles.setdefault(finding.verdict, []).append(_words(finding))
+    for judgement in judgements:
+        titles.setdefault(judgement.verdict, []).append(_words(judgement))
     return "".join(
         badge(verdict, MARKS[verdict], title=f"{verdict}: {'; '.join(words)}")
         for verdict, words in titles.items()
     )
 
 
-def not_run(findings: Iterable[Finding]) -> str:
+def not_run(judgements: Iterable[Judgement]) -> str:
     """Where a claim is not decided for want of runs, and how many seeds are there; "" if nowhere.
 
     Regimes and variants of one data set are named only where some of them were run.
     """
-    findings = list(findings)
-    absent = [f for f in findings if f.verdict == "not run"]
+    judgements = list(judgements)
+    absent = [f for f in judgements if f.verdict == "not run"]
     words: dict[str, None] = {}
-    for finding in absent:
-        there = [f.decisive.seeds for f in absent if f.dataset == finding.dataset]
-        whole = all(f.verdict == "not run" for f in findings if f.dataset == finding.dataset)
-        needed, short = finding.decisive.needed, finding.missing
+    for judgement in absent:
+        there = [f.decisive.seeds for f in absent if f.dataset == judgement.dataset]
+        whole = all(f.verdict == "not run" for f in judgements if f.dataset == judgement.dataset)
+        needed, short = judgement.decisive.needed, judgement.missing
         if needed:
-            short = f"{max(there) if whole else finding.decisive.seeds} of {needed} seeds"
-        name = finding.data if whole else finding.where
+            short = f"{max(there) if whole else judgement.decisive.seeds} of {needed} seeds"
+        name = judgement.data if whole else judgement.where
         words[f"{name} ({short})" if name else short] = None
     return "; ".join(words)
 
 
-def _by_claim(findings: Iterable[Finding]) -> Iterator[tuple[Claim, list[Finding]]]:
-    for id, group in groupby(findings, key=lambda finding: finding.claim):
+def _by_claim(judgements: Iterable[Judgement]) -> Iterator[tuple[Claim, list[Judgement]]]:
+    for id, group in groupby(judgements, key=lambda judgement: judgement.claim):
         yield CLAIMS[id], list(group)
 
 
@@ -208,26 +208,26 @@ def _link(claim: Claim, pages: Collection[str]) -> str:
     return f"[{claim.id}]({page}.ipynb)" if page in pages else claim.id
 
 
-def _cell(findings: list[Finding]) -> str:
-    if not findings:
+def _cell(judgements: list[Judgement]) -> str:
+    if not judgements:
         return ""
-    places = REGIMES if any(finding.gradient for finding in findings) else ("",)
-    stacks = [marks(f for f in findings if f.gradient == place) for place in places]
+    places = REGIMES if any(judgement.gradient for judgement in judgements) else ("",)
+    stacks = [marks(f for f in judgements if f.gradient == place) for place in places]
     cell = "".join(f'<span class="stack">{stack}</span>' for stack in stacks)
     return f'<span class="marks">{cell}</span>'
 
 
-def _sentences(findings: list[Finding]) -> list[str]:
+def _sentences(judgements: list[Judgement]) -> list[str]:
     """Verdict, where, what, number, interval, seeds of what was run; one for all that was not."""
-    run = [f"{badge(f.verdict)} {_words(f)}" for f in findings if f.verdict != "not run"]
-    absent = not_run(findings)
+    run = [f"{badge(f.verdict)} {_words(f)}" for f in judgements if f.verdict != "not run"]
+    absent = not_run(judgements)
     return [*run, f"{badge('not run')} {absent}"] if absent else run
 
 
-def _folded(findings: list[Finding]) -> str:
+def _folded(judgements: list[Judgement]) -> str:
     """Sentences for a table's cell; several under a line that says how many of each verdict."""
-    sentences = "<br>".join(_sentences(findings))
-    counts = Counter(finding.verdict for finding in findings)
+    sentences = "<br>".join(_sentences(judgements))
+    counts = Counter(judgement.verdict for judgement in judgements)
     if counts.total() == 1:
         return sentences
     found = [word for word in get_args(Verdict) if counts[word]]
@@ -240,15 +240,15 @@ def _what(part: Part) -> str:
     return f"{part.what}: {part.number}{seeds}"
 
 
-def _before(finding: Finding) -> str:
+def _before(judgement: Judgement) -> str:
     """The verdicts by the rule as first written and before the correction; "" if neither is new."""
     notes = []
-    if finding.first:
-        notes.append(f"by the rule as first written: {finding.original}")
-    if finding.verdict != finding.uncorrected:
+    if judgement.first:
+        notes.append(f"by the rule as first written: {judgement.original}")
+    if judgement.verdict != judgement.uncorrected:
         notes.append(
-            f"{finding.uncorrected} before the correction by Holm's method, "
-            f"p = {finding.p:.2g} → {finding.adjusted:.2g}"
+            f"{judgement.uncorrected} before the correction by Holm's method, "
+            f"p = {judgement.p:.2g} → {judgement.adjusted:.2g}"
         )
     return f" ({'; '.join(notes)})" if notes else ""
 
@@ -264,13 +264,13 @@ def _part_text(part: Part) -> str:
     return f"         {part.verdict:<{_WIDTH}}  {_what(part)}{note}"
 
 
-def _words(finding: Finding) -> str:
-    part, deciding = finding.decisive, [p for p in finding.parts if p.decides]
-    text = f"{finding.where}: {_what(part)}" if finding.where else _what(part)
-    same = sum(p.verdict == finding.uncorrected for p in deciding)
-    if len(deciding) > 1 and same == len(deciding) and finding.uncorrected == "supported":
+def _words(judgement: Judgement) -> str:
+    part, deciding = judgement.decisive, [p for p in judgement.parts if p.decides]
+    text = f"{judgement.where}: {_what(part)}" if judgement.where else _what(part)
+    same = sum(p.verdict == judgement.uncorrected for p in deciding)
+    if len(deciding) > 1 and same == len(deciding) and judgement.uncorrected == "supported":
         many = np.isnan(part.interval[0])
         text += f"; {same - 1} further parts agree" if many else f"; the weakest of {same} parts"
     elif len(deciding) > 1:
-        text += f"; {same} of {len(deciding)} parts {finding.uncorrected}"
-    return text + _before(finding)
+        text += f"; {same} of {len(deciding)} parts {judgement.uncorrected}"
+    return text + _before(judgement)

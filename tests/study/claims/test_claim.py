@@ -51,10 +51,10 @@ def test_without_evidence_only_identities_and_costs_are_decided(cheap_costs):
 
 def test_every_data_set_and_regime_is_judged_by_itself():
     records = scored({ema(): 5.0, plain("non_local"): 0.0, plain("a2"): 3.0})
-    found = CLAIMS["C17"].findings([evidence(records), evidence()])
+    found = CLAIMS["C17"].judgements([evidence(records), evidence()])
     assert [f.gradient for f in found] == ["detached", "unrolled", "one_step"] * 2
     assert [f.verdict for f in found] == ["supported"] + 5 * ["not run"]
-    assert {f.gradient for f in CLAIMS["C10"].findings([evidence()])} == {"unrolled"}
+    assert {f.gradient for f in CLAIMS["C10"].judgements([evidence()])} == {"unrolled"}
 
 
 def test_verdicts_are_corrected_among_all_on_one_data_set_and_regime():

@@ -101,7 +101,7 @@ def test_published_tables(off, verdict):
         )
         for (dataset, split), miou in published.items()
     ]
-    (found,) = CLAIMS["C19"].findings([evidence(), evidence(scores=measured(rows))])
+    (found,) = CLAIMS["C19"].judgements([evidence(), evidence(scores=measured(rows))])
     assert found.verdict == verdict
-    (found,) = CLAIMS["C19"].findings([evidence(scores=measured(rows[1:]))])
+    (found,) = CLAIMS["C19"].judgements([evidence(scores=measured(rows[1:]))])
     assert found.verdict == ("not run" if off == 0.4 else "contradicted")

@@ -9,10 +9,10 @@ from emastudy.study.recipes import scenes
 
 
 def test_costs(cheap_costs):
-    assert CLAIMS["C7"].findings([])[0].verdict == "supported"
+    assert CLAIMS["C7"].judgements([])[0].verdict == "supported"
     cheap_costs.loc["PSANet", "kept_mib"] = 3.9
     _judged.cache_clear()
-    (found,) = CLAIMS["C7"].findings([])
+    (found,) = CLAIMS["C7"].judgements([])
     assert found.verdict == "contradicted"
     assert found.decisive.what.startswith("PSANet")
 
@@ -31,6 +31,6 @@ def test_overhead(power, unit, verdict):
         "network_seconds": 1.0,
     }
     timed = evidence(time=measured([(scenes("ema"), row)]))
-    (found,) = CLAIMS["C8"].findings([evidence(), timed])
+    (found,) = CLAIMS["C8"].judgements([evidence(), timed])
     assert found.parts[0].verdict == "supported"
     assert found.verdict == verdict

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from study.made_up import NOISE, ema, evidence, find, plain, scored
 
-from emastudy.study.claims import Finding, Part
+from emastudy.study.claims import Judgement, Part
 from emastudy.study.claims.verdict import above, side
 from emastudy.study.runs import to_frame
 from emastudy.study.statistics import holm
@@ -61,18 +61,18 @@ def parts(*verdicts):
 
 
 def test_all_parts_must_hold_and_one_can_refute():
-    assert Finding(parts("supported", "supported")).verdict == "supported"
-    assert Finding(parts("supported", "inconclusive")).verdict == "inconclusive"
-    assert Finding(parts("inconclusive", "not run")).verdict == "not run"
-    assert Finding(parts("not run", "contradicted")).verdict == "contradicted"
+    assert Judgement(parts("supported", "supported")).verdict == "supported"
+    assert Judgement(parts("supported", "inconclusive")).verdict == "inconclusive"
+    assert Judgement(parts("inconclusive", "not run")).verdict == "not run"
+    assert Judgement(parts("not run", "contradicted")).verdict == "contradicted"
     # Where one is enough, the order is turned round.
-    assert Finding(parts("not run", "supported"), any_of=True).verdict == "supported"
-    assert Finding(parts("contradicted", "inconclusive"), any_of=True).verdict == "inconclusive"
+    assert Judgement(parts("not run", "supported"), any_of=True).verdict == "supported"
+    assert Judgement(parts("contradicted", "inconclusive"), any_of=True).verdict == "inconclusive"
 
 
 def test_what_is_shown_beside_does_not_decide():
     beside = Part("", "contradicted", decides=False)
-    assert Finding((*parts("supported"), beside)).verdict == "supported"
+    assert Judgement((*parts("supported"), beside)).verdict == "supported"
 
 
 def made(**p):
@@ -83,23 +83,23 @@ def made(**p):
 
 def test_the_p_value_of_a_finding_is_that_of_an_intersection_or_a_union():
     nan = float("nan")
-    assert Finding(made(s1=0.01, s2=0.04)).p == 0.04  # both are needed
-    assert Finding(made(s1=0.01, s2=nan)).p == 0.01  # a count beside
-    assert Finding(made(s1=0.01, c1=0.02, c2=0.01)).p == pytest.approx(0.03)  # one is enough
-    assert Finding(made(c1=0.6, c2=0.7)).p == 1.0
-    assert Finding(made(i1=0.3, s1=0.01)).p == 1.0
-    assert np.isnan(Finding(made(c1=nan, s1=0.01)).p)  # a count decides
-    assert np.isnan(Finding(made(s1=nan)).p)
-    assert np.isnan(Finding((*made(s1=0.01), *parts("not run"))).p)
+    assert Judgement(made(s1=0.01, s2=0.04)).p == 0.04  # both are needed
+    assert Judgement(made(s1=0.01, s2=nan)).p == 0.01  # a count beside
+    assert Judgement(made(s1=0.01, c1=0.02, c2=0.01)).p == pytest.approx(0.03)  # one is enough
+    assert Judgement(made(c1=0.6, c2=0.7)).p == 1.0
+    assert Judgement(made(i1=0.3, s1=0.01)).p == 1.0
+    assert np.isnan(Judgement(made(c1=nan, s1=0.01)).p)  # a count decides
+    assert np.isnan(Judgement(made(s1=nan)).p)
+    assert np.isnan(Judgement((*made(s1=0.01), *parts("not run"))).p)
     beside = dataclasses.replace(made(c1=0.001)[0], decides=False)
-    assert Finding((*made(s1=0.01), beside)).p == 0.01
+    assert Judgement((*made(s1=0.01), beside)).p == 0.01
     # Where one part is enough to support, the two change places.
-    assert Finding(made(s1=0.01, i1=0.4), any_of=True).p == 0.02
-    assert Finding(made(c1=0.01, c2=0.02), any_of=True).p == 0.02
+    assert Judgement(made(s1=0.01, i1=0.4), any_of=True).p == 0.02
+    assert Judgement(made(c1=0.01, c2=0.02), any_of=True).p == 0.02
 
 
 def test_the_correction_takes_back_what_it_must_and_keeps_both():
-    found = Finding(made(c1=0.02, s1=0.01), adjusted=0.2)
+    found = Judgement(made(c1=0.02, s1=0.01), adjusted=0.2)
     assert (found.verdict, found.uncorrected) == ("inconclusive", "contradicted")
     assert found.decisive.what == "c1"
     assert dataclasses.replace(found, adjusted=0.04).verdict == "contradicted"
@@ -110,7 +110,7 @@ def test_a_column_of_null_effects_has_a_false_verdict_in_at_most_one_of_twenty()
     alone = together = 0
     for _ in range(150):
         column = [
-            Finding(tuple(above("", pd.Series(rng.normal(size=4))) for _ in range(3)))
+            Judgement(tuple(above("", pd.Series(rng.normal(size=4))) for _ in range(3)))
             for _ in range(4)
         ]
         alone += any(found.uncorrected != "inconclusive" for found in column)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from emastudy.errors import InputError
-from emastudy.study.claims import CLAIMS, Finding, Part
+from emastudy.study.claims import CLAIMS, Judgement, Part
 from emastudy.study.recipes import REGIMES
 from emastudy.study.report.findings.queries import Number
 
@@ -18,7 +18,7 @@ class Verdicts:
     data: str  #: Data set.
     ledger: str  #: Id of the claim.
     gradients: Sequence[str] = ()  #: Regimes; none = all those that were run.
-    variant: str = ""  #: See ``claims.Finding``.
+    variant: str = ""  #: See ``claims.Judgement``.
     part: str = ""  #: How the part whose number is shown begins; "" = the decisive one.
     turned: bool = False  #: Whether the sentence says the opposite of the claim: turns the sign.
     decimals: int = 2  #: That are shown.
@@ -28,7 +28,7 @@ class Verdicts:
         if self.ledger not in CLAIMS:
             raise InputError(f"there is no claim {self.ledger!r}; there are {', '.join(CLAIMS)}")
 
-    def ask(self, verdicts: Sequence[Finding]) -> Iterator[Number]:
+    def ask(self, verdicts: Sequence[Judgement]) -> Iterator[Number]:
         """A number for each regime, with the p-value by Holm's method.
 
         Raises:
@@ -59,27 +59,27 @@ class Verdicts:
                 corrected=_adjusted(one, part),
             )
 
-    def _part(self, finding: Finding) -> Part:
+    def _part(self, judgement: Judgement) -> Part:
         if not self.part:
-            return finding.decisive
-        for part in finding.parts:
+            return judgement.decisive
+        for part in judgement.parts:
             if part.what.startswith(self.part):
                 return part
-        there = "; ".join(part.what for part in finding.parts)
+        there = "; ".join(part.what for part in judgement.parts)
         raise InputError(f"{self.ledger} has no part that begins {self.part!r}; there are {there}")
 
 
-def _adjusted(finding: Finding, part: Part) -> float:
+def _adjusted(judgement: Judgement, part: Part) -> float:
     """A part's p-value by Holm's method among verdicts, and for the parts of its own."""
-    if part.verdict != finding.uncorrected or finding.uncorrected == "inconclusive":
+    if part.verdict != judgement.uncorrected or judgement.uncorrected == "inconclusive":
         return 1.0
-    if (finding.uncorrected == "supported") != finding.any_of:
-        return finding.adjusted  # all parts are needed, and it is that of the least certain one
-    tested = sum(one.decides and not math.isnan(one.p) for one in finding.parts)
-    return min(1.0, tested * part.p) * (finding.adjusted / finding.p if finding.p else 1.0)
+    if (judgement.uncorrected == "supported") != judgement.any_of:
+        return judgement.adjusted  # all parts are needed, and it is that of the least certain one
+    tested = sum(one.decides and not math.isnan(one.p) for one in judgement.parts)
+    return min(1.0, tested * part.p) * (judgement.adjusted / judgement.p if judgement.p else 1.0)
 
 
-def tested(verdicts: Iterable[Finding]) -> dict[Hashable, float]:
+def tested(verdicts: Iterable[Judgement]) -> dict[Hashable, float]:
     """The p-value by Holm's method of every comparison that decides a verdict, by its numbers.
 
     One that several claims make has the largest.
