@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emastudy.study.figures import charts
+from emastudy.study.statistics import summarize
 
 
 def scores(runs: pd.DataFrame, *, xlabel: str, title: str = "", line: float = 0.42) -> None:
@@ -42,6 +43,26 @@ def score_panels(
             charts.keep_in_view(ax, runs["miou"])
     if title:
         figure.suptitle(title)
+
+
+def starts(parts: Mapping[str, pd.DataFrame], *, xlabel: str, size: tuple[float, float]) -> None:
+    """Means of blocks with their intervals: a panel a data set, a colour for each start.
+
+    Args:
+        parts: Name → runs with "block", "start" and "miou", see ``tables.accuracy.by_start``.
+    """
+    blocks = list(pd.concat(parts.values())["block"].unique())
+    figure, axes = plt.subplots(1, len(parts), figsize=size, sharey=True, squeeze=False)
+    for ax, (name, runs) in zip(axes.flat, parts.items(), strict=True):
+        for number, (start, some) in enumerate(runs.groupby("start")):
+            means = summarize(some, "block", "miou").reindex(blocks)
+            heights = [0.12 - 0.24 * number - row for row in range(len(blocks))]
+            ax.hlines(heights, means["low"], means["high"], color=f"C{number}", alpha=0.5)
+            ax.plot(means["mean"], heights, "o", color=f"C{number}", label=start)
+        ax.set(title=name.replace(", ", ",\n"), xlabel=xlabel)
+        ax.set_yticks([-row for row in range(len(blocks))], blocks)
+        charts.keep_in_view(ax, runs["miou"])
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right upper")
 
 
 def losses(curves: pd.DataFrame, *, title: str = "", start: int | None = None) -> None:

@@ -123,6 +123,20 @@ def test_options_have_a_panel_each_and_ticks_in_powers_of_two():
     assert len(drawn()) == 2
 
 
+def test_both_starts_of_a_block_lie_on_its_line():
+    one = pd.DataFrame(
+        {"block": ["A", "A", "B"], "start": ["from 0", "from 1", "from 0"], "seed": 0,
+         "miou": [1.0, 2.0, 3.0]}
+    )  # fmt: skip
+    figures.comparisons.starts({"one": one, "other": one.iloc[:2]}, xlabel="", size=(6.0, 3.0))
+    left, right = drawn()
+    assert labels(left) == ["A", "B"]
+    zero, one = (line.get_xydata() for line in right.lines)
+    assert (zero[0, 0], one[0, 0]) == (1, 2)
+    assert zero[0, 1] > one[0, 1]
+    assert np.isnan([zero[1, 0], one[1, 0]]).all()
+
+
 def test_panels_of_scores_share_their_lines():
     one = pd.DataFrame({"method": ["A", "B"], "seed": 0, "miou": [1.0, 2.0]})
     figures.comparisons.score_panels(
