@@ -131,7 +131,8 @@ class EMAU(nn.Module):
         input_scale: Factor on the initial weight and bias of ``conv1``. Under "detached" and
             "l2" it does what ``concentration`` does, exactly; under "none" and "gaussian" it is a
             dial of its own; and where conv1 learns it is only where that starts.
-        zero_init: The batch norm starts at 0, so that the unit begins as ReLU(input), else at 1.
+        zero_init: The batch norm starts at 0, so that the unit begins as ReLU(input), else at 1. In
+            short trainings of a head it may never get far from there.
         process_group: Processes to average the bases over; None = all. It may be changed later, as
             ``unit.processes.group``, and is no part of the state: a deep copy keeps it, a pickle
             does not.
