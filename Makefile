@@ -17,9 +17,8 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
 PYTEST = $(BIN)/python -m pytest
-# In several processes, one more than the cores of a small machine: much of a test is waiting. The
-# tests of a file stay together, and those on Slurm.
-AT_ONCE = -n 3 --dist loadgroup --no-loadscope-reorder
+# In two processes; the tests of a file stay together, and those on Slurm.
+IN_TWO = -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help study book test check test-gpu lint bench clean
 help:
@@ -44,8 +43,8 @@ book: .venv/study
 	@echo "Open book/_build/html/index.html"
 
 test: .venv/dev lint
-	$(PYTEST) $(AT_ONCE) -m "not unchecked"
-	SHAPE_CHECKS=0 $(PYTEST) $(AT_ONCE) -m unchecked
+	$(PYTEST) $(IN_TWO) -m "not unchecked"
+	SHAPE_CHECKS=0 $(PYTEST) $(IN_TWO) -m unchecked
 
 # While one works: a test takes part unless its file is in tests/slow.txt.
 check: .venv/dev lint
