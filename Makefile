@@ -17,8 +17,9 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
 PYTEST = $(BIN)/python -m pytest
-# In two processes; the tests of a file stay together, and those on Slurm.
-IN_TWO = -n 2 --dist loadgroup --no-loadscope-reorder
+# In two processes; the tests of a file stay together, and share what it sets up. (Not by groups: of
+# those pytest-xdist 3.8 knows nothing under pytest 9.2, and says so nowhere.)
+IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help study book test check test-gpu lint bench clean
 help:

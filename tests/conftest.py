@@ -58,7 +58,6 @@ def pytest_configure(config):
         config.pluginmanager.register(SlowFiles())
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     slow = set(SlowFiles.PATH.read_text().split())
     for item in items:
@@ -66,20 +65,13 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.slow)
         if SHAPE_CHECKS and item.get_closest_marker("unchecked"):
             item.add_marker(pytest.mark.skip(reason="wants SHAPE_CHECKS=0 pytest -m unchecked"))
-    if hasattr(config, "workerinput"):  # one of several processes: what a file sets up is shared
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
-        items.sort(key=lambda item: _group(item) not in LONGEST)
+    if hasattr(config, "workerinput"):  # one of several processes
+        items.sort(key=lambda item: _file(item) not in LONGEST)
 
 
 # What takes longest comes first: then the processes end together. One of them makes the book, and
 # the other files that want it come late enough not to wait for it.
-LONGEST = ("rendered/test_accessibility.py", "slurm")
-
-
-def _group(item):
-    """Tests of one group run in one process: of a file, and those on the one Slurm node."""
-    return "slurm" if item.get_closest_marker("slurm") else _file(item)
+LONGEST = ("rendered/test_accessibility.py", "study/runs/test_slurm.py")
 
 
 def _file(item):
