@@ -66,12 +66,17 @@ def pytest_collection_modifyitems(config, items):
         if SHAPE_CHECKS and item.get_closest_marker("unchecked"):
             item.add_marker(pytest.mark.skip(reason="wants SHAPE_CHECKS=0 pytest -m unchecked"))
     if hasattr(config, "workerinput"):  # one of several processes
-        items.sort(key=lambda item: _file(item) not in LONGEST)
+        items.sort(key=_place)
 
 
-# What takes longest comes first: then the processes end together. One of them makes the book, and
-# the other files that want it come late enough not to wait for it.
-LONGEST = ("rendered/test_accessibility.py", "study/runs/test_slurm.py")
+def _place(item):
+    """What takes longest first, that the processes end together: one test there makes the book.
+
+    The other tests that want the book last, not to wait for it.
+    """
+    if _file(item) in ("rendered/test_accessibility.py", "study/runs/test_slurm.py"):
+        return 0
+    return 2 if _file(item).startswith("rendered/") else 1
 
 
 def _file(item):

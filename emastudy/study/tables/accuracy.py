@@ -10,7 +10,6 @@ from emastudy import own
 from emastudy.engine import RunConfig, cost
 from emastudy.engine.build import build_network
 from emastudy.errors import InputError
-from emastudy.networks import head_defaults
 from emastudy.study import published, statistics
 from emastudy.study.recipes import METHODS, STARTS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
 from emastudy.study.statistics import corrected, mean_interval, paired_differences, summarize
@@ -68,8 +67,7 @@ def both_starts(recipe: Recipe, *, seeds: int) -> dict[str, list[RunConfig]]:
 
 def by_start(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of attention with the block's name, "block", and where its batch norm began, "start"."""
-    options = [{**head_defaults(r.config.head), **r.config.head_options} for r in runs["record"]]
-    start = ["from 0" if found["zero_init"] else "from 1" for found in options]
+    start = runs["head.zero_init"].map({True: "from 0", False: "from 1"})
     return runs.assign(block=runs["method"].str.partition(_START)[0], start=start)
 
 

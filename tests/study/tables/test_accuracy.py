@@ -14,6 +14,7 @@ from emastudy.engine import RunConfig, cost
 from emastudy.engine.scoring import metrics
 from emastudy.study import published
 from emastudy.study.recipes import REGIMES, animals, scenes
+from emastudy.study.runs import to_frame
 from emastudy.study.statistics import paired_differences
 from emastudy.study.tables import accuracy
 
@@ -37,8 +38,8 @@ def test_the_runs_are_the_recipes_own(methods):
 
 def test_runs_tell_where_their_batch_norm_began():
     asked = accuracy.both_starts(scenes, seeds=1)
-    records = [make_record(config) for (config,) in asked.values()]
-    found = accuracy.by_start(pd.DataFrame({"record": records, "method": list(asked)}))
+    records = to_frame(make_record(config) for (config,) in asked.values())
+    found = accuracy.by_start(records.assign(method=list(asked)))
     zero, one = ("from 0", "from 1"), ("from 1", "from 0")  # as usual first
     assert found.groupby("block", sort=False)["start"].agg(tuple).to_dict() == {
         **dict.fromkeys(["Non-local", "A²", "Efficient attention", "Nyström"], zero),
