@@ -22,7 +22,7 @@ from emastudy.networks.build import (
     evaluation_mode,
     head_defaults,
 )
-from emastudy.networks.context import DoubleAttention, NonLocal
+from emastudy.networks.context import DoubleAttention, NoAttention, NonLocal
 from emastudy.networks.emau import EMAU
 from emastudy.networks.heads import ALIASES
 from emastudy.networks.official import export_official_state_dict, load_official_state_dict
@@ -41,6 +41,7 @@ __all__ = [
     "EfficientAttention",
     "ExternalAttention",
     "Hamburger",
+    "NoAttention",
     "NonLocal",
     "NystromAttention",
     "ObjectContext",

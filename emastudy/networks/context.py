@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emastudy.errors import InputError, require
+from emastudy.networks.layers import batch_norm
 
 Kernel = Literal["embedded_gaussian", "dot"]
 
@@ -31,7 +32,7 @@ class AttentionBlock(nn.Module):
         self.key = nn.Conv2d(channels, inner, 1)
         self.value = nn.Conv2d(channels, inner, 1)
         self.out = nn.Conv2d(inner, channels, 1, bias=False)
-        self.norm = _norm(channels, zero_init)
+        self.norm = batch_norm(channels, zero_init)
 
 
 class NonLocal(AttentionBlock):
@@ -117,7 +118,7 @@ class DoubleAttention(nn.Module):
         self.distribute = nn.Conv2d(channels, num_bases, 1)
         self.value = nn.Conv2d(channels, channels // 4, 1)
         self.out = nn.Conv2d(channels // 4, channels, 1, bias=False)
-        self.norm = _norm(channels, zero_init)
+        self.norm = batch_norm(channels, zero_init)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Gather, distribute and add to the input."""
@@ -130,8 +131,29 @@ class DoubleAttention(nn.Module):
         return features + change
 
 
-def _norm(channels: int, zero_init: bool) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels)
-    if zero_init:
-        nn.init.zeros_(norm.weight)
-    return norm
+class NoAttention(nn.Module):
+    r"""The control: the EMA unit with every pixel's own features where it has those of its bases.
+
+    .. math:: Y = \mathrm{ReLU}\big(X + \mathrm{BN}(W_2\, \mathrm{ReLU}(W_1 X))\big)
+
+    It has the unit's convs, norm, residual and start, and no pixel hears of another: what it
+    scores over no module at all is not context.
+
+    Args:
+        channels: C.
+        zero_init: The batch norm starts at 0, so that the block begins as ReLU(X), else at 1.
+
+    Source: none; it belongs to this study. W_1 learns here, as under the unit's "unrolled".
+    """
+
+    def __init__(self, channels: int, *, zero_init: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 1)
+        self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = batch_norm(channels, zero_init)
+        for conv in (self.conv1, self.conv2):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Change every pixel by itself."""
+        return F.relu(features + self.norm(self.conv2(F.relu(self.conv1(features)))))

@@ -29,6 +29,7 @@ from emastudy.networks.graphs import (
     is_making_a_graph,
     pool_any_size,
 )
+from emastudy.networks.layers import batch_norm
 from emastudy.networks.maintenance import Processes, Starts, within_backward
 
 Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
@@ -188,9 +189,7 @@ class EMAU(nn.Module):
 
         self.conv1 = nn.Conv2d(channels, channels, 1)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-        if zero_init:
-            nn.init.zeros_(self.norm.weight)
+        self.norm = batch_norm(channels, zero_init)
         for conv in (self.conv1, self.conv2):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out")
         with torch.no_grad():

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from emastudy.networks import after_ema
-from emastudy.networks.context import DoubleAttention, NonLocal
+from emastudy.networks.context import DoubleAttention, NoAttention, NonLocal
 from emastudy.networks.emau import EMAU
 from emastudy.networks.layers import Decoder, classifier, conv_bn_relu
 from emastudy.networks.psa import PSAHead
@@ -88,6 +88,7 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "external": partial(ContextHead, after_ema.ExternalAttention),
     "fcn": partial(ContextHead, no_context),
     "hamburger": partial(ContextHead, after_ema.Hamburger),
+    "no_attention": partial(ContextHead, NoAttention),
     "non_local": partial(ContextHead, NonLocal),
     "nystrom": partial(ContextHead, after_ema.NystromAttention),
     "ocr": after_ema.OCRHead,

@@ -15,6 +15,13 @@ def conv_bn_relu(
     return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
+def batch_norm(channels: int, zero_init: bool) -> nn.BatchNorm2d:
+    """The norm at the end of a residual branch, its scale 0 or 1 at the start."""
+    norm = nn.BatchNorm2d(channels)
+    nn.init.constant_(norm.weight, 0.0 if zero_init else 1.0)
+    return norm
+
+
 def classifier(channels: int, num_classes: int, dropout: float) -> nn.Sequential:
     """Dropout of whole channels, then a 1×1 conv to class logits."""
     return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1))

@@ -107,6 +107,7 @@ def test_defaults_of_heads_and_backbones_are_frozen():
         "external": {**context, "num_memories": 64},
         "fcn": context,
         "hamburger": {**context, "num_bases": 64, "num_iterations": 6},
+        "no_attention": {**context, "zero_init": False},
         "non_local": {**context, "kernel": "embedded_gaussian", "zero_init": True},
         "nystrom": {**context, "grid": 8, "num_iterations": 6, "zero_init": True},
         "ocr": {"channels": 512, "dropout": 0.1},

@@ -22,6 +22,7 @@ SMALL = {
     "external": {"channels": 16, "num_memories": 8},
     "fcn": {"channels": 16},
     "hamburger": {"channels": 16, "num_bases": 8},
+    "no_attention": {"channels": 16},
     "non_local": {"channels": 16},
     "nystrom": {"channels": 16, "grid": 2},
     "ocr": {"channels": 16},

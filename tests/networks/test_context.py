@@ -49,6 +49,25 @@ def test_double_attention_is_one_em_iteration_with_the_m_steps_weights(x):
     torch.testing.assert_close(z @ gathered, em.reconstruct(*result[:2]), rtol=1e-5, atol=1e-5)
 
 
+def test_the_control_is_the_unit_whose_every_pixel_is_its_own_basis():
+    """EM with K = N bases that start on the pixels and a sharp softmax gives the pixels back."""
+    torch.manual_seed(0)
+    unit = networks.EMAU(8, 12, maintenance="grid", normalization="gaussian", concentration=1e4)
+    control = networks.NoAttention(8)
+    control.load_state_dict(unit.state_dict())
+    x = torch.randn(2, 8, 3, 4)
+    torch.testing.assert_close(control.eval()(x), unit.eval()(x))
+
+
+def test_the_control_changes_every_pixel_by_itself(x):
+    block = ready(networks.NoAttention(8))
+    other = x.clone()
+    other[:, :, 2, 3] += 1
+    changed = (block(other) != block(x)).any(1)
+    assert changed[:, 2, 3].all()
+    assert changed.sum() == len(x)
+
+
 @pytest.mark.parametrize("flow", ["collect", "distribute", "both"])
 @pytest.mark.parametrize("window", [3, 9])
 def test_point_wise_spatial_attention(x, flow, window):
@@ -129,7 +148,7 @@ def test_arguments_out_of_range_are_named(make, message):
         make()
 
 
-@pytest.mark.parametrize("head", ["non_local", "a2", "efficient", "nystrom", "ema"])
+@pytest.mark.parametrize("head", ["non_local", "a2", "efficient", "nystrom", "ema", "no_attention"])
 def test_a_block_whose_norm_starts_at_zero_begins_as_the_identity(x, head):
     features = x.relu()  # as the conv before it gives them, and EMA's unit ends with a ReLU
     for zero_init in (True, False):

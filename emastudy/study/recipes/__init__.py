@@ -4,6 +4,7 @@ A new recipe is a function in one of the files here under ``@register()``.
 """
 
 from emastudy.study.recipes.methods import (
+    CONTROLS,
     METHODS,
     REGIMES,
     STARTS,
@@ -27,6 +28,7 @@ from emastudy.study.recipes.photographs import animals, animals_frozen, camvid, 
 from emastudy.study.recipes.paper import PAPER_CLASSES, table1_network
 
 __all__ = [
+    "CONTROLS",
     "METHODS",
     "PAPER_CLASSES",
     "RECIPES",

@@ -64,16 +64,20 @@ SUCCESSORS = {
     "external": Method("External attention", "external"),
     "hamburger": Method("Hamburger", "hamburger"),
 }
-#: Methods whose batch norm starts at the other end: blocks of attention at one, EMA at zero.
+#: What tells how much of a gain is attention at all.
+CONTROLS = {"no_attention": Method("1×1 convs alone", "no_attention")}
+#: Methods whose batch norm starts at the other end: blocks of attention at one, EMA and the
+#: control at zero.
 STARTS = {
     f"{key}_other_start": replace(
         method,
-        label=f"{method.label}, norm from {int(method.head != 'ema')}",
+        label=f"{method.label}, norm from {int(from_zero)}",
         table1_row="",
-        options={"zero_init": method.head == "ema"},
+        options={"zero_init": not from_zero},
     )
-    for key, method in (METHODS | SUCCESSORS).items()
-    if method.is_usual and "zero_init" in networks.head_defaults(method.head)
+    for key, method in (METHODS | SUCCESSORS | CONTROLS).items()
+    if method.is_usual
+    and (from_zero := networks.head_defaults(method.head).get("zero_init")) is not None
 }
 #: What EMA is held against in the paper's Table 1.
 TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != "ema")
@@ -81,7 +85,7 @@ TABLE1_RIVALS = tuple(m for m in METHODS.values() if m.table1_row and m.head != 
 
 def label_runs(runs: pd.DataFrame) -> pd.Series:
     """What readers call each run's head, with its gradient regime; options do not count."""
-    methods = [m for m in (METHODS | SUCCESSORS).values() if m.is_usual]
+    methods = [m for m in (METHODS | SUCCESSORS | CONTROLS).values() if m.is_usual]
     labels = {(m.head, m.gradient): m.label for m in methods}
     regimes = runs.get("head.gradient", pd.Series("", runs.index)).fillna("")
     kinds = zip(runs["head"], regimes, strict=True)

@@ -11,7 +11,16 @@ from emastudy.engine import RunConfig, cost
 from emastudy.engine.build import build_network
 from emastudy.errors import InputError
 from emastudy.study import published, statistics
-from emastudy.study.recipes import METHODS, STARTS, SUCCESSORS, TABLE1_RIVALS, Method, Recipe, width
+from emastudy.study.recipes import (
+    CONTROLS,
+    METHODS,
+    STARTS,
+    SUCCESSORS,
+    TABLE1_RIVALS,
+    Method,
+    Recipe,
+    width,
+)
 from emastudy.study.statistics import corrected, mean_interval, paired_differences, summarize
 
 # What the labels of ``recipes.STARTS`` add to the usual ones.
@@ -25,8 +34,8 @@ def table1_runs(
 
     Args:
         only: Labels of methods, separated by semicolons; "" = all of ``recipes.METHODS``. Those of
-            ``recipes.SUCCESSORS`` and ``recipes.STARTS`` may be among them, and import paths,
-            ``my_module:MyUnit``.
+            ``recipes.SUCCESSORS``, ``recipes.CONTROLS`` and ``recipes.STARTS`` may be among them,
+            and import paths, ``my_module:MyUnit``.
 
     Returns:
         Label of a method → one config a seed.
@@ -37,7 +46,8 @@ def table1_runs(
     usual = "; ".join(method.label for method in METHODS.values())
     chosen = [name.strip() for name in (only or usual).split(";")]
     mine = {name: Method(name, name) for name in chosen if own.is_path(name)}
-    methods = {method.label: method for method in (METHODS | SUCCESSORS | STARTS | mine).values()}
+    known = METHODS | SUCCESSORS | CONTROLS | STARTS | mine
+    methods = {method.label: method for method in known.values()}
     for name in chosen:
         if name not in methods:
             raise InputError(f"there is no method {name!r}; there are {'; '.join(methods)}")

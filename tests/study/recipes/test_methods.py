@@ -5,6 +5,7 @@ from study.made_up import GAPS, compared, record
 
 from emastudy.engine import RunConfig
 from emastudy.study.recipes import (
+    CONTROLS,
     METHODS,
     REGIMES,
     STARTS,
@@ -23,8 +24,9 @@ def labels(*configs):
 
 
 def test_labels_tell_methods_apart():
-    names = [method.label for method in (METHODS | SUCCESSORS | STARTS).values()]
-    assert len(set(names)) == len(METHODS) + len(SUCCESSORS) + len(STARTS)
+    tables = (METHODS, SUCCESSORS, CONTROLS, STARTS)
+    names = {method.label for table in tables for method in table.values()}
+    assert len(names) == sum(map(len, tables))
 
 
 def test_methods_stand_in_the_order_of_the_table():

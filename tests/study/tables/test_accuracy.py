@@ -44,6 +44,7 @@ def test_runs_tell_where_their_batch_norm_began():
     assert found.groupby("block", sort=False)["start"].agg(tuple).to_dict() == {
         **dict.fromkeys(["Non-local", "A²", "Efficient attention", "Nyström"], zero),
         **dict.fromkeys([f"EMA, {words}" for words in REGIMES.values()], one),
+        "1×1 convs alone": one,
     }
 
 
