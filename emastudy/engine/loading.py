@@ -16,20 +16,44 @@ from torch.utils.data import DataLoader, Dataset, Subset, get_worker_info
 from emastudy.errors import LoadingError
 
 
+class Loader(DataLoader[Any]):
+    """Its processes ignore signals, and end with the iteration, however that ends.
+
+    Torch ends them where the iterator is collected, which the traceback of an error may keep, and
+    in the end by SIGTERM: it would wait for seconds, and leave them behind.
+    """
+
+    def __init__(self, dataset: Dataset[Any], **options: Any) -> None:
+        super().__init__(dataset, worker_init_fn=_ignore_signals, **options)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        iterator: Any = super().__iter__()
+        try:
+            yield from iterator
+        finally:
+            if self.num_workers:
+                iterator._shutdown_workers()
+
+
 def one_by_one(
     dataset: Dataset[Any], indices: Sequence[int], prepare: Callable[[Any], Any], workers: int
-) -> DataLoader[Any]:
+) -> Loader:
     """Loads entries of a dataset, each made ready by ``prepare`` in the process that loads it."""
-    return DataLoader(
+    return Loader(
         Subset(dataset, indices),
         batch_size=None,
         collate_fn=partial(_shared, prepare),
         num_workers=workers,
-        worker_init_fn=ignore_signals,
         # A loader draws a seed when its iteration begins. Not from the global stream: training
         # would begin elsewhere where features had to be built first.
         generator=torch.Generator(),
     )
+
+
+def _ignore_signals(worker: int) -> None:
+    """For processes that load data: signals reach them too, but the computing process decides."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -59,12 +83,6 @@ def _shared(prepare: Callable[[Any], Any], entry: Any) -> Any:
     """
     ready = prepare(entry)
     return recursively_apply(Tensor.share_memory_, ready) if get_worker_info() else ready
-
-
-def ignore_signals(worker: int) -> None:
-    """For processes that load data: signals reach them too, but the computing process decides."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 @atexit.register

@@ -1,5 +1,6 @@
 """Processes that load data: what they hand over, and what is said where one dies."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -68,6 +69,12 @@ def test_other_errors_stay_as_they_are():
     assert not isinstance(failed.value, LoadingError)
     with pytest.raises(RuntimeError, match="^mine$"), loading_errors(1):
         raise RuntimeError("mine")
+
+
+def test_an_error_leaves_no_process_behind():
+    with pytest.raises(RuntimeError, match="mine"):
+        list(one_by_one(Numbers(), range(10), broken, 2))
+    assert not multiprocessing.active_children()
 
 
 LEFT = """

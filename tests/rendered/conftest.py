@@ -6,6 +6,7 @@ Of several test processes the first makes them, and the others wait.
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,25 @@ from emastudy.study.report import write_includes
 from emastudy.study.report.notebooks import run_notebooks
 
 
+@contextmanager
+def _once(name, testrun_uid):
+    """Whether this process is the first of the test run to come here; the others wait for it."""
+    name.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(name.with_suffix(".lock")):
+        done = name.with_suffix(".made_by")
+        first = not done.exists() or done.read_text() != testrun_uid
+        yield first
+        done.write_text(testrun_uid)
+
+
 @pytest.fixture(scope="session")
-def executed(root):
+def executed(root, testrun_uid):
     """Folder of the executed notebooks. What is up to date is not run again."""
     folder = root / "build" / "smoke" / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        run_notebooks(root / "experiments", folder, "smoke", jobs=2)
-        write_includes(root / "experiments" / "records", folder.parent / "generated")
+    with _once(folder, testrun_uid) as first:
+        if first:
+            run_notebooks(root / "experiments", folder, "smoke", jobs=2)
+            write_includes(root / "experiments" / "records", folder.parent / "generated")
     return folder
 
 
@@ -30,11 +42,9 @@ def executed(root):
 def built(root, executed, testrun_uid):
     """The book with the smallest profile's notebooks, built with every warning an error."""
     source = root / "build" / "smoke" / "book"
-    with FileLock(source.with_suffix(".lock")):
-        made_by = source / "_build" / "made_by"
-        if not made_by.exists() or made_by.read_text() != testrun_uid:
+    with _once(source, testrun_uid) as first:
+        if first:
             _build(root, source, executed)
-            made_by.write_text(testrun_uid)
     return source / "_build" / "html"
 
 

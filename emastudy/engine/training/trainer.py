@@ -19,7 +19,6 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from emastudy.datasets import TrainingStream, learnable, require_same
@@ -33,7 +32,7 @@ from emastudy.engine.build import (
 )
 from emastudy.engine.config import RunConfig
 from emastudy.engine.features import trained_part, training_samples
-from emastudy.engine.loading import ignore_signals
+from emastudy.engine.loading import Loader
 from emastudy.engine.runtime import OTHER_RUNS_DIR, Runtime
 from emastudy.engine.scoring import score
 from emastudy.engine.training.history import (
@@ -193,7 +192,7 @@ class Trainer:
             if isinstance(module, _BatchNorm):
                 module.eval()
 
-    def _loader(self) -> tuple[DataLoader[Any], list[int]]:
+    def _loader(self) -> tuple[Loader, list[int]]:
         """This process' parts of all batches to come, and how many images a batch's parts have."""
         config, runtime = self.config, self.runtime
         share = BatchShare(
@@ -209,11 +208,10 @@ class Trainer:
             start=self.iteration * config.batch_size,
             stop=config.iterations * config.batch_size,
         )
-        loader = DataLoader(
+        loader = Loader(
             stream,
             batch_sampler=share,
             num_workers=runtime.workers,
-            worker_init_fn=ignore_signals,
             pin_memory=self.accelerator.device.type == "cuda",
             # A loader draws a seed when its iteration begins. Not from the global stream:
             # a resumed run would then meet other dropout masks than an uninterrupted one.
@@ -221,7 +219,7 @@ class Trainer:
         )
         return loader, share.sizes
 
-    def _iterate(self, loader: DataLoader[Any], sizes: list[int]) -> None:
+    def _iterate(self, loader: Loader, sizes: list[int]) -> None:
         """The loop; ``sizes`` are the images of a batch's parts."""
         stop: Signals | None = None
         self.saved = time.monotonic()
