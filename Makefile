@@ -49,7 +49,7 @@ test: .venv/dev lint
 
 # While one works: a test takes part unless its file is in tests/slow.txt.
 check: .venv/dev lint
-	$(PYTEST) -m "not slow and not unchecked"
+	$(PYTEST) $(IN_TWO) -m "not slow and not unchecked"
 
 # Without shape checks: torch.compile cannot see through them.
 test-gpu: .venv/dev
