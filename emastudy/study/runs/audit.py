@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: What a run made again may differ by and still hold: points of mIoU, and the mean distance of the
 #: two loss curves in nats. Another processor rounds otherwise, and training lets that grow; another
-#: seed changes more, in every profile.
+#: seed changes the median method by at least half as much again, in every profile.
 TOLERANCE = {"miou": 0.3, "loss": 0.02}
 
 

@@ -115,12 +115,13 @@ def test_a_record_of_an_earlier_version_of_the_numbers_is_not_audited(tiny, runt
 
 
 def test_the_tolerance_is_below_what_another_seed_changes(root):
-    for profile in ("scenes", "animals", "animals_frozen", "camvid"):
+    for profile in ("scenes", "animals", "animals_frozen", "camvid", "camvid_frozen"):
         records = load_records(root / "experiments" / "records" / profile)
         kinds = [dataclasses.replace(r.config, seed=0).id for r in records["record"]]
+        # By kind: pairs grow with the square of the seeds, and eight would outvote three.
         differences = [
-            abs(one - other)
+            statistics.median(abs(one - other) for one, other in itertools.combinations(scores, 2))
             for _, scores in records["miou"].groupby(kinds)
-            for one, other in itertools.combinations(scores, 2)
+            if len(scores) > 1
         ]
-        assert statistics.median(differences) > TOLERANCE["miou"], profile
+        assert statistics.median(differences) > 1.5 * TOLERANCE["miou"], profile
