@@ -105,7 +105,8 @@ class Judgement:
 
         Where a verdict needs all of k tested parts it is their largest p; where one is enough (to
         contradict, or to support with ``any_of``) k times the smallest. 1 of an inconclusive one.
-        NaN where there is no test: not run, or decided by a count, an identity or a cost.
+        NaN where there is no test: not run, or decided by a count, an identity or a cost, be it
+        beside tests that say the same.
         """
         deciding = [part for part in self.parts if part.decides]
         tested = sum(not np.isnan(part.p) for part in deciding)
@@ -115,18 +116,27 @@ class Judgement:
         if verdict == "inconclusive":
             return 1.0
         same = [part.p for part in deciding if part.verdict == verdict]
-        if (verdict == "supported") == self.any_of:
+        if self._one_is_enough:  # NaN stays NaN
             return float(np.minimum(1.0, tested * np.min(same)))
         return float(np.nanmax(same))
+
+    @property
+    def _one_is_enough(self) -> bool:
+        """Whether the uncorrected verdict needs no more than one part that says it."""
+        return (self.uncorrected == "supported") == self.any_of
 
     @property
     def decisive(self) -> Part:
         """The part that the verdict hangs on.
 
         The weakest support, or the strongest contradiction, of those that say the same; where one
-        part is enough, the first that says it.
+        part is enough, the first that says it, and before all one that is no test: nothing that
+        was tested needs to hold then.
         """
         same = [p for p in self.parts if p.decides and p.verdict == self.uncorrected]
+        untested = [p for p in same if np.isnan(p.p)]
+        if untested and self._one_is_enough:
+            return untested[0]
         end = 1 if self.uncorrected == "contradicted" else 0
         if self.any_of or all(np.isnan(part.interval[end]) for part in same):
             return same[0]
@@ -180,14 +190,16 @@ def above(
 def about_zero(what: str, values: pd.Series, margin: float, unit: str) -> Part:
     """Whether the mean of one value a seed lies within ±margin: see ``statistics.equivalence``.
 
-    Supported if its whole 90 % interval lies within the margin, contradicted if it lies beyond.
+    Supported if its whole 90 % interval lies within the margin, contradicted if its 95 % interval
+    lies beyond, on whichever side.
     """
     p, low, high, within = equivalence(values, margin)
-    # The chance of a mean as near, had it lain on the margin: small within, large far beyond.
-    verdict: Verdict = "contradicted" if p > 0.95 else "inconclusive"
+    # p is the chance of a mean as near, had it lain on the margin: small within, large far beyond.
+    beyond = 2 * (1 - p)
+    verdict: Verdict = "contradicted" if beyond < LEVEL else "inconclusive"
     verdict = "supported" if within else verdict
     what, mean = f"{what}, within ±{margin:g} (90 % interval)", float(values.mean())
-    return Part(what, verdict, mean, (low, high), len(values), unit, p=min(p, 1 - p))
+    return Part(what, verdict, mean, (low, high), len(values), unit, p=min(p, beyond))
 
 
 def compare(what: str, better: pd.Series, worse: pd.Series, needed: int, **more: Any) -> Part:

@@ -9,7 +9,7 @@ from scipy import stats
 from study.made_up import NOISE, ema, evidence, find, plain, scored
 
 from emastudy.study.claims import Judgement, Part
-from emastudy.study.claims.verdict import above, side
+from emastudy.study.claims.verdict import about_zero, above, side
 from emastudy.study.runs import to_frame
 from emastudy.study.statistics import holm
 
@@ -96,6 +96,30 @@ def test_the_p_value_of_a_finding_is_that_of_an_intersection_or_a_union():
     # Where one part is enough to support, the two change places.
     assert Judgement(made(s1=0.01, i1=0.4), any_of=True).p == 0.02
     assert Judgement(made(c1=0.01, c2=0.02), any_of=True).p == 0.02
+
+
+def test_a_count_that_decides_alone_is_shown_and_leaves_tests_beside_it_uncorrected():
+    count, test = (
+        Part("count", "contradicted"),
+        Part("test", "contradicted", -1.0, (-2.0, -0.1), p=0.04),
+    )
+    found = Judgement((test, count))
+    assert np.isnan(found.p)
+    assert found.decisive is count
+    wanted = dataclasses.replace(count, verdict="supported")
+    both = Judgement((dataclasses.replace(test, verdict="supported"), wanted))
+    assert (both.p, both.decisive.what) == (0.04, "test")  # the test is needed as well
+
+
+def test_about_zero_is_wrong_in_at_most_one_of_twenty_wherever_the_mean_lies():
+    rng = np.random.default_rng(0)
+    for spread in (0.1, 1.0, 4.0):  # on the margin both words are wrong, or nearly
+        samples = rng.normal(0.25, spread, (1500, 3))
+        found = [about_zero("", pd.Series(sample), 0.25, "") for sample in samples]
+        beyond = sum(part.verdict == "contradicted" for part in found)
+        assert stats.binomtest(beyond, 1500, 0.05, alternative="greater").pvalue > 0.01
+        decided = [part for part in found if part.verdict != "inconclusive"]
+        assert all(part.p < 0.05 for part in decided)
 
 
 def test_the_correction_takes_back_what_it_must_and_keeps_both():

@@ -17,9 +17,11 @@ MEANING = (
     "the number of tests. *Equivalent*: so does the test (TOST) that it is within ±0.5 mIoU. "
     "*Inconclusive*: neither. Brackets hold 95 % intervals, each by itself. With a claim's number "
     "stands p by Holm's method over the ledger's verdicts on one data set under one gradient "
-    "regime; q is Benjamini and Hochberg's over all other tests of a page's findings. A table's q "
-    "is over its own rows, so that the two may differ; *equivalent within 0.5* beside a table is "
-    "the test of that one comparison, uncorrected."
+    "regime; that of a verdict's further comparisons is scaled alike, which does not hold the 5 % "
+    "for all of them together. q is Benjamini and Hochberg's over all other tests of a page's "
+    "findings, and counts no comparison that no sentence was made of. A table's q is over its own "
+    "rows, so that the two may differ; *equivalent within 0.5* beside a table is the test of that "
+    "one comparison, uncorrected."
 )
 #: How many findings a page shows before it folds the others away; README's come first.
 FIRST = 4

@@ -70,7 +70,10 @@ class Verdicts:
 
 
 def _adjusted(judgement: Judgement, part: Part) -> float:
-    """A part's p-value by Holm's method among verdicts, and for the parts of its own."""
+    """A part's p-value by Holm's method among verdicts, and for the parts of its own.
+
+    NaN where the verdict hangs on another part, which is no test: this one was not corrected.
+    """
     if part.verdict != judgement.uncorrected or judgement.uncorrected == "inconclusive":
         return 1.0
     if (judgement.uncorrected == "supported") != judgement.any_of:
@@ -82,14 +85,17 @@ def _adjusted(judgement: Judgement, part: Part) -> float:
 def tested(verdicts: Iterable[Judgement]) -> dict[Hashable, float]:
     """The p-value by Holm's method of every comparison that decides a verdict, by its numbers.
 
-    One that several claims make has the largest.
+    One that several claims make has the largest. One that stands beside a count which decides
+    already is not corrected by the ledger, and not in it.
     """
     found: dict[Hashable, float] = {}
     for one in verdicts:
         for part in one.parts if one.uncorrected != "inconclusive" else ():
             if part.decides and not math.isnan(part.p) and part.verdict == one.uncorrected:
+                if math.isnan(p := _adjusted(one, part)):
+                    continue
                 key = comparison(one.dataset, part.effect, *part.interval)
-                found[key] = max(found.get(key, 0.0), _adjusted(one, part))
+                found[key] = max(found.get(key, 0.0), p)
     return found
 
 

@@ -7,7 +7,8 @@ import pytest
 from study.made_up import NOISE, SHARED_BY_SEED, ema, plain, scored
 
 from emastudy.errors import InputError
-from emastudy.study.report.findings import Comparison, Finding, Verdicts, fill
+from emastudy.study.claims import Judgement, Part
+from emastudy.study.report.findings import Comparison, Finding, Verdicts, fill, verdicts
 from emastudy.study.statistics import benjamini_hochberg, equivalence, mean_interval, mean_test
 
 REGIMES = ["detached", "unrolled", "one_step"]
@@ -187,3 +188,13 @@ def test_a_verdict_that_is_not_there_is_named(filled):
     first, second = str(error.value).splitlines()
     assert "C17 has no part that begins 'EMA less B'; there are EMA less Non-local" in first
     assert "C17 was not run on scenes under one_step" in second
+
+
+def test_a_test_beside_a_count_that_decides_is_corrected_with_its_page():
+    count = Part("count", "contradicted")
+    test = Part("test", "contradicted", -1.5, (-2.9, -0.1), 5, p=0.04)
+    alone = Judgement((test,), dataset="scenes", adjusted=0.04)
+    beside = Judgement((count, test), dataset="scenes")
+    key = verdicts.comparison("scenes", -1.5, -2.9, -0.1)
+    assert verdicts.tested([alone]) == {key: 0.04}
+    assert verdicts.tested([beside]) == {}
