@@ -245,6 +245,25 @@ def test_the_single_basis_concentration_at_its_extremes():
     assert 2 * math.exp(-4 * scale) + math.exp(2 * scale) == pytest.approx(3)
 
 
+def test_a_small_part_lowers_both_concentrations_and_the_single_basis_one_far_more():
+    compact = doubles([2, 0, 0]) + 0.3 * draw(0, 95, 3)
+    x = torch.cat([compact, doubles([-1.5, 1, 0]) + 0.3 * draw(1, 5, 3)])
+    critical = (critical_concentration(x) / critical_concentration(compact)).item()
+    single = (single_basis_concentration(x) / single_basis_concentration(compact)).item()
+    assert single < 0.2 < critical < 0.9
+
+
+def test_for_many_parts_of_like_size_the_single_basis_concentration_is_far_lower():
+    ratios = []
+    for parts in (2, 3, 5, 10, 20, 40):  # x_k = e_0 + e_k
+        x = torch.cat([torch.ones(parts, 1), torch.eye(parts)], dim=1).double()
+        ratios.append((single_basis_concentration(x) / critical_concentration(x)).item())
+    assert ratios[0] == pytest.approx(1)
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[1] > 0.9
+    assert ratios[-1] < 0.25
+
+
 # ---- from every start ---------------------------------------------------------------------------
 
 

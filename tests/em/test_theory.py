@@ -180,6 +180,16 @@ def test_counter_example_none_cycles():
     torch.testing.assert_close(near, states[0], rtol=0, atol=1e-9)
 
 
+def test_counter_example_a_generalised_step_that_keeps_its_bound_can_cycle():
+    """Under L2, although the M step has one answer: a basis is reflected at the mean."""
+    x, first = draw(0, 20, 3) + 1, em.normalize(draw(1, 1, 3), "l2")
+    mean = em.normalize(x.mean(dim=0, keepdim=True), "l2")
+    second = 2 * (first @ mean.mT) * mean - first
+    assert (second - first).norm() > 0.1
+    torch.testing.assert_close(em.objective(x, second), em.objective(x, first))
+    torch.testing.assert_close(2 * (second @ mean.mT) * mean - second, first)
+
+
 @given(problem=problems())
 @quickly
 def test_without_normalisation_length_is_prior_weight(problem):
