@@ -10,7 +10,7 @@ Benjamini and Hochberg's q-values.
 
 from emastudy.study.report.findings.fill import Filled, fill
 from emastudy.study.report.findings.load import Finding, load_findings
-from emastudy.study.report.findings.queries import Best, Comparison, Number
+from emastudy.study.report.findings.queries import Best, Comparison, Count, Number
 from emastudy.study.report.findings.render import (
     all_findings,
     committed,
@@ -24,6 +24,7 @@ from emastudy.study.report.findings.verdicts import Verdicts
 __all__ = [
     "Best",
     "Comparison",
+    "Count",
     "Filled",
     "Finding",
     "Number",

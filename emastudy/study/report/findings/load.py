@@ -11,14 +11,14 @@ import yaml
 from emastudy.errors import InputError
 from emastudy.study.claims import CLAIMS
 from emastudy.study.report.findings.forms import FORMS
-from emastudy.study.report.findings.queries import Best, Comparison
+from emastudy.study.report.findings.queries import Best, Comparison, Count
 from emastudy.study.report.findings.verdicts import Verdicts
 
 #: Of a sentence; a placeholder is one.
 MOST_WORDS = 40
 PLACEHOLDER = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 _DECIMAL = re.compile(r"\d\.\d")
-Query = Comparison | Best | Verdicts
+Query = Comparison | Best | Count | Verdicts
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def load_findings(path: Path) -> list[Finding]:
 
 
 def _kind(query: Mapping[str, Any]) -> type[Query]:
-    return Verdicts if "ledger" in query else Best if "best" in query else Comparison
+    kinds: dict[str, type[Query]] = {"ledger": Verdicts, "best": Best, "count": Count}
+    return next((kind for key, kind in kinds.items() if key in query), Comparison)
 
 
 T = TypeVar("T", bound=Query | Finding)

@@ -3,6 +3,7 @@
 import itertools
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -24,6 +25,12 @@ _APART = ("head", "learning_rate", "value")
 _FIELDS = ("batch_size", "bn_momentum")
 # Axes as readers call them; gradient regimes need none.
 _AXES = {"num_iterations": "T", "num_bases": "K", "concentration": "λ"}
+_SIGNS: dict[str, Callable[[Any, float], Any]] = {
+    "<": operator.lt,
+    ">": operator.gt,
+    "==": operator.eq,
+}
+_CONDITION = re.compile(r"(\w+) (<|>|==) (-?\d+(?:\.\d+)?)")
 _PICKS: dict[str, Callable[[Any], Any]] = {
     "": float,
     "first": lambda values: values[0],
@@ -115,6 +122,15 @@ class Comparison:
 
     def values(self, source: Evidence, side: Side, case: Mapping[str, Any]) -> pd.Series:
         """One number a seed."""
+        rows = self.runs(source, side, case)
+        column, _, pick = str(side.get("value", self.value)).partition(".")
+        if column not in rows:
+            raise InputError(f"a {self.measure or 'record'} has no value {column!r}")
+        how = _PICKS.get(pick) or operator.itemgetter(int(pick))
+        return rows[column].map(how).astype(float)
+
+    def runs(self, source: Evidence, side: Side, case: Mapping[str, Any]) -> pd.DataFrame:
+        """The rows of those runs, one a seed."""
         head = side.get("head", case.get("head", "ema"))
         taken = {k: v for k, v in case.items() if head == "ema" or k in _APART or "." in k}
         said = {**taken, **side}
@@ -132,11 +148,7 @@ class Comparison:
                 f"no {self.measure or 'record'} of {source.name} is of a run with "
                 f"{stated or 'the usual options'}"
             )
-        column, _, pick = str(side.get("value", self.value)).partition(".")
-        if column not in rows:
-            raise InputError(f"a {self.measure or 'record'} has no value {column!r}")
-        how = _PICKS.get(pick) or operator.itemgetter(int(pick))
-        return rows[column].map(how).astype(float)
+        return rows
 
     def _rows(self, source: Evidence, said: Side, case: Mapping[str, Any]) -> pd.DataFrame:
         """What is asked of any run: the records, a measurement, or scores made in one way."""
@@ -204,3 +216,47 @@ class Best:
         unit, seeds = f"of {len(winners)} runs", min(map(len, tables))
         for value, count in winners.value_counts().sort_index().items():
             yield Number(float(count), seeds=seeds, case=_words({option: value}), unit=unit)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Asks of how many entries of a measurement's lists something is true.
+
+    Fields as in :class:`Comparison`; a condition is one column, <, > or ==, and a number. Lists of
+    one run are as long as each other, and those of all runs of a case count together.
+    """
+
+    data: str
+    measure: str
+    count: str  #: What is counted, e.g. "growth < 1".
+    among: str  #: Of which entries, e.g. "members > 1".
+    each: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    seeds: int = 0
+    decimals: ClassVar[int] = 0
+    tested: ClassVar[bool] = False
+
+    def ask(self, source: Evidence) -> Iterator[Number]:
+        """For each case how many there are, and of how many.
+
+        Raises:
+            InputError: No runs, or too few, are what is asked for, or a condition is none.
+        """
+        ask = Comparison(self.data, measure=self.measure).runs
+        for case in _cases(self.each):
+            rows = ask(source, {}, case)
+            _check_seeds(len(rows), self.seeds or source.needed)
+            among = _holds(rows, self.among)
+            count = int((among & _holds(rows, self.count)).sum())
+            unit = f"of {among.sum()}"
+            yield Number(float(count), seeds=len(rows), case=_words(case), unit=unit)
+
+
+def _holds(rows: pd.DataFrame, condition: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Of which entries of a column of lists a condition is true, those of all rows in a line."""
+    match = _CONDITION.fullmatch(condition)
+    if match is None:
+        raise InputError(f"{condition!r} is no condition; write one as 'growth < 1'")
+    column, sign, number = match.groups()
+    if column not in rows:
+        raise InputError(f"the measurement has no value {column!r}")
+    return np.asarray(_SIGNS[sign](np.concatenate(rows[column].tolist()), float(number)))

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from emastudy.errors import InputError
-from emastudy.study.report.findings import Best, Comparison, Verdicts, load_findings
+from emastudy.study.report.findings import Best, Comparison, Count, Verdicts, load_findings
 
 GAP = {"data": "scenes", "of": {}, "less": {"head": "fcn"}}
 GOOD = {"id": "ahead", "text": "EMA has {gap}.", "page": 33, "numbers": {"gap": GAP}}
@@ -24,10 +24,18 @@ def test_an_entry_becomes_a_finding_with_its_queries(load):
     numbers = {
         "gap": GAP,
         "best": {"data": "scenes", "best": {"num_iterations": [1, 2]}},
+        "far": {
+            "data": "scenes",
+            "measure": "start",
+            "count": "growth > 1",
+            "among": "members > 1",
+        },
     }
-    (finding,) = load({**GOOD, "text": "{gap.size}, {best}: {gap.word}", "numbers": numbers})
+    text = "{gap.size}, {best}, {far}: {gap.word}"
+    (finding,) = load({**GOOD, "text": text, "numbers": numbers})
     assert finding.numbers["gap"] == Comparison("scenes", less={"head": "fcn"})
     assert isinstance(finding.numbers["best"], Best)
+    assert isinstance(finding.numbers["far"], Count)
     ledger = {"gap": {"ledger": "C17", "data": "scenes"}}
     (finding,) = load({**GOOD, "primary": True, "numbers": ledger})
     assert finding.numbers == {"gap": Verdicts("scenes", "C17")}

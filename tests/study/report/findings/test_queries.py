@@ -8,7 +8,7 @@ from study.made_up import scores as made_scores
 
 from emastudy.errors import InputError
 from emastudy.study.recipes import scenes
-from emastudy.study.report.findings import Best, Comparison
+from emastudy.study.report.findings import Best, Comparison, Count
 from emastudy.study.runs import to_frame
 
 
@@ -71,3 +71,21 @@ def test_the_best_value_of_an_option_is_counted_over_runs():
     ]
     with pytest.raises(InputError, match="5 seeds are there of 6"):
         list(dataclasses.replace(asked, seeds=6).ask(evidence(scored(gains))))
+
+
+def test_entries_of_lists_are_counted_over_all_runs():
+    rows = [
+        (scenes("ema", seed=seed), {"members": [2, 2, 1], "growth": [0.5, 1.0 + seed, 0.1]})
+        for seed in SEEDS
+    ]
+    source = evidence(start=measured(rows))
+    asked = Count("scenes", "start", count="growth > 1", among="members > 1")
+    (number,) = asked.ask(source)
+    assert (number.value, number.unit, number.seeds) == (4, "of 10", 5)
+    assert not number.test
+    with pytest.raises(InputError, match="'growth' is no condition; write one as 'growth < 1'"):
+        list(dataclasses.replace(asked, count="growth").ask(source))
+    with pytest.raises(InputError, match="the measurement has no value 'size'"):
+        list(dataclasses.replace(asked, among="size > 1").ask(source))
+    with pytest.raises(InputError, match="5 seeds are there of 6"):
+        list(dataclasses.replace(asked, seeds=6).ask(source))
