@@ -134,6 +134,29 @@ def memory_order(memory: pd.DataFrame) -> str:
     )
 
 
+def nowhere_below(tests: pd.DataFrame) -> str:
+    """Whether some method is nowhere below its rivals, and how far each came, as Markdown.
+
+    Args:
+        tests: Of ``tables.variants.not_below``.
+    """
+    held = tests["not below"].unstack("data")
+    winners = list(held.index[held.eq(True).all(axis="columns")])
+    lines = []
+    for method, row in held.iterrows():
+        of = row.dropna()
+        names = ", ".join(of.index[of.astype(bool)])
+        where = f"shown not to be below on {names}" if names else "shown nowhere not to be below"
+        lines.append(f"- {method}: {where}, of {len(of)} data sets that it was run on.")
+    first = (
+        f"Nowhere below, on all data sets: {', '.join(winners)}."
+        if winners
+        else "No method is shown to be nowhere below: there is no unit here to recommend for all "
+        "data."
+    )
+    return "\n".join([first, "", *lines])
+
+
 def growth(times: pd.DataFrame) -> str:
     """By which power of the number of pixels each module's time grows, one line a module."""
     return "\n".join(

@@ -83,11 +83,13 @@ def paces(
 
 
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
-    """EMA's relatives with several heads, unrolled, beside EMA and what it is held against."""
+    """EMA with several heads, unrolled, beside EMA as it is and what it is held against."""
     bases = config_columns(grid()[0])["head.num_bases"]
     unrolled: dict[str, dict[str, Any]] = {
         "EMA, one head": {},
+        "4 heads": {"heads": 4},
         "8 heads": {"heads": 8},
+        "8 heads, λ learnt": {"heads": 8, "concentration_scale": "learned"},
         "8 heads of K/4 bases": {"heads": 8, "num_bases": bases // 4},
         "8 heads, λ = λ_c/2": {"heads": 8, "concentration_scale": "critical", "concentration": 0.5},
         "4 heads with values": {"heads": 4, "value_conv": True},
@@ -96,15 +98,17 @@ def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunCon
         method: grid(gradient=["unrolled"], **{name: [value] for name, value in axes.items()})
         for method, axes in unrolled.items()
     }
-    return {"FCN": grid("fcn"), **emas, "Non-local": grid("non_local"), "OCR": grid("ocr")}
+    released = {"EMA, detached": grid(gradient=["detached"])}
+    others = {"Non-local": grid("non_local"), "OCR": grid("ocr")}
+    return {"FCN": grid("fcn"), **released, **emas, **others}
 
 
 def not_below(runs: Mapping[str, pd.DataFrame], rivals: Sequence[str]) -> pd.DataFrame:
     """Which methods are nowhere below any of some rivals: tests of non-inferiority.
 
     On each data set the one-sided tests that a method is not more than ``statistics.MARGIN`` below
-    a rival are paired by seed; the larger p-value counts, for it must hold against every rival.
-    Over all rows p is corrected by Holm's method.
+    a rival are paired by seed; the larger p-value counts, for it must hold against every rival
+    that has two seeds or more in common. Over all rows p is corrected by Holm's method.
 
     Args:
         runs: Data set, in words → runs with "method", "seed" and "miou".
@@ -122,6 +126,8 @@ def not_below(runs: Mapping[str, pd.DataFrame], rivals: Sequence[str]) -> pd.Dat
             tests = []
             for rival in there:
                 differences = (wide[method] - wide[rival]).dropna()
+                if len(differences) < 2:
+                    continue
                 mean, low, high = mean_interval(differences, 0.9)
                 p = mean_test(differences, -MARGIN) / 2
                 p = p if mean > -MARGIN else 1 - p
@@ -163,7 +169,8 @@ def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
     def words(config: RunConfig) -> str:
         if config.head != "ema":
             return config.head
-        changed = [f"{k}={v}" for k, v in config.head_options.items() if usual.get(k) != v]
+        stated = sorted(config.head_options.items())
+        changed = [f"{k}={v}" for k, v in stated if usual.get(k) != v]
         return ", ".join(changed) or "one head, as it is"
 
     named = runs.assign(setting=list(map(words, configs)))

@@ -147,3 +147,19 @@ def test_what_noise_moves_is_said_of_the_features_and_of_what_is_rebuilt():
     text = remarks.moved({"clean": clean, "little": little, "much": much})
     assert "moves the features by 50 %, 100 % of their length" in text
     assert "what is rebuilt of them by 0 %, 300 %: the rebuilt map moves less in 1 of 2" in text
+
+
+def test_a_unit_for_all_data_is_named_or_it_is_said_that_there_is_none():
+    index = pd.MultiIndex.from_tuples(
+        [("scenes", "A"), ("scenes", "B"), ("CamVid", "A")], names=["data", "method"]
+    )
+    tests = pd.DataFrame({"not below": [True, False, False]}, index=index)
+    text = remarks.nowhere_below(tests)
+    assert text.startswith("No method is shown")
+    assert "- A: shown not to be below on scenes, of 2 data sets" in text
+    assert "- B: shown nowhere not to be below, of 1 data sets" in text
+    tests.loc[("CamVid", "A"), "not below"] = True
+    assert remarks.nowhere_below(tests).startswith("Nowhere below, on all data sets: A.")
+    # What was not run everywhere is not recommended.
+    both = pd.concat([tests.drop(("CamVid", "A")), tests.iloc[[2]].rename(index={"A": "C"})])
+    assert remarks.nowhere_below(both).startswith("No method")
