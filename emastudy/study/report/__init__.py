@@ -7,7 +7,7 @@ from emastudy.study.report.inputs import photograph, scene_images, scene_network
 from emastudy.study.report.ledger import answer, decided_here, ledger_text, of_page
 from emastudy.study.report.page import Page
 from emastudy.study.report.predictions import Predictions, how_to_draw, map_pictures
-from emastudy.study.report.sentences import best_other, duel, in_short, margin, table1_answer
+from emastudy.study.report.sentences import best_other, duels, in_short, margin, table1_answer
 
 __all__ = [
     "Page",
@@ -16,7 +16,7 @@ __all__ = [
     "best_other",
     "circumstances_table",
     "decided_here",
-    "duel",
+    "duels",
     "found_here",
     "found_in_short",
     "how_to_draw",

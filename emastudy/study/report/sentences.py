@@ -80,16 +80,23 @@ def table1_answer(runs: pd.DataFrame, data: str) -> str:
     )
 
 
-def duel(runs: pd.DataFrame, method: str, baseline: str, data: str) -> str:
-    """How one method stands against one other, in a sentence of Markdown."""
-    row = paired_differences(runs, "method", "miou", baseline=baseline).T[method]
+def duels(runs: pd.DataFrame, method: str, data: str) -> str:
+    """How one method stands against every other, in Markdown: a sentence each.
+
+    What they call decided is so after the correction for their number.
+    """
     means = summarize(runs, "method", "miou")["mean"]
-    decided = standing(row) if row["seeds"] > 1 else "one seed has no interval"
-    return (
-        f"On {data} {method} scores {means[method]:.2f} mIoU and {baseline} "
-        f"{means[baseline]:.2f}: a difference of {as_text(row)} (95 % interval, paired over "
-        f"{row['seeds']:.0f} seeds, {decided})."
-    )
+    found = []
+    for rival, row in paired_differences(runs, "method", "miou", baseline=method).iterrows():
+        turned = row.copy()
+        turned[["difference", "low", "high"]] = [-row["difference"], -row["high"], -row["low"]]
+        decided = standing(turned) if row["seeds"] > 1 else "one seed has no interval"
+        found.append(
+            f"On {data} {method} scores {means[method]:.2f} mIoU and {rival} {means[rival]:.2f}: a "
+            f"difference of {as_text(turned)} (95 % interval, paired over {row['seeds']:.0f} "
+            f"seeds, {decided})."
+        )
+    return "\n\n".join(found)
 
 
 def margin(table: str) -> str:

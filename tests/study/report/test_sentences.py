@@ -78,14 +78,25 @@ def test_one_seed_decides_nothing(runs):
     assert "not decided" in report.table1_answer(runs[runs["seed"] == 0], "made-up data")
 
 
-def test_a_duel_says_what_it_decides(runs):
-    text = report.duel(runs, "EMA, detached", "PSANet", "made-up data")
+def test_duels_say_what_they_decide_after_the_correction(runs):
+    text = report.duels(runs, "EMA, detached", "made-up data")
     assert "scores 64.00 mIoU and PSANet 62.00: a difference of +2.00 [+2.00, +2.00]" in text
     assert "paired over 3 seeds, decided)" in text
-    text = report.duel(runs, "DeepLabV3+", "EMA, detached", "made-up data")
+    text = report.duels(runs, "DeepLabV3+", "made-up data")
     assert "paired over 3 seeds, equivalent within 0.5)" in text
-    text = report.duel(runs[runs["seed"] == 0], "FCN", "PSANet", "made-up data")
+    text = report.duels(runs[runs["seed"] == 0], "FCN", "made-up data")
     assert "one seed has no interval" in text
+    # p = 0.037 by itself, and one of three tests that decide nothing else.
+    ours = {
+        "mine": [10.0, 10.0, 10.0],
+        "A": [9.0, 8.0, 8.5],
+        "B": [9.0, 11.0, 10.1],
+        "C": [8, 13, 9],
+    }
+    rows = [(m, s, float(v)) for m, values in ours.items() for s, v in enumerate(values)]
+    first = report.duels(pd.DataFrame(rows, columns=["method", "seed", "miou"]), "mine", "x")
+    assert "A 8.50: a difference of +1.50 [+0.26, +2.74]" in first
+    assert "decided)" not in first.replace("not decided)", "")
 
 
 def test_margins_compare_like_with_like():
