@@ -145,16 +145,15 @@ def nowhere_below(tests: pd.DataFrame) -> str:
     lines = []
     for method, row in held.iterrows():
         of = row.dropna()
-        names = ", ".join(of.index[of.astype(bool)])
-        where = f"shown not to be below on {names}" if names else "shown nowhere not to be below"
-        lines.append(f"- {method}: {where}, of {len(of)} data sets that it was run on.")
+        names = "; ".join(of.index[of.astype(bool)]) or "none"
+        lines.append(f"- {method}: {names} (of {len(of)} that it was run on)")
     first = (
         f"Nowhere below, on all data sets: {', '.join(winners)}."
         if winners
         else "No method is shown to be nowhere below: there is no unit here to recommend for all "
         "data."
     )
-    return "\n".join([first, "", *lines])
+    return "\n".join([first, "Data sets on which each is shown not to be below:", "", *lines])
 
 
 def growth(times: pd.DataFrame) -> str:

@@ -156,8 +156,8 @@ def test_a_unit_for_all_data_is_named_or_it_is_said_that_there_is_none():
     tests = pd.DataFrame({"not below": [True, False, False]}, index=index)
     text = remarks.nowhere_below(tests)
     assert text.startswith("No method is shown")
-    assert "- A: shown not to be below on scenes, of 2 data sets" in text
-    assert "- B: shown nowhere not to be below, of 1 data sets" in text
+    assert "- A: scenes (of 2 that it was run on)" in text
+    assert "- B: none (of 1 that it was run on)" in text
     tests.loc[("CamVid", "A"), "not below"] = True
     assert remarks.nowhere_below(tests).startswith("Nowhere below, on all data sets: A.")
     # What was not run everywhere is not recommended.
