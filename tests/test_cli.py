@@ -187,8 +187,10 @@ def test_the_options_are_frozen_and_each_does_something(name, monkeypatch, capsy
     with pytest.raises(SystemExit) as end:
         command(monkeypatch, capsys, *name.split(), "--help")
     assert end.value.code == 0
-    shown = re.findall(r"^[│ ] --([a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    text = capsys.readouterr().out
+    shown = re.findall(r"^[│ ] --([a-z][a-z-]+)", text, re.MULTILINE)
     assert set(shown) == OPTIONS[name]
+    assert "noqa" not in text  # a comment beside a field is taken for its help
 
 
 def test_every_subcommand_has_its_options_frozen(monkeypatch, capsys):

@@ -36,7 +36,7 @@ class Order:
 
     config: Fields
     #: Where the run happens.
-    runtime: Runtime = Runtime(runs_dir="")  # noqa: RUF009 - frozen
+    runtime: Runtime = field(default=Runtime(runs_dir=""))
     #: Further options of the head, e.g. num_bases=32 gradient=one_step.
     head_options: Pairs = ()
     #: Further options of the backbone, e.g. deep_stem=true.
