@@ -46,10 +46,11 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.channels = tuple(channels)
         self.native_stride = native_stride
-        self._strided = {
-            name
-            for name, layer in self.named_modules()
-            if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.stride in (2, (2, 2))
+        # Stride and padding of every layer that may be dilated or has a stride, as it was made.
+        self._made = {
+            name: (_step(layer.stride), layer.padding if isinstance(layer, nn.Conv2d) else "")
+            for name, layer in self.stages.named_modules()
+            if isinstance(layer, nn.Conv2d | nn.MaxPool2d)
         }
         self.set_output_stride(native_stride)
 
@@ -62,7 +63,8 @@ class Backbone(nn.Module):
         are dilated by 1, 4, 8 at stride 16 and by 2, 8, 16 at stride 8.
 
         Raises:
-            InputError: ``output_stride`` is no power of two from 4 to the native stride.
+            InputError: ``output_stride`` is no power of two from 4 to the native stride, or lies
+                within a single layer's stride.
 
         Source: Chen et al., "Rethinking Atrous Convolution", arXiv 1706.05587, Section 3.1.
         """
@@ -71,26 +73,36 @@ class Backbone(nn.Module):
             allows = ", ".join(map(str, allowed))
             raise InputError(f"output_stride is {output_stride}; this backbone allows {allows}")
         stride, dilation, dense = 1, 1, False
-        for name, layer in self.named_modules():
-            strided = name in self._strided
-            if isinstance(layer, nn.MaxPool2d) and strided:
-                stride *= 2  # comes before stride 4 in every backbone: never dilated
+        for name, layer in self.stages.named_modules():
+            step, padding = self._made.get(name, (1, ""))
+            if isinstance(layer, nn.MaxPool2d):
+                stride *= step  # comes before stride 4 in every backbone: never dilated
             if not isinstance(layer, nn.Conv2d):
                 continue
             shortcut = layer.kernel_size == (1, 1)  # beside the block's strided conv, after it
             grown = 1 if shortcut else dilation * self._grid(name)
             layer.dilation = (grown, grown)
-            layer.padding = tuple(grown * (k // 2) for k in layer.kernel_size)
-            if strided:
+            odd = all(k % 2 for k in layer.kernel_size)  # those of even size have no centre
+            around = tuple(grown * (k // 2) for k in layer.kernel_size)
+            layer.padding = around if odd or grown > 1 else padding
+            if step > 1:
                 if not shortcut:
-                    dense = stride * 2 > output_stride
-                    stride, dilation = (stride, dilation * 2) if dense else (stride * 2, dilation)
-                layer.stride = (1, 1) if dense else (2, 2)
+                    dense = stride * step > output_stride
+                    if dense and stride < output_stride:
+                        raise InputError(
+                            f"output_stride is {output_stride}; layer stages.{name} goes from "
+                            f"stride {stride} to {stride * step} at once"
+                        )
+                    if dense:
+                        dilation *= step
+                    else:
+                        stride *= step
+                layer.stride = (1, 1) if dense else (step, step)
 
     def _grid(self, layer: str) -> int:
-        _, stage, block, *_ = layer.split(".")  # stages.3.0.conv2
+        stage, *block = layer.split(".")  # 3.0.conv2
         last = int(stage) == len(self.stages) - 1
-        return self.multi_grid[int(block)] if last and self.multi_grid else 1
+        return self.multi_grid[int(block[0])] if last and self.multi_grid else 1
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """All stages' feature maps, finest first."""
@@ -99,6 +111,12 @@ class Backbone(nn.Module):
             image = stage(image)
             features.append(image)
         return features
+
+
+def _step(stride: int | tuple[int, ...]) -> int:
+    """A layer's stride, 1 where it is not the same down and across."""
+    down, across = (stride, stride) if isinstance(stride, int) else stride
+    return down if down == across else 1
 
 
 def small_resnet(weights: str | Path | None = None) -> Backbone:

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from emastudy import networks
-from emastudy.networks.backbones import BACKBONES
+from emastudy.networks.backbones import BACKBONES, Backbone
 
 RESNETS = [f"resnet{depth}" for depth in (18, 34, 50, 101, 152)]
 
@@ -155,3 +155,22 @@ def test_bilinear_upsampling_aligns_corners():
     torch.testing.assert_close(
         large, F.interpolate(small, (97, 97), mode="bilinear", align_corners=True)
     )
+
+
+def test_a_stage_may_be_a_layer_and_a_stride_may_be_four():
+    def patches(*sizes):
+        convs = [
+            torch.nn.Conv2d(*c, k, stride=k) for c, k in zip(((3, 4), (4, 6)), sizes, strict=True)
+        ]
+        return Backbone(convs, (4, 6), native_stride=sizes[0] * sizes[1])
+
+    image = torch.randn(1, 3, 64, 32)
+    backbone = patches(4, 2)
+    assert [m.shape[2:] for m in backbone(image)] == [(16, 8), (8, 4)]
+    whole = backbone(image)[-1]
+    backbone.set_output_stride(4)
+    torch.testing.assert_close(backbone(image)[-1][..., ::2, ::2], whole)
+    with pytest.raises(ValueError, match=r"layer stages\.1 goes from stride 4 to 16 at once"):
+        patches(4, 4).set_output_stride(8)
+    conv = torch.nn.Conv2d(3, 8, 3, stride=4, padding=1)
+    assert Backbone([conv], [8], 4)(image)[0].shape == (1, 8, 16, 8)
