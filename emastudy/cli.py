@@ -14,6 +14,7 @@ from importlib import import_module
 import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from emastudy import own
 from emastudy.errors import EmastudyError, bug_report
 
 #: Subcommand → the first line of its help. Each is a file of ``emastudy.commands``.
@@ -109,6 +110,8 @@ def _explanation(error: Exception) -> str | None:
     """What an error means and what to do about it; None for a bug of the package."""
     if isinstance(error, EmastudyError):
         return str(error)
+    if fault := own.fault(error):
+        return f"an error in a part of your own, {fault}; mend it there, --traceback shows all"
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("emastudy"):
         return (
             f"{error.name} is not installed; pip install 'emastudy[study]' brings all that the "

@@ -18,6 +18,13 @@ def defaults(function: Callable[..., object]) -> dict[str, Any]:
     return dict(_defaults(function))
 
 
+def required(function: Callable[..., object]) -> list[str]:
+    """The parameters without a default that can be given by name."""
+    parameters = inspect.signature(function).parameters.values()
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.default is p.empty and p.kind in by_name]
+
+
 def check(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
     """Refuse options that their owner, "head 'ema'" for instance, does not have."""
     known = sorted(known)
@@ -49,16 +56,16 @@ def check_types(owner: str, given: Mapping[str, object], function: Callable[...,
 
     Options that it does not have, and types that are not known here, pass.
     """
-    types = _types(function)
+    declared = types(function)
     for name, value in given.items():
-        fits, expected = _TYPES.get(types.get(name), (None, ""))
+        fits, expected = _TYPES.get(declared.get(name), (None, ""))
         if fits and not fits(value):
             raise InputError(f"{owner}: {name} is {value!r}; expected {expected}")
 
 
 def sparse(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The options that differ from their defaults: stating a default says nothing."""
-    return {name: value for name, value in given.items() if value != known[name]}
+    return {k: value for k, value in given.items() if k not in known or value != known[k]}
 
 
 def as_floats(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +102,8 @@ def _defaults(function: Callable[..., object]) -> Mapping[str, Any]:
 
 
 @functools.cache
-def _types(function: Callable[..., object]) -> Mapping[str, object]:
+def types(function: Callable[..., object]) -> Mapping[str, object]:
+    """The types that a function, or a class' constructor, declares; none if one is unknown."""
     made = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
     try:
         return get_type_hints(made)

@@ -5,6 +5,7 @@ Wherever a head, backbone or dataset is named, such a path may stand. Modules ar
 find the same file. A file that was changed since it was imported is executed anew.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -12,15 +13,20 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from emastudy.errors import InputError
+from emastudy.errors import EmastudyError, InputError
 
 logger = logging.getLogger(__name__)
 
 _DIGEST = "__emastudy_digest__"
+_FILES: set[str] = set()  # of the modules that were loaded
+# A frame of a printed traceback: file, line, function, and what is printed of the source.
+_FRAME = re.compile(r'^ *File "(.+)", line (\d+), in (.+)\n((?: {4}.*\n|  \[Previous.*\n)*)', re.M)
 
 
 def is_path(name: str) -> bool:
@@ -62,6 +68,50 @@ def load(path: str) -> Any:
         raise InputError(f"{path!r}: {origin} defines no {attribute}") from None
 
 
+def fault(error: BaseException) -> str:
+    """Where in a file of one's own an error arose, and what it says; "" if none took part in it.
+
+    An error of a process that loads data has that process' traceback in its text, and counts alike.
+    """
+    text = "".join(traceback.format_exception(error))
+    frames = list(_FRAME.finditer(text))
+    ours = [frame for frame in frames if frame[1] in _FILES]
+    if not ours:
+        return ""
+    file, line, function, source = ours[-1].groups()
+    reason = text[frames[-1].end() :].partition("\n")[0]
+    if "meta tensor" in reason:
+        reason += (
+            " (cost is counted on meta tensors, which have shapes and no values: do without "
+            ".item(), .tolist() and if on a value, or leave that out where x.is_meta)"
+        )
+    place = f"{file}, line {line}, in {_class_around(file, int(line))}{function}"
+    return f"{place} ({source.strip().partition(chr(10))[0]}): {reason}"
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """An error of somebody's own code, other than the package's, becomes one that says ``what``."""
+    try:
+        yield
+    except EmastudyError:
+        raise
+    except Exception as error:
+        reason = fault(error) or f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise InputError(f"{what}: {reason}") from error
+
+
+def _class_around(file: str, line: int) -> str:
+    """The class, with a dot, that a line of a file is in."""
+    try:
+        nodes = ast.walk(ast.parse(Path(file).read_bytes()))
+    except (OSError, SyntaxError):  # changed since
+        return ""
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    around = [c.name for c in classes if c.lineno <= line <= (c.end_lineno or 0)]
+    return f"{around[-1]}." if around else ""
+
+
 def _execute(
     name: str, loaded: ModuleType | None, origin: Path, source: bytes, path: str
 ) -> ModuleType:
@@ -69,6 +119,7 @@ def _execute(
     loaded = loaded or importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[name] = loaded
     vars(loaded)[_DIGEST] = None  # until it has run to its end
+    _FILES.add(str(origin))
     before = set(sys.modules)
     try:
         exec(compile(source, origin, "exec"), vars(loaded))
@@ -96,6 +147,9 @@ def _digest(source: bytes) -> str:
 def _source(path: str) -> tuple[Path, bytes]:
     """Where a module's file is, and what it holds."""
     name = module(path)
+    if name.endswith(".py"):
+        parts = Path(name).with_suffix("").parts
+        raise InputError(f"{path!r} names a file; drop .py: {'.'.join(parts)}:{short(path)}")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", path):
         raise InputError(f"{path!r} is no import path; expected one like my_module:MyUnit")
     if name == "__main__":

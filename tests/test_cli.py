@@ -272,6 +272,23 @@ def test_what_was_not_foreseen_is_called_a_bug(monkeypatch, capsys):
     assert "ZeroDivisionError: division by zero" in error
 
 
+def test_an_error_in_a_part_of_ones_own_is_no_bug_of_the_package(
+    monkeypatch, capsys, my_module, tmp_path
+):
+    """Met in training, where it passed its trial: the class, file and line are named."""
+    source = my_module.read_text().replace("return x +", "assert len(x) < 3\n        return x +")
+    my_module.write_text(source)
+    error = failure(
+        monkeypatch, capsys, "train", "scenes", "--head", "my_module:Mean", "--iterations", "1",
+        "--head-options", "channels=8", "--batch-size", "3", "--device", "cpu",
+        "--runs-dir", str(tmp_path / "runs"), "--records", str(tmp_path / "records"),
+    )  # fmt: skip
+    assert f"an error in a part of your own, {my_module}, line" in error
+    assert "in Mean.forward (assert len(x) < 3): AssertionError; mend it there" in error
+    assert "bug" not in error
+    assert "Traceback" not in error
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_disk_that_cannot_be_written_is_no_bug(monkeypatch, capsys, number):
     full = OSError(number, os.strerror(number), "/data/archives")

@@ -29,3 +29,23 @@ def test_cost_of_an_unknown_network_lists_those_that_exist(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, "unet")
     assert re.search(r"head is 'unet'; there are .*deeplabv3plus", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("repeats", ["0", "1"])
+def test_a_unit_that_wants_values_cannot_be_counted(monkeypatch, capsys, my_module, repeats):
+    my_module.write_text(my_module.read_text().replace("self.weight *", "x.mean().item() *"))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "my_module:Mean", "--backbone", "small_resnet", "--output-stride", "4",
+            "--size", "64", "--head-options", "channels=8", "--repeats", repeats)  # fmt: skip
+    assert re.search(
+        r"cost cannot be counted: .*my_module.py, line \d+, in Mean.forward .*meta tensors, which "
+        r"have shapes and no values: do without \.item\(\)", capsys.readouterr().err
+    )  # fmt: skip
+
+
+def test_cost_says_that_parts_may_be_ones_own(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--help")
+    shown = capsys.readouterr().out
+    assert "my_module:MyUnit" in shown
+    assert "my_module:MyBackbone" in shown

@@ -4,8 +4,10 @@ import os
 import sys
 
 import pytest
+from torch.utils.data import Dataset
 
 from emastudy import own
+from emastudy.engine.loading import Loader
 from emastudy.errors import InputError
 
 
@@ -66,6 +68,8 @@ def test_a_module_may_lie_in_a_package(my_module, tmp_path, caplog):
             "",
             "cannot be imported: __path__ attribute not found on 'my_module'",
         ),
+        ("my_module.py:Unit", "", "names a file; drop .py: my_module:Unit"),
+        ("folder/my_module.py:Unit", "", "names a file; drop .py: folder.my_module:Unit"),
         ("torch._C:Tag", "", r"there is no file torch/_C\.py"),
         ("my_module:", "", "is no import path; expected one like my_module:MyUnit"),
         ("my_module:a:b", "", "is no import path"),
@@ -76,3 +80,49 @@ def test_what_cannot_be_imported_says_why(my_module, path, source, message):
     my_module.write_text(source)
     with pytest.raises(InputError, match=message):
         own.load(path)
+
+
+FAILING = """
+class Part:
+    def work(self):
+        return self.deeper()
+    def deeper(self):
+        return {}["a key"]
+"""
+
+
+def test_an_error_in_a_file_of_ones_own_is_told_from_others(my_module):
+    my_module.write_text(FAILING)
+    part = own.load("my_module:Part")()
+    with pytest.raises(KeyError) as error:
+        part.work()
+    said = f"{my_module}, line 6, in Part.deeper (return {{}}[\"a key\"]): KeyError: 'a key'"
+    assert own.fault(error.value) == said
+    with pytest.raises(InputError, match="^it fails: .*in Part.deeper"), own.blamed("it fails"):
+        part.work()
+    with pytest.raises(ZeroDivisionError) as error:
+        1 / 0  # noqa: B018
+    assert own.fault(error.value) == ""
+    with pytest.raises(InputError, match="^it fails: ZeroDiv"), own.blamed("it fails"):
+        1 / 0  # noqa: B018
+
+
+class Working(Dataset):
+    def __init__(self, part):
+        self.part = part
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.part.work()
+
+
+def test_so_is_one_from_a_process_that_loads_data(my_module):
+    my_module.write_text(FAILING)
+    loader = Loader(Working(own.load("my_module:Part")()), num_workers=1)
+    with pytest.raises(KeyError) as error:
+        list(loader)
+    assert own.fault(error.value).endswith(
+        """in Part.deeper (return {}["a key"]): KeyError: 'a key'"""
+    )

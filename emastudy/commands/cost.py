@@ -23,9 +23,10 @@ def command(
     For example: emastudy cost emanet --size 513 --backbone-options deep_stem=true
 
     Args:
-        network: Name of the head or network, see networks.build.
+        network: Name of the head or network, see networks.build, or an import path of your own
+            such as my_module:MyUnit.
         size: Height and width of the image, pixels.
-        backbone: Name of the backbone.
+        backbone: Name of the backbone, or an import path, my_module:MyBackbone.
         num_classes: Number of logits.
         output_stride: Image pixels per feature pixel.
         head_options: Options of the head, e.g. channels=256.

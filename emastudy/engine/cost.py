@@ -23,6 +23,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
+from emastudy import own
+from emastudy.errors import InputError
 from emastudy.networks import EMAU, evaluation_mode
 
 Tensors = dict[str, Tensor]
@@ -66,6 +68,9 @@ def measure(
 
     Returns:
         The whole network's cost, with its parts down to two levels.
+
+    Raises:
+        InputError: A part of one's own fails without values.
     """
     state = {
         name: torch.empty_like(value, device="meta").requires_grad_(value.requires_grad)
@@ -74,8 +79,13 @@ def measure(
     # Two for training: batch norm on a single pooled value would refuse one.
     image, images = (torch.empty(batch, channels, *size, device="meta") for batch in (1, 2))
     with evaluation_mode(network), _folded(network, folded):
-        flops, peak = _in_inference(network, state, image)
-        kept = _in_training(network, state, images)
+        try:
+            flops, peak = _in_inference(network, state, image)
+            kept = _in_training(network, state, images)
+        except Exception as error:
+            if fault := own.fault(error):
+                raise InputError(f"the cost cannot be counted: {fault}") from error
+            raise
     costs, root = {}, type(network).__name__
     for name, part in network.named_modules():
         if name.count(".") < 2 and not isinstance(part, nn.ModuleList | nn.ModuleDict):

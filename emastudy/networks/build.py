@@ -172,8 +172,11 @@ def check_options(
         InputError: An option that it does not have, or takes as another type.
     """
     owner = f"{kind} {name!r}"
-    options.check(owner, given, known)
-    for part in _parts(_lookup(kind, name, HEADS if kind == "head" else BACKBONES)):
+    parts = _parts(_lookup(kind, name, HEADS if kind == "head" else BACKBONES))
+    # Of one's own, unlike ours, all that is asked for without a default is an option.
+    required = options.required(parts[-1]) if own.is_path(name) else []
+    options.check(owner, given, [*known, *required])
+    for part in parts:
         options.check_types(owner, given, part)
 
 

@@ -2,9 +2,9 @@
 
 import functools
 import inspect
+import itertools
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,21 +12,22 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from emastudy import options, own
-from emastudy.errors import EmastudyError, InputError
+from emastudy.errors import InputError
 from emastudy.networks.backbones import Backbone
 
 logger = logging.getLogger(__name__)
 
-# Neither square nor the same twice: a unit that swaps height and width is found out.
-_MAP = (16, 12)
-_IMAGE = 64
+# Height and width. The first is not square: a unit that swaps them is found out.
+_MAPS = ((16, 12), (16, 16))
+_IMAGES = ((64, 96), (64, 64))
 
 
 def import_context(path: str, reserved: Callable[..., object]) -> Callable[..., nn.Module]:
     """The maker of a context module, called as ``maker(channels, **options)``.
 
-    What it makes has been tried on a random map of 16×12 pixels, in training mode: it keeps the
-    shape, is finite, and lets gradients through. A parameter without a gradient is logged.
+    What it makes has been tried on random maps, in training and evaluation mode: it keeps the
+    shape, is finite, and lets gradients through that are not all zero. A parameter without a
+    gradient is logged.
 
     Args:
         path: Import path of a class.
@@ -41,7 +42,7 @@ def import_context(path: str, reserved: Callable[..., object]) -> Callable[..., 
 
 
 def import_backbone(path: str) -> Callable[..., Backbone]:
-    """The maker of a backbone, called as ``maker(weights, **options)``, tried on an image.
+    """The maker of a backbone, called as ``maker(weights, **options)``, tried in both modes.
 
     Raises:
         InputError: It cannot be imported, is no :class:`Backbone` or cannot be called so. The
@@ -57,10 +58,11 @@ def _tried_context(
     owner: str, make: Callable[..., nn.Module], reserved: Callable[..., object]
 ) -> Callable[..., nn.Module]:
     def maker(channels: int, **given: Any) -> nn.Module:
-        # Whatever is drawn on trial, the unit that is used starts as it would without.
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        # Whatever is drawn on trial, the unit that is used starts as it would without. Values are
+        # looked at, so it is tried on real tensors also where the network is to be on meta ones.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             _try_context(owner, _call(owner, make, channels, given), channels)
-        return make(channels, **given)
+        return _call(owner, make, channels, given)
 
     signature = _signature(owner, make, "channels")
     taken = sorted(signature.parameters.keys() & options.defaults(reserved).keys())
@@ -69,7 +71,7 @@ def _tried_context(
             f"{owner} has an option {taken[0]!r}, which the head around it has too; "
             "give it another name"
         )
-    vars(maker)["__signature__"] = signature
+    _declare(maker, make, signature)
     return maker
 
 
@@ -81,8 +83,16 @@ def _tried_backbone(owner: str, make: Callable[..., nn.Module]) -> Callable[...,
         _try_backbone(owner, backbone)
         return backbone
 
-    vars(maker)["__signature__"] = _signature(owner, make, "weights")
+    _declare(maker, make, _signature(owner, make, "weights"))
     return maker
+
+
+def _declare(
+    maker: Callable[..., nn.Module], make: Callable[..., nn.Module], signature: inspect.Signature
+) -> None:
+    """Let a maker have the options of what it makes, and their types."""
+    vars(maker)["__signature__"] = signature
+    maker.__annotations__ = dict(options.types(make))
 
 
 def _load(owner: str, path: str, kind: type[nn.Module]) -> Callable[..., nn.Module]:
@@ -106,58 +116,77 @@ def _call(
     owner: str, make: Callable[..., nn.Module], first: Any, given: dict[str, Any]
 ) -> nn.Module:
     call = ", ".join([repr(first), *(f"{name}={value!r}" for name, value in given.items())])
-    with _blamed(f"{owner} cannot be made by ({call})"):
+    with own.blamed(f"{owner} cannot be made by ({call})"):
         return make(first, **given)
 
 
 def _try_context(owner: str, unit: nn.Module, channels: int) -> None:
-    x = torch.randn(2, channels, *_MAP, requires_grad=True)
-    shape = tuple(x.shape)
-    with _blamed(f"{owner} fails on a map of shape {shape}"):
-        y = unit.train()(x)
-    if not isinstance(y, Tensor) or tuple(y.shape) != shape:
-        got = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
-        raise InputError(f"{owner} makes {got} of a map of shape {shape}; it must keep the shape")
-    if not y.is_meta and not y.isfinite().all():
-        raise InputError(f"{owner} makes NaN or infinity of a random map; start it tamer")
+    for training, size in itertools.product((True, False), _MAPS):
+        x = torch.randn(1 + training, channels, *size, requires_grad=training)
+        shape = tuple(x.shape)
+        where = f"a map of shape {shape} in {_mode(training)}"
+        with own.blamed(f"{owner} fails on {where}"), torch.set_grad_enabled(training):
+            y = unit.train(training)(x)
+        if not isinstance(y, Tensor) or tuple(y.shape) != shape:
+            got = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
+            raise InputError(f"{owner} makes {got} of {where}; it must keep the shape")
+        if not y.isfinite().all():
+            raise InputError(
+                f"{owner} makes NaN or infinity of a random map in {_mode(training)}; start it "
+                "tamer"
+            )
+        if training:
+            _try_gradients(owner, unit, x, y)
+
+
+def _try_gradients(owner: str, unit: nn.Module, x: Tensor, y: Tensor) -> None:
     if y.requires_grad:
-        torch.autograd.backward(y.sum())
-    if x.grad is None:
+        with own.blamed(f"{owner} fails to compute gradients"):
+            # Of a random sum, for the plain sum of what is normalised depends on nothing.
+            torch.autograd.backward(y, torch.randn_like(y))
+    if not _moves(x):
         raise InputError(
-            f"{owner} lets no gradient through to its input, so that nothing before it could "
-            "learn; look for detach, no_grad or argmax"
+            f"{owner} lets no gradient through to its input, or one that is 0 everywhere, so that "
+            "nothing before it could learn; look for detach, no_grad, argmax or round"
         )
     learnt = {name: p for name, p in unit.named_parameters() if p.requires_grad}
+    # Some may start at 0 and hold back the others' gradients, but not all at once.
+    if learnt and not any(map(_moves, learnt.values())):
+        names = ", ".join(learnt)
+        raise InputError(f"{owner}: none of its parameters gets a gradient beside 0: {names}")
     still = [name for name, parameter in learnt.items() if parameter.grad is None]
-    if still and len(still) == len(learnt):
-        raise InputError(f"{owner}: none of its parameters gets a gradient: {', '.join(still)}")
     if still:
         logger.warning("%s: no gradient reaches %s", owner, ", ".join(still))
 
 
+def _moves(tensor: Tensor) -> bool:
+    return tensor.grad is not None and bool(tensor.grad.any())
+
+
 def _try_backbone(owner: str, backbone: Backbone) -> None:
-    state = {
-        name: torch.empty_like(value, device="meta")
-        for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]
-    }
-    image = torch.empty(2, 3, _IMAGE, _IMAGE, device="meta")
-    with _blamed(f"{owner} fails on an image of shape {(*image.shape,)}"):
-        maps = functional_call(backbone, state, image)
-    got = [(m.shape[1], m.shape[2]) for m in maps]
-    side = -(-_IMAGE // backbone.native_stride)
-    if [c for c, _ in got] != list(backbone.channels) or got[-1][1] != side:
-        raise InputError(
-            f"{owner} says channels {backbone.channels} and stride {backbone.native_stride}; of "
-            f"{_IMAGE}×{_IMAGE} pixels it makes maps of (channels, height) {got}"
-        )
+    """Try it as it is, with its weights; its buffers and modes are left alone."""
+    modes = {module: module.training for module in backbone.modules()}
+    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+    for training, (height, width) in itertools.product((True, False), _IMAGES):
+        with (
+            own.blamed(f"{owner} fails on an image of {height}×{width} in {_mode(training)}"),
+            torch.random.fork_rng(devices=[]),
+            torch.no_grad(),
+        ):
+            state = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+            image = torch.randn(1 + training, 3, height, width, device=device)
+            maps = functional_call(backbone.train(training), state, image)
+        got = [tuple(m.shape[1:]) for m in maps]
+        last = tuple(-(-side // backbone.native_stride) for side in (height, width))
+        if [c for c, *_ in got] != list(backbone.channels) or got[-1][1:] != last:
+            raise InputError(
+                f"{owner} says channels {backbone.channels} and stride {backbone.native_stride}; "
+                f"of {height}×{width} pixels it makes maps of (channels, height, width) {got} in "
+                f"{_mode(training)}"
+            )
+    for module, mode in modes.items():
+        module.training = mode
 
 
-@contextmanager
-def _blamed(what: str) -> Iterator[None]:
-    """An error of somebody's own code, other than the package's, becomes one that says ``what``."""
-    try:
-        yield
-    except EmastudyError:
-        raise
-    except Exception as error:
-        raise InputError(f"{what}: {type(error).__name__}: {error}".partition("\n")[0]) from error
+def _mode(training: bool) -> str:
+    return "training mode" if training else "evaluation mode"

@@ -5,8 +5,9 @@ import logging
 import pytest
 import torch
 
-from emastudy import networks
+from emastudy import networks, own
 from emastudy.errors import InputError
+from emastudy.networks.imported import import_backbone
 
 
 def build(head, **options):
@@ -60,9 +61,29 @@ class Unit(nn.Module):
         ("(x, x)", "makes a tuple of a map of shape .* must keep the shape"),
         ("self.conv(x.detach())", "lets no gradient through to its input"),
         ("x.detach()", "lets no gradient through to its input"),
-        ("x * 1.0", "none of its parameters gets a gradient: conv.weight"),
+        ("x * 1.0", "none of its parameters gets a gradient beside 0: conv.weight"),
+        ("x + 0 * self.conv(x)", "none of its parameters gets a gradient beside 0: conv.weight"),
+        ("self.conv(x).round()", "lets no gradient .* to its input, or one that is 0 everywhere"),
+        ("self.conv(x) * 0", "lets no gradient .* to its input, or one that is 0 everywhere"),
         ("x / 0", "makes NaN or infinity of a random map"),
-        ("self.con(x)", r"fails on a map of shape \(2, 16, 16, 12\): AttributeError: .*'con'"),
+        (
+            "self.con(x)",
+            r"fails on a map of shape \(2, 16, 16, 12\) in training mode: .*my_module.py, line 9, "
+            r"in Unit.forward \(return self.con\(x\)\): AttributeError: .*'con'",
+        ),
+        (
+            "self.conv(x)[:, :, not self.training :]",
+            r"makes \(1, 16, 15, 12\) of a map of shape \(1, 16, 16, 12\) in evaluation mode",
+        ),
+        ("self.conv(x) / self.training", "NaN or infinity of a random map in evaluation mode"),
+        (
+            "self.conv(x).unflatten(0, (2 if self.training else 3, -1)).flatten(0, 1)",
+            r"fails on a map of shape \(1, 16, 16, 12\) in evaluation mode",
+        ),
+        (
+            "self.conv(x)[..., : 12 if x.shape[2] == x.shape[3] else 16]",
+            r"makes \(2, 16, 16, 12\) of a map of shape \(2, 16, 16, 16\) in training mode",
+        ),
         ("x.view(2, 16, 256)", "fails on a map of shape .*: RuntimeError: "),
     ],
 )
@@ -122,8 +143,8 @@ def test_a_backbone_of_ones_own_dilates_like_ours(my_module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("(width, 1), native_stride=4", r"says channels \(8, 1\) and stride 4; of 64×64 pixels"),
-        ("(width, width), native_stride=8", r"makes maps of \(channels, height\) .*\(8, 16\)\]"),
+        ("(width, 1), native_stride=4", r"says channels \(8, 1\) and stride 4; of 64×96 pixels"),
+        ("(width, width), native_stride=8", r"makes maps of \(channels, height, .*\(8, 16, 24\)\]"),
     ],
 )
 def test_a_backbone_that_is_not_what_it_says_is_refused(my_module, change, message):
@@ -133,3 +154,77 @@ def test_a_backbone_that_is_not_what_it_says_is_refused(my_module, change, messa
         build("fcn", backbone="my_module:Small")
     with pytest.raises(InputError, match="'my_module:Mean' is .*; expected a class .* Backbone"):
         build("fcn", backbone="my_module:Mean")
+
+
+def test_a_unit_may_start_as_the_identity(my_module):
+    """The gradients of what a factor of 0 holds back are 0, that of the factor is not."""
+    source = UNIT.format(returned="x + self.factor * self.conv(x)", more="")
+    start = "        self.factor = nn.Parameter(torch.zeros(1))\n    def forward"
+    my_module.write_text("import torch" + source.replace("    def forward", start))
+    assert build("my_module:Unit").head.context.factor == 0
+
+
+def test_a_unit_may_end_in_a_normalisation(my_module):
+    """Whose sum over a batch does not depend on the input."""
+    my_module.write_text(
+        UNIT.format(returned="nn.functional.layer_norm(x + self.conv(x), x.shape[1:])", more="")
+    )
+    build("my_module:Unit")
+
+
+def test_a_required_option_is_given_like_any_other(my_module):
+    more = ", width: int"
+    source = UNIT.format(returned="self.width * self.conv(x)", more=more)
+    my_module.write_text(
+        source.replace("super().__init__()", "super().__init__(); self.width = width")
+    )
+    assert build("my_module:Unit", width=3).head.context.width == 3
+    with pytest.raises(InputError, match=r"cannot be made by \(16\): .* missing .* 'width'"):
+        build("my_module:Unit")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [("weight", "abc", "a number"), ("name", 3, "a name"), ("deep", 1, "true or false")],
+)
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+def test_an_option_of_another_type_than_declared_is_refused(
+    my_module, option, value, expected, future
+):
+    more = "weight: float = 1.0, name: str = '', deep: bool = False):"
+    text = my_module.read_text().replace("weight: float = 1.0):", more)
+    my_module.write_text(future + text)
+    build("my_module:Mean", weight=2)
+    with pytest.raises(InputError, match=f"{option} is {value!r}; expected {expected}"):
+        build("my_module:Mean", **{option: value})
+    with pytest.raises(
+        InputError, match="'my_module:Small': width is 8.5; expected a whole number"
+    ):
+        build("fcn", backbone="my_module:Small", backbone_options={"width": 8.5})
+
+
+def test_a_backbone_on_trial_stays_as_it_is(my_module):
+    text = my_module.read_text().replace("nn.ReLU()", "nn.BatchNorm2d(width), nn.Dropout()")
+    my_module.write_text(text)
+    torch.manual_seed(0)
+    tried, after = import_backbone("my_module:Small")(None), torch.rand(1)
+    torch.manual_seed(0)
+    untried, usual = own.load("my_module:Small")(None), torch.rand(1)
+    assert after == usual
+    torch.testing.assert_close(tried.state_dict(), untried.state_dict(), rtol=0, atol=0)
+    assert all(module.training for module in tried.modules())
+
+
+def test_a_backbone_that_fails_in_evaluation_is_refused(my_module):
+    my_module.write_text(
+        my_module.read_text()
+        + """
+    def forward(self, image):
+        assert self.training, "only to be trained"
+        return super().forward(image)
+""".replace("    def", "class Bad(Small):\n    def")
+    )
+    with pytest.raises(
+        InputError, match="64×96 in evaluation mode: .*in Bad.forward .*: only to be trained"
+    ):
+        build("fcn", backbone="my_module:Bad")
