@@ -93,3 +93,25 @@ def test_download_fetches_then_checks(monkeypatch, capsys, tmp_path, web):
 def test_bad_input_is_one_clear_line(monkeypatch, capsys, arguments, message):
     _, end = data(monkeypatch, capsys, *arguments)
     assert message in end
+
+
+def test_data_of_ones_own_are_opened_and_checked(monkeypatch, capsys, my_module):
+    out, end = data(monkeypatch, capsys, "my_module:Few")
+    assert end is None
+    assert "train      20 images of 32×32 pixels; 3 classes: texture 0, texture 1, texture 2" in out
+    assert out.endswith("my_module:Few: no problems\n")
+
+    my_module.write_text(
+        my_module.read_text()
+        + """
+    def __getitem__(self, index):
+        image, mask = super().__getitem__(index)
+        wrong = 7 * (index == 5) * (self.split == "val")
+        return image[:, index:], mask.clamp(max=1)[index:] + wrong
+"""
+    )
+    out, end = data(monkeypatch, capsys, "my_module:Few", "--dataset-options", "num_images=6")
+    assert "train      6 images of 27×32 to 32×32 pixels" in out
+    assert "split 'train': 1 of 3 classes, texture 2, occur in none of 6 masks" in out
+    assert "- dataset 'Few': item 5 of split 'val' has the value 7 in its mask" in out
+    assert end == "emastudy: my_module:Few: 1 problems"

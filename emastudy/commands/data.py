@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from emastudy import datasets, options
+from emastudy import datasets, options, own
 from emastudy.commands.common import Pairs, say
 from emastudy.errors import InputError
 
@@ -21,7 +21,8 @@ def command(
     For example: emastudy data voc2012 --root data --download
 
     Args:
-        name: Name of the dataset; default: list them all.
+        name: Name of the dataset; default: list them all. Or an import path of your own,
+            my_module:MyData, which is opened and checked without a root, too, if it needs none.
         root: The dataset's folder: check counts, pairs, sizes and mask values, report every
             problem, and fail if there is one. Without it the dataset is only described.
         download: First fetch what is public into root and unpack it there.
@@ -31,6 +32,10 @@ def command(
         say("\n".join(f"{known:<16} {kind.title}" for known, kind in datasets.DATASETS.items()))
         return
     kind = datasets.find(name)
+    if own.is_path(name) and not issubclass(kind, datasets.FileDataset):
+        say(datasets.describe(kind))
+        _finish(kind, name, datasets.check_own(name, root, options.parse(dataset_options)))
+        return
     if root is None:
         if download:
             raise InputError("download needs root: the folder to put the dataset in")
@@ -44,8 +49,13 @@ def command(
         datasets.download(kind.archives, root)
         if kind.by_hand:
             say(f"by hand: {kind.by_hand}")
-    report = datasets.check(kind, root, options.parse(dataset_options))
+    _finish(kind, root, datasets.check(kind, root, options.parse(dataset_options)))
+
+
+def _finish(
+    kind: type[datasets.SegmentationDataset], checked: str | Path, report: datasets.Report
+) -> None:
     say(datasets.report_text(kind, report))
     if report.problems:
-        sys.exit(f"emastudy: {root}: {len(report.problems):,} problems")
-    say(f"{root}: no problems")
+        sys.exit(f"emastudy: {checked}: {len(report.problems):,} problems")
+    say(f"{checked}: no problems")

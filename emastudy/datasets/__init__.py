@@ -6,7 +6,7 @@ opens a dataset.
 
 from emastudy.datasets.base import IGNORE, SegmentationDataset, View
 from emastudy.datasets.camvid import CamVid
-from emastudy.datasets.check import Report, check, describe, report_text
+from emastudy.datasets.check import Report, check, check_own, describe, report_text
 from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
 from emastudy.datasets.corruptions import CORRUPTIONS, corrupt
 from emastudy.datasets.download import download
@@ -47,6 +47,7 @@ __all__ = [
     "TrainingStream",
     "View",
     "check",
+    "check_own",
     "corrupt",
     "describe",
     "differences",

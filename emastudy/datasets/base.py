@@ -1,16 +1,18 @@
 """What every dataset of the study offers."""
 
 import dataclasses
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, uint8
 from torch.utils.data import Dataset
 
 from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
-from emastudy.errors import UnknownSplitError
+from emastudy.datasets.samples import as_image, as_mask
+from emastudy.errors import InputError, UnknownSplitError
 
 #: Red, green and blue, 0-255.
 Color = tuple[int, int, int]
@@ -47,7 +49,8 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
     """Images with a class index per pixel.
 
     A dataset of one's own derives from this class: a constructor ``(split, **options)``, with a
-    ``root`` where it reads files, that sets ``classes``, and ``__len__`` and ``__getitem__``.
+    ``root`` where it reads files, that sets ``classes``, and ``__len__`` and ``__getitem__``. What
+    its ``__getitem__`` returns is examined; plain tensors will do.
     """
 
     name: str  #: The dataset's name in ``datasets.load``; by default that of the class.
@@ -68,6 +71,8 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
         super().__init_subclass__()
         if "name" not in dir(cls):
             cls.name = cls.__name__
+        if "__getitem__" in vars(cls) and not cls.__module__.startswith("emastudy."):
+            cls.__getitem__ = _examined(cls.__getitem__)  # type: ignore[method-assign]
 
     @classmethod
     def default_palette(cls, classes: Sequence[str]) -> list[Color]:
@@ -94,6 +99,49 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
 
         some = tuple(map(sample, evenly_spaced(len(self), 8)))
         return Fingerprint(self.name, self.split, len(self), self.classes, (IGNORE,), samples=some)
+
+
+def _examined(get: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """A ``__getitem__`` of somebody's own, whose result is examined."""
+
+    @functools.wraps(get)
+    def examined(self: SegmentationDataset, index: int) -> tuple[Tensor, Tensor]:
+        item = get(self, index)
+        split = f" of split {self.split!r}" if self.split else ""
+        try:
+            return _examine(item, len(self.classes))
+        except ValueError as error:
+            owner = f"dataset {type(self).__name__!r}"
+            raise InputError(f"{owner}: item {index}{split} {error}") from None
+
+    return examined
+
+
+def _examine(item: Any, classes: int) -> tuple[Tensor, Tensor]:
+    """An item as tv_tensors, if it can be trained on or scored; the error says why not."""
+    if not (isinstance(item, tuple | list) and len(item) == 2):
+        raise ValueError(f"is a {type(item).__name__}; expected a pair of image and mask")
+    image, mask = item
+    if not isinstance(image, Tensor) or image.dtype != uint8 or image.shape[:-2] != (3,):
+        raise ValueError(f"has {_said(image)} as image; expected a uint8 tensor of shape (3, H, W)")
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.ndim != 2:
+        raise ValueError(f"has {_said(mask)} as mask; expected a uint8 tensor of shape (H, W)")
+    if mask.shape != image.shape[1:]:
+        raise ValueError(f"has {_said(mask)} as mask of {_said(image)}; make them of one size")
+    labels = mask[mask != IGNORE].long()  # in uint8, 300 classes would be 44
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise ValueError(
+            f"has the value {int(wrong[0])} in its mask; expected 0 to {classes - 1}, the indices "
+            f"of classes, or {IGNORE} for pixels that are ignored"
+        )
+    return as_image(image), as_mask(mask)
+
+
+def _said(thing: object) -> str:
+    if isinstance(thing, Tensor):
+        return f"a {str(thing.dtype).removeprefix('torch.')} tensor of shape {(*thing.shape,)}"
+    return f"a {type(thing).__name__}"
 
 
 class View(SegmentationDataset):

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
+from emastudy import own
 from emastudy.datasets.base import IGNORE, SegmentationDataset
 from emastudy.datasets.files import FileDataset, require_same_size
+from emastudy.datasets.fingerprint import evenly_spaced
 from emastudy.datasets.images import orientation, read_image
 from emastudy.datasets.labels import Labels, count_mask, judge, one_class
 from emastudy.datasets.lists import Pair, missing_files
-from emastudy.datasets.load import require_arguments
+from emastudy.datasets.load import load, require_arguments
+from emastudy.errors import EmastudyError
 
 
 @dataclass
@@ -24,6 +28,8 @@ class Report:
 
     counts: dict[str, int] = field(default_factory=dict)  #: Split → images its list names.
     absent: dict[str, str] = field(default_factory=dict)  #: Split that is not there → why.
+    #: Split → sizes of its images and classes, where the dataset's class states neither.
+    contents: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)  #: One sentence each, naming the file.
     warnings: list[str] = field(default_factory=list)  #: What may be meant so, one sentence each.
 
@@ -59,6 +65,48 @@ def check(
         _judge_split(report, dataset, [labels[pair] for pair in dataset.pairs if pair in labels])
         report.warnings += _turned(dataset, gone)
     # What is wrong with the root as a whole is met again in every split.
+    report.problems = list(dict.fromkeys(report.problems))
+    return report
+
+
+def check_own(
+    name: str, root: str | Path | None = None, options: Mapping[str, Any] | None = None
+) -> Report:
+    """Check a dataset of one's own that is no :class:`FileDataset`, by at most 256 items a split.
+
+    Args:
+        name: Its import path. Of its splits those are opened that are usual.
+    """
+    report = Report()
+    for split in ("train", "val", "test"):
+        try:
+            dataset = load(name, split, root=root, **(options or {}))
+        except EmastudyError as error:
+            report.absent[split] = str(error)
+            if split != "test":  # which nothing asks for
+                report.problems.append(str(error))
+            continue
+        sizes, seen = set(), {IGNORE}
+        looked = evenly_spaced(len(dataset), 256)
+        for index in tqdm(looked, desc=split, unit="image", leave=False):
+            try:
+                with own.blamed(f"dataset {name!r}: item {index} of split {split!r}"):
+                    image, mask = dataset[index]
+            except EmastudyError as error:
+                report.problems.append(str(error))
+            else:
+                sizes.add((image.shape[1], image.shape[2]))
+                seen.update(np.unique(mask.numpy()).tolist())
+        report.counts[split] = len(dataset)
+        ends = dict.fromkeys(sorted(sizes)[i] for i in (0, -1) if sizes)
+        shown = " to ".join(f"{height}×{width}" for height, width in ends)
+        named = ", ".join(dataset.classes)
+        report.contents[split] = f"{shown} pixels; {len(dataset.classes)} classes: {named}"
+        if absent := [name for c, name in enumerate(dataset.classes) if c not in seen]:
+            report.warnings.append(
+                f"split {split!r}: {len(absent)} of {len(dataset.classes)} classes, "
+                f"{', '.join(absent)}, occur in none of {len(looked):,} masks"
+            )
     report.problems = list(dict.fromkeys(report.problems))
     return report
 
@@ -194,7 +242,7 @@ def _turned(dataset: FileDataset, gone: Container[Path]) -> list[str]:
 
 def describe(kind: type[SegmentationDataset]) -> str:
     """What a dataset's class states about it, as text."""
-    lines = [kind.title, ""]
+    lines = [kind.title or kind.name, ""]
     if issubclass(kind, FileDataset):
         if kind.all_classes:
             lines.append(f"classes  {len(kind.all_classes)}")
@@ -215,18 +263,20 @@ def describe(kind: type[SegmentationDataset]) -> str:
             lines.append(f"fetches  {archive.url} ({sum_})")
         if kind.by_hand:
             lines.append(f"by hand  {kind.by_hand}")
-    lines.append(f"licence  {kind.licence}")
+    if kind.licence:
+        lines.append(f"licence  {kind.licence}")
     if kind.citation:
         lines.append(f"cite     {kind.citation}")
     return "\n".join(lines)
 
 
-def report_text(kind: type[FileDataset], report: Report) -> str:
+def report_text(kind: type[SegmentationDataset], report: Report) -> str:
     """What a check found, as text: one line a split, one a problem or warning."""
     lines = []
     for split, count in report.counts.items():
-        official = kind.counts.get(split)
-        lines.append(f"{split:<10} {count:,}{f' of {official:,}' if official else ''} images")
+        official = kind.counts.get(split) if issubclass(kind, FileDataset) else None
+        more = f" of {report.contents[split]}" if split in report.contents else ""
+        lines.append(f"{split:<10} {count:,}{f' of {official:,}' if official else ''} images{more}")
     lines += [f"{split:<10} absent: {reason}" for split, reason in report.absent.items()]
     lines += [f"- {problem}" for problem in report.problems]
     return "\n".join(lines + [f"- it may be meant so: {warning}" for warning in report.warnings])

@@ -10,6 +10,7 @@ from emastudy import own
 from emastudy.datasets.base import SegmentationDataset
 from emastudy.datasets.camvid import CamVid
 from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
+from emastudy.datasets.files import FileDataset
 from emastudy.datasets.folder import Folder
 from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
@@ -43,7 +44,7 @@ def load(
 
     Raises:
         ValueError: Unknown name, split or option, an option of another type, or no root where one
-            is needed.
+            is needed; or what is wrong with a dataset of your own, its first item included.
         FileNotFoundError: The root, or a file that a split names, is not there.
     """
     kind = find(name)
@@ -57,9 +58,17 @@ def load(
         arguments["root"] = root
     require_arguments(kind, arguments)
     make: Callable[..., SegmentationDataset] = kind
-    dataset = make(**arguments)
+    if not own.is_path(name):
+        return make(**arguments)
+    with own.blamed(f"dataset {name!r} cannot be opened"):
+        dataset = make(**arguments)
     if not getattr(dataset, "classes", ()):
         raise InputError(f"dataset {name!r} has no classes; its constructor must set self.classes")
+    if not isinstance(dataset, FileDataset):
+        with own.blamed(f"dataset {name!r}, split {split!r}: its first item cannot be read"):
+            if len(dataset) < 1:
+                raise InputError(f"dataset {name!r} has no images in split {split!r}")
+            dataset[0]
     return dataset
 
 

@@ -13,7 +13,7 @@ from accelerate.utils import recursively_apply
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, get_worker_info
 
-from emastudy.errors import LoadingError
+from emastudy.errors import EmastudyError, LoadingError
 
 
 class Loader(DataLoader[Any]):
@@ -30,6 +30,11 @@ class Loader(DataLoader[Any]):
         iterator: Any = super().__iter__()
         try:
             yield from iterator
+        except EmastudyError as error:
+            if "Original Traceback" not in str(error):
+                raise
+            # Of a process that loads data: the last line, "emastudy.errors.InputError: …", says it.
+            raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
         finally:
             if self.num_workers:
                 iterator._shutdown_workers()

@@ -5,9 +5,30 @@ from typing import get_type_hints
 
 import pytest
 from layouts import make_coco_stuff_164k, make_context, make_folder, make_voc
+from torchvision.tv_tensors import Image, Mask
 
 from emastudy.datasets import DATASETS, check, load
+from emastudy.engine.loading import Loader
+from emastudy.errors import InputError
 from emastudy.options import _TYPES
+
+OWN = """
+import torch
+from emastudy.datasets import SegmentationDataset
+from emastudy.datasets.base import require_split
+
+class MyData(SegmentationDataset):
+    classes = ("a", "b", "c")
+    def __init__(self, split="train", length: int = 4):
+        require_split(split, "MyData", ("train", "val"))
+        self.split, self.length = split, length
+    def __len__(self):
+        return self.length
+    def __getitem__(self, index):
+        image = torch.zeros(3, 8 + index, 10, dtype=torch.uint8)
+        mask = torch.arange(image[0].numel()).view(image.shape[1:]) % 3
+        return {returned}
+"""
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -69,3 +90,57 @@ def test_a_fault_of_a_dataset_is_not_taken_for_one_of_its_user(tmp_path, monkeyp
         load("folder", root=root)
     with pytest.raises(TypeError, match="a bug"):
         check(DATASETS["folder"], root)
+
+
+def test_plain_tensors_of_ones_own_are_made_images_and_masks(my_module):
+    my_module.write_text(OWN.format(returned="image, mask"))
+    image, mask = load("my_module:MyData")[1]
+    assert (type(image), type(mask)) == (Image, Mask)
+    assert (image.shape, mask.shape) == ((3, 9, 10), (9, 10))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("{}[index]", r"first item cannot be read: .*in MyData.__getitem__ \(.*\): KeyError: 0"),
+        ("image", "item 0 of split 'train' is a Tensor; expected a pair of image and mask"),
+        (
+            "image / 255, mask",
+            r"has a float32 tensor of shape \(3, 8, 10\) as image; expected a ui",
+        ),
+        ("image[0], mask", r"shape \(8, 10\) as image; expected .* \(3, H, W\)"),
+        ("None, mask", "has a NoneType as image"),
+        ("image, mask.float()", r"has a float32 tensor .* as mask; expected a uint8 tensor"),
+        (
+            "image, mask[1:]",
+            r"of shape \(7, 10\) as mask of .* \(3, 8, 10\); make them of one size",
+        ),
+        ("image, mask + 1", "has the value 3 in its mask; expected 0 to 2, .* or 255 for"),
+        ("image, mask - 1", "has the value -1 in its mask"),
+    ],
+)
+def test_the_first_item_of_ones_own_data_is_examined(my_module, returned, message):
+    my_module.write_text(OWN.format(returned=returned))
+    with pytest.raises(InputError, match=message):
+        load("my_module:MyData")
+
+
+def test_later_items_of_ones_own_data_are_examined_when_they_are_read(my_module):
+    my_module.write_text(OWN.format(returned="image, mask + 7 * (index == 2)"))
+    data = load("my_module:MyData", "val")
+    assert len(data[1]) == 2
+    with pytest.raises(InputError, match="'MyData': item 2 of split 'val' has the value 7 in its"):
+        data[2]
+    loader = Loader(data, batch_size=None, num_workers=1)
+    with pytest.raises(
+        InputError, match="^dataset 'MyData': item 2 of split 'val' has the value 7"
+    ):
+        list(loader)
+
+
+def test_data_of_ones_own_without_images_or_with_wrong_options_are_refused(my_module):
+    my_module.write_text(OWN.format(returned="image, mask"))
+    with pytest.raises(InputError, match="'my_module:MyData' has no images in split 'train'"):
+        load("my_module:MyData", length=0)
+    with pytest.raises(InputError, match="length is 'a'; expected a whole number"):
+        load("my_module:MyData", length="a")
