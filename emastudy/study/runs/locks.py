@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Literal, TypeVar
 
 from accelerate import PartialState
@@ -26,11 +27,13 @@ from filelock import FileLock, Timeout
 
 from emastudy.engine import RunConfig, Runtime
 from emastudy.engine.runtime import OTHER_RUNS_DIR
+from emastudy.errors import EmastudyError
 from emastudy.files import check_writable, write_text
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_OURS = {"lock", "status.json"}
 State = Literal["running", "interrupted", "failed"]
 T = TypeVar("T")
 
@@ -68,7 +71,8 @@ def lock_run(config: RunConfig, records: Path | None, runtime: Runtime) -> Itera
     """Work on a run alone: wait until nobody else does, and say so while it lasts.
 
     The processes of one distributed run lock it together. An error that leaves the block is noted
-    in ``status.json``, with the folder of records, if there is one.
+    in ``status.json``, with the folder of records, if there is one. A run that was refused, so that
+    there is nothing else in its folder, leaves no folder.
 
     Raises:
         WriteError: The run's folder cannot be written.
@@ -91,7 +95,11 @@ def lock_run(config: RunConfig, records: Path | None, runtime: Runtime) -> Itera
         try:
             yield
         except Exception as error:
-            _write_status("failed", config, records, run_dir, f"{type(error).__name__}: {error}")
+            if isinstance(error, EmastudyError) and {p.name for p in run_dir.iterdir()} == _OURS:
+                rmtree(run_dir, ignore_errors=True)
+            else:
+                said = f"{type(error).__name__}: {error}"
+                _write_status("failed", config, records, run_dir, said)
             raise
         except BaseException:  # Ctrl-C, SIGTERM: not the run's fault
             _write_status("interrupted", config, records, run_dir)

@@ -131,3 +131,18 @@ def test_a_unit_is_written_in_a_notebook(tmp_path):
     assert [table["head"].tolist() for table in tables] == [["my_unit:MyUnit"]] * 2
     assert tables[0]["miou"].tolist() != tables[1]["miou"].tolist()
     assert len(load_records(tmp_path / "records")) == 2
+
+
+def test_a_run_that_is_refused_leaves_nothing_behind(configs, my_module, runtime, tmp_path):
+    my_module.write_text(my_module.read_text().replace("return x + ", "return x[:, 1:] + "))
+    bad = dataclasses.replace(configs[2], head_options={"channels": 8}, sources={})
+    with pytest.raises(InputError, match="fails on a map"):
+        run_one(bad, tmp_path / "records", runtime)
+    assert not runtime.run_dir(bad).exists()
+
+
+def test_they_train_in_a_python_that_was_started_for_a_job(configs, runtime, tmp_path):
+    """As on Slurm, and other than where processes are forked: with nothing imported before."""
+    runtime = dataclasses.replace(runtime, device="auto")
+    table = run([configs[2]], tmp_path / "records", runtime, executor="local gpus=[6] cores=1")
+    assert table["head.weight"].tolist() == [0.5]
