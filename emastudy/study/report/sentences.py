@@ -88,13 +88,13 @@ def duels(runs: pd.DataFrame, method: str, data: str) -> str:
     means = summarize(runs, "method", "miou")["mean"]
     found = []
     for rival, row in paired_differences(runs, "method", "miou", baseline=method).iterrows():
-        turned = row.copy()
-        turned[["difference", "low", "high"]] = [-row["difference"], -row["high"], -row["low"]]
+        ends = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
+        turned = pd.Series({**row, **ends})
         decided = standing(turned) if row["seeds"] > 1 else "one seed has no interval"
         found.append(
-            f"On {data} {method} scores {means[method]:.2f} mIoU and {rival} {means[rival]:.2f}: a "
-            f"difference of {as_text(turned)} (95 % interval, paired over {row['seeds']:.0f} "
-            f"seeds, {decided})."
+            f"On {data} {method} scores {means[method]:.2f} mIoU and {rival} "
+            f"{means[str(rival)]:.2f}: a difference of {as_text(turned)} (95 % interval, paired "
+            f"over {row['seeds']:.0f} seeds, {decided})."
         )
     return "\n\n".join(found)
 
