@@ -57,6 +57,23 @@ def exit_as_signalled(received: signal.Signals, message: str) -> NoReturn:
 
 
 @contextmanager
+def exiting_on_sigterm() -> Iterator[None]:
+    """Within the context SIGTERM raises SystemExit, so that what has to be undone is undone.
+
+    Only in the main thread, and where nobody else handles it.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: exit_as_signalled(signal.SIGTERM, ""))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def translate_errors(config: RunConfig, runtime: Runtime) -> Iterator[None]:
     """Turn what goes wrong around a run into errors that say what it means and what to do.
 

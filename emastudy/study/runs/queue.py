@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from emastudy.engine import RunConfig
+from emastudy.engine.training.signals import exiting_on_sigterm
 from emastudy.errors import NonFiniteLossError, SweepError
 from emastudy.study.runs.executors import Job, Local, Submitted
 from emastudy.study.runs.locks import is_locked, lock_owner
@@ -50,16 +51,17 @@ class Queue:
         # smoothing=0 reckons what is left from the mean since the start, where the default would
         # take the second since the last redrawing for the time of a run.
         bar = tqdm(total=total, desc="runs", unit="run", miniters=0, mininterval=1.0, smoothing=0)
-        try:
-            while self.waiting or self.active:
-                self.start(self.ready())
-                bar.set_postfix(self.collect(), refresh=False)
-                bar.update(total - len(self.waiting) - len(self.active) - bar.n)
-                time.sleep(self.executor.poll_seconds)
-        finally:
-            if self.active:  # interrupted: checkpoints and finished records stay
-                self.executor.stop([job for _, job in self.active.values()])
-            bar.close()
+        with exiting_on_sigterm():
+            try:
+                while self.waiting or self.active:
+                    self.start(self.ready())
+                    bar.set_postfix(self.collect(), refresh=False)
+                    bar.update(total - len(self.waiting) - len(self.active) - bar.n)
+                    time.sleep(self.executor.poll_seconds)
+            finally:
+                if self.active:  # interrupted: checkpoints and finished records stay
+                    self.executor.stop([job for _, job in self.active.values()])
+                bar.close()
         return self._report_failures(total)
 
     def ready(self) -> list[RunConfig]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 from study.tiny import make_record
 
 from emastudy.study.runs import Status
@@ -21,14 +22,23 @@ run(configs, sys.argv[2], runtime, executor="local cores=2")
 """
 
 
-def test_ctrl_c_stops_the_runs_and_keeps_what_is_done(tiny, folders, script, states):
+@pytest.mark.parametrize(
+    ("kill", "received", "status"),
+    # A terminal's Ctrl-C, which every process gets; and kill, timeout or a job that is cancelled.
+    [(os.killpg, signal.SIGINT, 1), (os.kill, signal.SIGTERM, 143)],
+)
+def test_a_sweep_that_is_stopped_stops_its_runs_and_keeps_what_is_done(
+    tiny, folders, script, states, kill, received, status
+):
     make_record(tiny).write(folders[0])
     with script(LONG, start_new_session=True, stderr=subprocess.PIPE) as process:
         while sorted(states().values()) != ["finished", "running", "running"]:
             assert process.poll() is None
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C: every process gets it
-        assert "KeyboardInterrupt" in process.communicate()[1]
+        kill(process.pid, received)
+        said = process.communicate()[1]
+    assert ("KeyboardInterrupt" in said) == (received == signal.SIGINT)
+    assert process.returncode in (status, -received)
     # The sweep returned only when its runs had: no lock is held, each noted how it ended.
     assert sorted(states().values()) == ["finished", "interrupted", "interrupted"]
     stopped = [Status.read(path) for path in folders[1].glob("scenes-*")]
