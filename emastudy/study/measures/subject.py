@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset
@@ -63,6 +64,7 @@ class Subject:
         """What the unit's EM works on, image by image, see ``diagnostics.em_inputs``."""
         return em_inputs(self.network, self.dataset, evenly_spaced(len(self.dataset), images))
 
+    @torch.no_grad()  # a learnt λ would want one
     def em(self, x: Tensor, bases: Tensor, iterations: int, *, trace: bool = False) -> EMResult:
         """EM as the unit runs it, on one image's features from bases of one's choice."""
         return expectation_maximization(

@@ -67,9 +67,9 @@ def run(
     """Make sure that every run has its record, and return them as a tidy table.
 
     Each run is a process of its own with a log of its own, ``runs/ID/log``. A run that fails does
-    not stop the others; one whose loss becomes NaN or infinite is reported, and in no table. Ctrl-C,
-    or SIGTERM, stops those at work, which keep a checkpoint, and leaves all that is recorded; the
-    same call goes on. What another sweep works on is waited for, not run twice.
+    not stop the others; one whose loss becomes NaN or infinite is reported, and in no table.
+    Ctrl-C, or SIGTERM, stops those at work, which keep a checkpoint, and leaves all that is
+    recorded; the same call goes on. What another sweep works on is waited for, not run twice.
 
     Args:
         configs: The runs; the same one twice counts once.

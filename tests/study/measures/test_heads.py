@@ -29,6 +29,20 @@ def test_each_head_is_counted_by_itself(heads):
     assert row["distinct"][0] == (1 + 4) / 2
 
 
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [(name, scale) for name in ("distinct", "objective") for scale in ("learned", "critical")]
+    + [("start", "learned")],  # which refuses the other
+)
+def test_a_temperature_that_is_learnt_or_the_images_own_can_be_asked(
+    unit_run, runtime, name, scale
+):
+    options = {**unit_run.head_options, "concentration_scale": scale, "gradient": "unrolled"}
+    config = dataclasses.replace(unit_run, head_options=options)
+    network = train(config, runtime).network.eval()
+    assert MEASURES[name](Subject(network, config, runtime), images=2)
+
+
 def test_objectives_of_heads_add_up(heads):
     (row,) = MEASURES["objective"](heads, iterations=3, images=2)
     assert row["falls"] == 0
