@@ -92,7 +92,6 @@ def labels_at(mask: Integer[Tensor, "H W"], height: int, width: int) -> Int[Tens
     return mask.as_subclass(Tensor)[rows.long()][:, columns.long()].long()
 
 
-@torch.inference_mode()
 def em_inputs(
     network: SegmentationNetwork, dataset: SegmentationDataset, indices: Iterable[int]
 ) -> Iterator[tuple[Float[Tensor, "*heads n d"], Float[Tensor, "*heads k d"], Int[Tensor, " n"]]]:
@@ -107,8 +106,9 @@ def em_inputs(
     device = next(network.parameters()).device
     for index in indices:
         image, mask = evaluation_transform(dataset)(*dataset[index])
-        features = unit_input(network, image[None].to(device))
-        x, start = unit.em_input(features)
+        with torch.inference_mode():
+            features = unit_input(network, image[None].to(device))
+            x, start = unit.em_input(features)
         labels = labels_at(mask, *features.shape[-2:]).flatten()
         yield x[0], start[0] if start.ndim == x.ndim else start, labels
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from torch.nn.functional import normalize
 
 from emastudy.em.gradients import shared_start_growth
@@ -28,7 +29,8 @@ def start(subject: Subject, *, images: int = 16) -> list[Row]:
         )
     inputs = [(x.double(), bases.double()) for x, bases, _ in subject.inputs(images)]
     features, bases = [x for x, _ in inputs], inputs[0][1]
-    concentration = float(unit.concentrations(features[0]))
+    with torch.no_grad():
+        concentration = float(unit.concentrations(features[0]))
     grow = partial(
         shared_start_growth, features, concentration=concentration, normalization=unit.normalization
     )
