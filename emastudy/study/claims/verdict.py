@@ -130,8 +130,8 @@ class Judgement:
         """The part that the verdict hangs on.
 
         The weakest support, or the strongest contradiction, of those that say the same; where one
-        part is enough, the first that says it, and before all one that is no test: nothing that
-        was tested needs to hold then.
+        part is enough, the first that says it, and a count before a test, which need not hold
+        then.
         """
         same = [p for p in self.parts if p.decides and p.verdict == self.uncorrected]
         untested = [p for p in same if np.isnan(p.p)]
