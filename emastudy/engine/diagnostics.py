@@ -10,15 +10,20 @@ from torch import Tensor
 
 from emastudy.datasets import SegmentationDataset, evaluation_transform
 from emastudy.errors import InputError
-from emastudy.networks import EMAU, SegmentationNetwork
+from emastudy.networks import EMAU, SegmentationNetwork, WindowedEMAU
 
 #: Cosine above which two bases are one.
 SAME = 0.99
 
 
 def unit_of(network: SegmentationNetwork) -> EMAU:
-    """The network's EMA unit."""
+    """The network's EMA unit, for questions about EM over the whole map."""
     for module in network.modules():
+        if isinstance(module, WindowedEMAU):
+            raise InputError(
+                "the network's EMA unit runs EM in windows; this asks for EM over the whole map: "
+                "take head='ema', or look at unit.attend"
+            )
         if isinstance(module, EMAU):
             return module
     raise InputError("the network has no EMA unit; build it with head='ema'")

@@ -29,6 +29,7 @@ from emastudy.networks.official import export_official_state_dict, load_official
 from emastudy.networks.pretrained import SHIPPED, from_pretrained, save_pretrained
 from emastudy.networks.psa import PointwiseSpatialAttention
 from emastudy.networks.pyramids import ASPP, PyramidPooling
+from emastudy.networks.windows import WindowedEMAU
 
 __all__ = [
     "ALIASES",
@@ -49,6 +50,7 @@ __all__ = [
     "PyramidPooling",
     "SegmentationNetwork",
     "SlotAttention",
+    "WindowedEMAU",
     "backbone_defaults",
     "build",
     "check_options",

@@ -84,8 +84,9 @@ def build(
         head: "ema" or "emanet" (EMANet as the paper's Table 1 counts it), "emanet_released" (with
             the released code's extra 3×3 conv, deep stem and multi-grid), "fcn", "non_local",
             "a2", "deeplabv3", "deeplabv3plus", "psanet", "pspnet"; from after EMA "hamburger",
-            "external", "efficient", "nystrom", "ocr", "slots", "criss_cross"; as a control
-            "no_attention", EMA's unit without EM. Or an import path, ``my_module:MyUnit``, of a
+            "external", "efficient", "nystrom", "ocr", "slots", "criss_cross"; "windowed_ema", what
+            the study's search for a better unit found; as a control "no_attention", EMA's unit
+            without EM. Or an import path, ``my_module:MyUnit``, of a
             context module of your own: it is called ``MyUnit(channels, **options)``, maps
             (B, C, H, W) to the same shape, and stands where EMA's unit does.
         backbone: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2" or

@@ -271,22 +271,32 @@ class EMAU(nn.Module):
             ``result.responsibilities[0, :, k].reshape(height, width)`` is the map of basis k.
         """
         self._check(features)
-        with_gradient = self.gradient != "detached" and torch.is_grad_enabled()
         x: Tensor | Projected
-        folds = self.fold_with_gradient or not with_gradient
+        folds = self.fold_with_gradient or not self._with_gradient()
         if folds and self._folds_conv1(features):
             x, start = self._fold(features, self.conv1), self._shared(features)
         else:
             x, start = self.em_input(features)
 
+        return self._iterate(x, start, self.concentrations(x), trace=trace)
+
+    def _iterate(
+        self,
+        x: Float[Tensor, "*b n d"] | Projected,
+        start: Float[Tensor, "*any k d"],
+        concentration: Concentration,
+        *,
+        trace: bool,
+    ) -> EMResult:
+        """T iterations on X, with gradients through as many as the regime has."""
         run = partial(
             expectation_maximization,
             x,
-            concentration=self.concentrations(x),
+            concentration=concentration,
             normalization=self.normalization,
             trace=trace,
         )
-        if not with_gradient:
+        if not self._with_gradient():
             with torch.no_grad():
                 return run(start, self.num_iterations)
         if self.gradient == "unrolled" or self.num_iterations == 1:
@@ -297,6 +307,10 @@ class EMAU(nn.Module):
         if early.objective is None or last.objective is None:
             return last
         return last._replace(objective=torch.cat([early.objective, last.objective[..., 1:]], -1))
+
+    def _with_gradient(self) -> bool:
+        """Whether a gradient goes through EM now."""
+        return self.gradient != "detached" and torch.is_grad_enabled()
 
     def em_input(
         self, features: Float[Tensor, "b c h w"]
@@ -321,10 +335,10 @@ class EMAU(nn.Module):
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend, maintain the bases, re-estimate, and add to the input."""
-        result = self.attend(features)
+        estimate, bases = self._attended(features)
         if self.training and self.maintenance == "moving_average" and not within_backward():
-            self._maintain(result.bases.detach(), features)
-        estimate = self._estimate(features, result).to(features.dtype)
+            self._maintain(bases.detach(), features)
+        estimate = estimate.to(features.dtype)
         # A view, channels_last whatever the input is: a change of layout costs half a conv.
         estimate = estimate.reshape(-1, *features.shape[2:], estimate.shape[2]).permute(0, 3, 1, 2)
         change = self.norm(self.conv2(F.relu(estimate, inplace=True)))
@@ -362,6 +376,13 @@ class EMAU(nn.Module):
                 "the feature map is one pixel of one image, of which the unit's batch norm can "
                 "make no statistics; take a larger map or batch, or unit.norm.eval()"
             )
+
+    def _attended(
+        self, features: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b *heads k d"]]:
+        """X̃, and μ^(T) as the moving average takes it."""
+        result = self.attend(features)
+        return self._estimate(features, result), result.bases
 
     def _estimate(
         self, features: Float[Tensor, "b c h w"], result: EMResult

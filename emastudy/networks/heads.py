@@ -19,6 +19,7 @@ from emastudy.networks.emau import EMAU
 from emastudy.networks.layers import Decoder, classifier, conv_bn_relu
 from emastudy.networks.psa import PSAHead
 from emastudy.networks.pyramids import DeepLabV3Head, DeepLabV3PlusHead, PSPHead
+from emastudy.networks.windows import WindowedEMAU
 
 
 class ContextHead(nn.Module):
@@ -95,6 +96,7 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "psanet": PSAHead,
     "pspnet": PSPHead,
     "slots": partial(ContextHead, after_ema.SlotAttention),
+    "windowed_ema": partial(ContextHead, WindowedEMAU),
 }
 #: Further names of heads.
 ALIASES = {"emanet": "ema"}

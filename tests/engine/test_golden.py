@@ -124,6 +124,18 @@ def test_defaults_of_heads_and_backbones_are_frozen():
         "psanet": {**psa, "dropout": 0.1},
         "pspnet": {"channels": 512, "dropout": 0.1},
         "slots": {**context, "num_slots": 64, "num_iterations": 3},
+        "windowed_ema": {
+            **context,
+            "concentration": 1.0,
+            "concentration_scale": "learned",
+            "gradient": "unrolled",
+            "heads": 8,
+            "momentum": 0.9,
+            "num_bases": 64,
+            "num_iterations": 3,
+            "windows": (1, 2),
+            "zero_init": False,
+        },
     }
     resnet = {"deep_stem": False, "multi_grid": False, "stages": 4}
     backbones = {name: resnet for name in BACKBONES if name.startswith("resnet")}

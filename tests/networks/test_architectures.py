@@ -29,6 +29,7 @@ SMALL = {
     "psanet": {"channels": 8, "attention_channels": 8, "window": 15},
     "pspnet": {"channels": 8},
     "slots": {"channels": 16, "num_slots": 8},
+    "windowed_ema": {"channels": 16, "num_bases": 8},
 }
 # Parameters that require no gradient, and why.
 FROZEN = {

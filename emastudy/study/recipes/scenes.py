@@ -13,7 +13,7 @@ def scenes(head: str) -> RunConfig:
 
     Cost: about half a minute on one CPU core.
     """
-    bases = {"num_bases": 16} if head == "ema" else {}
+    bases = {"num_bases": 16} if head in ("ema", "windowed_ema") else {}
     return RunConfig(
         dataset="scenes",
         head=head,

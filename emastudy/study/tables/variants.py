@@ -83,10 +83,15 @@ def paces(
 
 
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
-    """EMA with several heads, unrolled, beside EMA as it is and what it is held against."""
+    """EMA with several heads, unrolled, beside EMA as it is and what it is held against.
+
+    Heads soften the softmax, by about √H, so that one head at smaller λ is among it.
+    """
     bases = config_columns(grid()[0])["head.num_bases"]
     unrolled: dict[str, dict[str, Any]] = {
         "EMA, one head": {},
+        "One head, λ = 1/2": {"concentration": 0.5},
+        "One head, λ = 1/4": {"concentration": 0.25},
         "4 heads": {"heads": 4},
         "8 heads": {"heads": 8},
         "8 heads, λ learnt": {"heads": 8, "concentration_scale": "learned"},

@@ -53,7 +53,10 @@ def test_heads_are_compared_at_one_cost_and_less():
     assert methods["EMA, one head"] == make_grid(gradient=["unrolled"])
     quarter = methods["8 heads of K/4 bases"][1]
     assert (quarter.head_options["num_bases"], quarter.seed) == (4, 1)
-    assert len({config.id for group in methods.values() for config in group}) == 22
+    assert [config.head_options["concentration"] for config in methods["One head, λ = 1/4"]] == [
+        0.25
+    ] * 2
+    assert len({config.id for group in methods.values() for config in group}) == 26
 
 
 def test_what_was_explored_is_named_by_what_was_changed():

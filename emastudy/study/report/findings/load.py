@@ -65,11 +65,15 @@ def load_findings(path: Path) -> list[Finding]:
     """The findings of ``findings.yaml``, checked as far as that goes without records.
 
     Raises:
-        InputError: An unknown key, claim, form or placeholder, a missing key, a sentence too long,
-            a decimal that is typed, or two findings of one id.
+        InputError: No YAML; an unknown key, claim, form or placeholder, a missing key, a sentence
+            too long, a decimal that is typed, or two findings of one id.
     """
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     found: dict[str, Finding] = {}
-    for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
+    for entry in entries:
         about = f"{path.name}, finding {entry.get('id', len(found) + 1)!r}"
         numbers = {
             name: _make(_kind(query), query, f"{about}, {name}")

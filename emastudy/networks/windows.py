@@ -1,0 +1,186 @@
+"""EMA with heads that hear windows of the map: what the study's search for a better unit found."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from emastudy.em import EMResult, reconstruct
+from emastudy.em.steps import is_tracing
+from emastudy.errors import InputError, require
+from emastudy.networks.emau import EMAU, ConcentrationScale, Gradient
+
+
+class WindowedEMAU(EMAU):
+    r"""EMA whose heads hear different parts of the map: (B, C, H, W) in, the same shape out.
+
+    The heads of an :class:`EMAU` are shared out evenly among grids. A head of a grid of p cuts the
+    map into p×p windows, and runs an EM in each, all from the head's one μ^(0):
+
+    .. math::
+        X_h = [X_{h1}, \dots, X_{hp^2}], \quad
+        Z_{hw}, \mu_{hw} = \text{T iterations of EM on } X_{hw} \text{ from } \mu_h^{(0)}, \quad
+        \tilde X_{hw} = Z_{hw}\mu_{hw} .
+
+    With windows (1, 2) half of the heads tell a pixel what there is in the image, and half what
+    there is in its quarter of it. A window costs its share of the pixels, so that the unit needs
+    EM's 2TNKC multiply-adds whatever its windows are. Objectives add over heads and windows, bases
+    merge in every window for itself, by the critical concentration of its X, and μ^(0) follows the
+    mean of the bases over images and windows.
+
+    The windows of a map that p does not divide differ by a row or column. (Inside, zeros make them
+    equal: with normalisation to length one a pixel of zeros moves no basis.)
+
+    Args:
+        channels: C, channels of the feature map.
+        num_bases: Number of bases, K, in each head.
+        num_iterations: Iterations, T.
+        heads: H; it divides ``channels``.
+        windows: Windows a side, p, of each grid; their number divides ``heads``. (1,) is
+            :class:`EMAU` with as many heads.
+        concentration: As :class:`EMAU`'s.
+        concentration_scale: "learned", a factor on λ for each head, or "fixed".
+        momentum: As :class:`EMAU`'s.
+        gradient: As :class:`EMAU`'s, but "unrolled" by default.
+        zero_init: As :class:`EMAU`'s.
+        process_group: As :class:`EMAU`'s.
+
+    Raises:
+        InputError: An argument out of its range; a map with fewer rows or columns than windows;
+            ``torch.jit.trace``. (``torch.export`` and ``torch.compile`` take it, for maps of one
+            size.)
+
+    Source: none; it belongs to this study (page 38).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_bases: int = 64,
+        num_iterations: int = 3,
+        *,
+        heads: int = 8,
+        windows: Sequence[int] = (1, 2),
+        concentration: float = 1.0,
+        concentration_scale: ConcentrationScale = "learned",
+        momentum: float = 0.9,
+        gradient: Gradient = "unrolled",
+        zero_init: bool = False,
+        process_group: "torch.distributed.ProcessGroup | None" = None,
+    ) -> None:
+        grids = len(windows)
+        require(grids > 0 and min(windows) >= 1, "windows", windows, "one or more integers ≥ 1")
+        require(heads % grids == 0, "heads", heads, f"a multiple of {grids}, the grids of windows")
+        # λ_c is of a whole image's features.
+        choices = ("learned", "fixed")
+        choice = concentration_scale
+        require(choice in choices, "concentration_scale", choice, " or ".join(choices))
+        super().__init__(
+            channels,
+            num_bases,
+            num_iterations,
+            heads=heads,
+            concentration=concentration,
+            concentration_scale=concentration_scale,
+            momentum=momentum,
+            gradient=gradient,
+            zero_init=zero_init,
+            process_group=process_group,
+        )
+        self.windows = tuple(windows)
+
+    def attend(self, features: Float[Tensor, "b c h w"], *, trace: bool = False) -> EMResult:
+        """As :meth:`EMAU.attend`, with the mean of bases and the sum of F over windows."""
+        parts = self._by_grid(features, trace=trace)
+        sizes = features.shape[-2:]
+        z = torch.cat([_join(part.responsibilities, p, *sizes) for p, part in parts], dim=1)
+        bases = torch.cat([part.bases.mean(dim=1) for _, part in parts], dim=1)
+        traces = [part.objective.sum(dim=1) for _, part in parts if part.objective is not None]
+        objective = torch.cat(traces, dim=1) if traces else None
+        if self.heads > 1:
+            return EMResult(z, bases, objective)
+        return EMResult(z[:, 0], bases[:, 0], None if objective is None else objective[:, 0])
+
+    def _attended(
+        self, features: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b *heads k d"]]:
+        parts = self._by_grid(features, trace=False)
+        sizes = features.shape[-2:]
+        estimates = [
+            _join(reconstruct(part.responsibilities, part.bases), p, *sizes) for p, part in parts
+        ]
+        bases = torch.cat([part.bases.mean(dim=1) for _, part in parts], dim=1)
+        estimate = torch.cat(estimates, dim=1).transpose(1, 2).flatten(2)
+        return estimate, bases if self.heads > 1 else bases[:, 0]
+
+    def _by_grid(self, features: Tensor, *, trace: bool) -> list[tuple[int, EMResult]]:
+        """Each grid's windows a side, and the EM of its heads: (B, p², H/grids, …)."""
+        self._check(features)
+        if is_tracing():
+            raise InputError(
+                "WindowedEMAU cuts its windows by the size of the map, which a traced unit cannot "
+                "tell of later maps; use torch.export, for maps of one size, or EMAU"
+            )
+        height, width = features.shape[-2:]
+        if min(height, width) < max(self.windows):
+            raise InputError(
+                f"the feature map has {height}×{width} pixels, fewer a side than windows="
+                f"{self.windows} cut; take larger maps or fewer windows"
+            )
+        count = len(self.windows)
+        heads = self.heads // count
+        starts = self._shared(features).reshape(self.heads, self.num_bases, -1).chunk(count)
+        results = []
+        for n, x in enumerate(self.conv1(features).chunk(count, dim=1)):
+            x = torch.unflatten(_cut(x, self.windows[n]), -1, (heads, -1)).transpose(-3, -2)
+            result = self._iterate(x, starts[n], self._concentrations(n), trace=trace)
+            results.append((self.windows[n], result))
+        return results
+
+    def _concentrations(self, grid: int) -> float | Tensor:
+        if self.log_scale is None:
+            return self.concentration
+        mine = self.log_scale.reshape(-1).chunk(len(self.windows))[grid]
+        return self.concentration * mine.exp()
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(unit)``."""
+        return f"windows={self.windows}, {super().extra_repr()}"
+
+
+def _edges(size: int, p: int) -> list[tuple[int, int]]:
+    """Where p windows begin and end, as even as can be."""
+    return list(pairwise(n * size // p for n in range(p + 1)))
+
+
+def _cut(x: Float[Tensor, "b c h w"], p: int) -> Float[Tensor, "b p2 n c"]:
+    """The pixels of p×p windows, zeros after those of the smaller ones."""
+    height, width = x.shape[-2:]
+    rows, columns = -(-height // p), -(-width // p)
+    x = x.permute(0, 2, 3, 1)
+    windows = [
+        F.pad(
+            x[:, top:bottom, left:right], (0, 0, 0, columns - right + left, 0, rows - bottom + top)
+        )
+        for top, bottom in _edges(height, p)
+        for left, right in _edges(width, p)
+    ]
+    return torch.stack(windows, dim=1).flatten(2, 3)
+
+
+def _join(
+    parts: Float[Tensor, "b p2 heads n d"], p: int, height: int, width: int
+) -> Float[Tensor, "b heads hw d"]:
+    """The map again, of what there is for the pixels of windows that were cut."""
+    rows, columns = -(-height // p), -(-width // p)
+    windows = iter(torch.unflatten(parts, -2, (rows, columns)).unbind(dim=1))
+    strips = []
+    for top, bottom in _edges(height, p):
+        strip = [
+            next(windows)[:, :, : bottom - top, : right - left] for left, right in _edges(width, p)
+        ]
+        strips.append(torch.cat(strip, dim=3))
+    return torch.cat(strips, dim=2).flatten(2, 3)
