@@ -64,8 +64,15 @@ def check_types(owner: str, given: Mapping[str, object], function: Callable[...,
 
 
 def sparse(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that differ from their defaults: stating a default says nothing."""
-    return {k: value for k, value in given.items() if k not in known or value != known[k]}
+    """The options that differ from their defaults: stating a default says nothing.
+
+    Sequences are lists, as they are in files.
+    """
+    plain, defaults = (
+        {k: list(value) if isinstance(value, tuple) else value for k, value in options.items()}
+        for options in (given, known)
+    )
+    return {k: value for k, value in plain.items() if k not in defaults or value != defaults[k]}
 
 
 def as_floats(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,13 @@ def test_a_value_of_another_type_is_named_with_the_type(given, message):
 
 def test_a_stated_default_says_nothing():
     known = options.defaults(function)
-    assert options.sparse({"size": 3, "names": ("a",)}, known) == {"names": ("a",)}
+    assert options.sparse({"size": 3, "names": ("a",)}, known) == {"names": ["a"]}
+
+
+@pytest.mark.parametrize("windows", [[1, 2], (1, 2)])
+def test_a_list_says_what_a_tuple_does(windows):
+    assert options.sparse({"windows": windows}, {"windows": (1, 2)}) == {}
+    assert options.sparse({"windows": windows}, {"windows": (2,)}) == {"windows": [1, 2]}
 
 
 def test_values_are_read_as_yaml_and_numbers_with_an_exponent_as_numbers():

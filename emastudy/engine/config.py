@@ -21,7 +21,7 @@ from emastudy.errors import InputError, require, require_at_least
 NUMBERS_VERSION = 1
 
 # A value of the option tables: what JSON and a command line can both hold.
-Option = bool | int | float | str | list[str]
+Option = bool | int | float | str | list[str] | list[int]
 LossOver = Literal["labelled", "all"]
 Precision = Literal["auto", "bf16", "fp16", "float32"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from emastudy import own
 from emastudy.engine import RunConfig
 from emastudy.study.recipes import width
 from emastudy.study.runs import config_columns
@@ -83,7 +84,7 @@ def paces(
 
 
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
-    """EMA with several heads, unrolled, beside EMA as it is and what it is held against.
+    """EMA with several heads and windows, unrolled, beside EMA as it is and its rivals.
 
     Heads soften the softmax, by about √H, so that one head at smaller λ is among it.
     """
@@ -104,7 +105,11 @@ def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunCon
         for method, axes in unrolled.items()
     }
     released = {"EMA, detached": grid(gradient=["detached"])}
-    others = {"Non-local": grid("non_local"), "OCR": grid("ocr")}
+    others = {
+        "8 heads, half in windows": grid("windowed_ema"),
+        "Non-local": grid("non_local"),
+        "OCR": grid("ocr"),
+    }
     return {"FCN": grid("fcn"), **released, **emas, **others}
 
 
@@ -148,11 +153,15 @@ def not_below(runs: Mapping[str, pd.DataFrame], rivals: Sequence[str]) -> pd.Dat
 
 
 def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
-    """What was tried before the seeds that decide: heads × λ, values, starts, iterations."""
+    """What was tried before the seeds that decide: heads × λ, values, starts, T, windows, places.
+
+    The units with places lie in ``experiments/explored_units.py``, to be imported from there.
+    """
     critical = {"heads": 8, "concentration_scale": "critical"}
     values = {"heads": 8, "value_conv": True}
-    tried: list[dict[str, Any]] = [
-        {}, {"heads": 4}, {"heads": 8}, {"heads": 16}, {"heads": 8, "num_bases": 4},
+    emas: list[dict[str, Any]] = [
+        {}, {"concentration": 0.25}, {"heads": 4}, {"heads": 8}, {"heads": 16},
+        {"heads": 8, "num_bases": 4},
         {"value_conv": True}, {"heads": 4, "value_conv": True}, values,
         {"heads": 8, "concentration_scale": "learned"},
         *({**critical, "concentration": factor} for factor in (0.5, 1.5, 4.0)),
@@ -160,10 +169,18 @@ def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> li
         {**values, "concentration_scale": "learned"},
         {**values, "maintenance": "grid"}, {**values, "num_iterations": 1},
     ]  # fmt: skip
-    ours = [
-        recipe("ema", seed=s, gradient="unrolled", **options) for options in tried for s in seeds
+    windows: list[dict[str, Any]] = [
+        {}, {"heads": 2, "concentration_scale": "fixed"}, {"windows": [2]}, {"num_bases": 4},
+        {"windows": [1, 2, 4, 4]},
+    ]  # fmt: skip
+    usual = {"num_bases": recipe("ema").head_options["num_bases"]}
+    tried = [
+        *(("ema", {"gradient": "unrolled", **options}) for options in emas),
+        *(("windowed_ema", options) for options in windows),
+        *(("explored_units:Places", {**usual, **options}) for options in ({}, {"heads": 4})),
+        ("non_local", {}),
     ]
-    return [*ours, *(recipe("non_local", seed=seed) for seed in seeds)]
+    return [recipe(head, seed=seed, **options) for head, options in tried for seed in seeds]
 
 
 def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -172,11 +189,10 @@ def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
     usual = min((c.head_options for c in configs if c.head == "ema"), key=len)
 
     def words(config: RunConfig) -> str:
-        if config.head != "ema":
-            return config.head
+        short = {"ema": "", "windowed_ema": "windowed"}.get(config.head, own.short(config.head))
         stated = sorted(config.head_options.items())
-        changed = [f"{k}={v}" for k, v in stated if usual.get(k) != v]
-        return ", ".join(changed) or "one head, as it is"
+        changed = [f"{name}={value}" for name, value in stated if usual.get(name) != value]
+        return ", ".join(filter(None, [short, *changed])) or "one head, as it is"
 
     named = runs.assign(setting=list(map(words, configs)))
     table = named.pivot(index="setting", columns="seed", values="miou")

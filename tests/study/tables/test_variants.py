@@ -56,10 +56,11 @@ def test_heads_are_compared_at_one_cost_and_less():
     assert [config.head_options["concentration"] for config in methods["One head, λ = 1/4"]] == [
         0.25
     ] * 2
-    assert len({config.id for group in methods.values() for config in group}) == 26
+    assert len({config.id for group in methods.values() for config in group}) == 28
 
 
-def test_what_was_explored_is_named_by_what_was_changed():
+def test_what_was_explored_is_named_by_what_was_changed(root, monkeypatch):
+    monkeypatch.syspath_prepend(root / "experiments")
     configs = variants.explored_heads(scenes, seeds=(20, 21))
     assert {config.seed for config in configs} == {20, 21}
     assert len({config.id for config in configs}) == len(configs)
@@ -72,6 +73,7 @@ def test_what_was_explored_is_named_by_what_was_changed():
     table = variants.explored_table(pd.DataFrame(rows, columns=["record", "seed", "miou"]))
     assert table.index[0] == "non_local"
     assert {"one head, as it is", "heads=8", "heads=8, num_bases=4"} <= set(table.index)
+    assert {"windowed", "windowed, windows=[2]", "Places, heads=4"} <= set(table.index)
     assert table.notna().all(axis=None)
     assert (table["mean"].diff().dropna() <= 0).all()
 
