@@ -27,9 +27,9 @@ class WindowedEMAU(EMAU):
 
     With windows (1, 2) half of the heads tell a pixel what there is in the image, and half what
     there is in its quarter of it. A window costs its share of the pixels, so that the unit needs
-    EM's 2TNKC multiply-adds whatever its windows are. Objectives add over heads and windows, bases
-    merge in every window for itself, by the critical concentration of its X, and μ^(0) follows the
-    mean of the bases over images and windows.
+    EM's 2TNKC multiply-adds whatever its windows are, and some for the zeros below. Objectives add
+    over heads and windows, bases merge in every window for itself, by the critical concentration of
+    its X, and μ^(0) follows the mean of the bases over images and windows.
 
     The windows of a map that p does not divide differ by a row or column. (Inside, zeros make them
     equal: with normalisation to length one a pixel of zeros moves no basis.)
