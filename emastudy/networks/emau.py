@@ -366,8 +366,8 @@ class EMAU(nn.Module):
         batch, channels, height, width = features.shape
         if channels != self.channels:
             raise InputError(
-                f"the feature map has {channels} channels, this EMAU was made for "
-                f"{self.channels}; make it with EMAU({channels}, ...)"
+                f"the feature map has {channels} channels, this {type(self).__name__} was made for "
+                f"{self.channels}; make it with {type(self).__name__}({channels}, ...)"
             )
         if height == 0 or width == 0:
             raise InputError(f"the feature map has {height}×{width} pixels; expected at least 1×1")
@@ -520,8 +520,9 @@ class EMAU(nn.Module):
             channels, more = math.prod(heads) * width, f", heads={heads[0]}" if heads else ""
             letters = "(K, C)" if ours.ndim == 2 else "(H, K, C/H)"
             errors.append(
-                f"{prefix}bases have shape {tuple(theirs.shape)}, this EMAU's {tuple(ours.shape)}, "
-                f"which is {letters}; make it with EMAU({channels}, num_bases={count}{more})"
+                f"{prefix}bases have shape {tuple(theirs.shape)}, this {type(self).__name__}'s "
+                f"{tuple(ours.shape)}, which is {letters}; make it with "
+                f"{type(self).__name__}({channels}, num_bases={count}{more})"
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

@@ -1,7 +1,9 @@
 """EMA with heads that hear windows of the map: what the study's search for a better unit found."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -92,13 +94,24 @@ class WindowedEMAU(EMAU):
         )
         self.windows = tuple(windows)
 
+    @classmethod
+    def recommended(cls, channels: int, num_bases: int = 64, **options: Any) -> "WindowedEMAU":
+        """The unit as the study ran it, which is its defaults; options replace them."""
+        return cls(channels, num_bases, **options)
+
     def attend(self, features: Float[Tensor, "b c h w"], *, trace: bool = False) -> EMResult:
         """As :meth:`EMAU.attend`, with the mean of bases and the sum of F over windows."""
         parts = self._by_grid(features, trace=trace)
         sizes = features.shape[-2:]
         z = torch.cat([_join(part.responsibilities, p, *sizes) for p, part in parts], dim=1)
         bases = torch.cat([part.bases.mean(dim=1) for _, part in parts], dim=1)
-        traces = [part.objective.sum(dim=1) for _, part in parts if part.objective is not None]
+        # Each zero that makes windows equal has added log K.
+        traces = [
+            part.objective.sum(dim=1)
+            - (_slots(p, *sizes) - sizes.numel()) * math.log(self.num_bases)
+            for p, part in parts
+            if part.objective is not None
+        ]
         objective = torch.cat(traces, dim=1) if traces else None
         if self.heads > 1:
             return EMResult(z, bases, objective)
@@ -154,6 +167,11 @@ class WindowedEMAU(EMAU):
 def _edges(size: int, p: int) -> list[tuple[int, int]]:
     """Where p windows begin and end, as even as can be."""
     return list(pairwise(n * size // p for n in range(p + 1)))
+
+
+def _slots(p: int, height: int, width: int) -> int:
+    """Pixels of p×p equal windows, each as large as the largest has to be."""
+    return p * p * -(-height // p) * -(-width // p)
 
 
 def _cut(x: Float[Tensor, "b c h w"], p: int) -> Float[Tensor, "b p2 n c"]:

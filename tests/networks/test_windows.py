@@ -66,6 +66,17 @@ def test_responsibilities_lie_where_their_pixels_do(x):
     assert (objective.diff(dim=-1) >= -1e-3).all()
 
 
+def test_the_objective_is_the_sum_over_windows(x):
+    unit = WindowedEMAU(16, 4, heads=2, windows=(2,), concentration=2.0).eval()
+    features = unit.conv1(x).unflatten(1, (2, 8))
+    expected = torch.zeros(2, 2)
+    for rows in (slice(0, 3), slice(3, 7)):
+        for columns in (slice(0, 2), slice(2, 5)):
+            pixels = features[..., rows, columns].flatten(-2).transpose(-2, -1)
+            expected += em.objective(pixels, unit.bases, concentration=2.0)
+    torch.testing.assert_close(unit.attend(x, trace=True).objective[..., 0], expected)
+
+
 def test_shared_bases_follow_the_mean_over_images_and_windows(x):
     unit = WindowedEMAU(16, 4, heads=4, momentum=0.75).train()
     start = unit.bases.clone()
@@ -142,3 +153,9 @@ def test_it_works_in_bfloat16_under_autocast(x):
     with torch.autocast("cpu", torch.bfloat16):
         assert unit(x).isfinite().all()
     assert unit.bases.dtype == torch.float32
+
+
+def test_other_peoples_weights_are_told_how_to_make_the_unit_for_them():
+    ours, theirs = WindowedEMAU(16, 4), WindowedEMAU(16, 8, heads=2)
+    with pytest.raises(RuntimeError, match=r"WindowedEMAU\(16, num_bases=8, heads=2\)"):
+        ours.load_state_dict(theirs.state_dict())
