@@ -27,6 +27,7 @@ from emastudy.networks.graphs import (
     Unreached,
     for_any_size,
     is_making_a_graph,
+    keep,
     pool_any_size,
 )
 from emastudy.networks.layers import batch_norm
@@ -66,9 +67,9 @@ class EMAU(nn.Module):
     ones are left in head h, hard assignments tell :math:`\prod_h d_h \le K^H` kinds of pixels
     apart, where as many bases in one head tell :math:`\sum_h d_h`. The rank of X̃ is at most HK.
     Where the heads share :math:`\lVert x \rVert^2 = \sum_h \lVert x_h \rVert^2` evenly, features
-    are shorter by √H: under "l2" the exponents
-    :math:`|\lambda x_h^\top \mu_{hk}| \le \lambda \lVert x_h\rVert` shrink alike, and λ√H makes up
-    for it.
+    are shorter by √H, and under "l2" so are the largest exponents that there can be,
+    :math:`\lambda \lVert x_h\rVert`. (Those of random bases are not: in fewer dimensions cosines
+    are larger, by √H.)
 
     *Values.* With ``value_conv`` EM decides who belongs together, and what is handed out is
     another 1×1 conv of the input, V, as in attention:
@@ -235,7 +236,7 @@ class EMAU(nn.Module):
         if self.concentration_scale == "learned" and self.gradient == "detached":
             raise InputError(
                 "concentration_scale='learned' with gradient='detached' would give it no gradient; "
-                "use gradient='one_step' or 'unrolled'"
+                "use gradient='one_step' or 'unrolled', or concentration_scale='fixed'"
             )
         if self.channels % self.heads:
             divisors = [d for d in range(1, self.channels + 1) if self.channels % d == 0]
@@ -475,8 +476,14 @@ class EMAU(nn.Module):
         """μ^(0) of all images; of a pass that is repeated, what it started from the first time."""
         assert self.bases is not None
         before = self._starts.of(features) if self.training and within_backward() else None
+        if before is not None:
+            return before
         # A copy, because the moving average overwrites the buffer before backward reads it.
-        return self.bases.clone() if before is None else before
+        moves = self.training and self.maintenance == "moving_average"
+        if moves and torch.compiler.is_compiling() and not for_any_size():
+            kept: Tensor = keep(self.bases)
+            return kept
+        return self.bases.clone()
 
     @torch.no_grad()
     def _maintain(self, bases: Float[Tensor, "b *heads k d"], features: Tensor) -> None:

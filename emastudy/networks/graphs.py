@@ -41,6 +41,20 @@ def pool_any_size(image: Tensor, cells: tuple[int, int]) -> Tensor:
     return rows @ image @ columns.T
 
 
+@torch.library.custom_op("emastudy::keep", mutates_args=())
+def keep(buffer: Tensor) -> Tensor:
+    """A copy that a compiled graph keeps for its backward pass.
+
+    A ``clone`` it makes again there, from a buffer that has moved since (torch 2.14: #197039).
+    """
+    return buffer.clone()
+
+
+@keep.register_fake
+def _(buffer: Tensor) -> Tensor:
+    return torch.empty_like(buffer)
+
+
 class ChannelsFirst(torch.autograd.Function):
     """A channels_last map in ordinary layout; its gradient is laid out the other way.
 

@@ -1,6 +1,7 @@
-"""EMA with heads that hear windows of the map: what the study's search for a better unit found."""
+"""EMA with heads that see windows of the map: what the search for a better unit found."""
 
 import math
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,10 +18,10 @@ from emastudy.networks.emau import EMAU, ConcentrationScale, Gradient
 
 
 class WindowedEMAU(EMAU):
-    r"""EMA whose heads hear different parts of the map: (B, C, H, W) in, the same shape out.
+    r"""EMA whose heads see the map, or windows of it: (B, C, H, W) in, the same shape out.
 
-    The heads of an :class:`EMAU` are shared out evenly among grids. A head of a grid of p cuts the
-    map into p×p windows, and runs an EM in each, all from the head's one μ^(0):
+    The heads of an :class:`EMAU` are shared out evenly among grids. A head whose grid is p cuts the
+    map into p×p windows and runs an EM in each, all from the head's one μ^(0):
 
     .. math::
         X_h = [X_{h1}, \dots, X_{hp^2}], \quad
@@ -28,23 +29,29 @@ class WindowedEMAU(EMAU):
         \tilde X_{hw} = Z_{hw}\mu_{hw} .
 
     With windows (1, 2) half of the heads tell a pixel what there is in the image, and half what
-    there is in its quarter of it. A window costs its share of the pixels, so that the unit needs
-    EM's 2TNKC multiply-adds whatever its windows are, and some for the zeros below. Objectives add
-    over heads and windows, bases merge in every window for itself, by the critical concentration of
-    its X, and μ^(0) follows the mean of the bases over images and windows.
+    there is in its quarter of it. Objectives add over heads and windows, bases merge in each window
+    on their own, by the critical concentration of its X, and μ^(0) follows the mean of the bases
+    over images and windows.
 
-    The windows of a map that p does not divide differ by a row or column. (Inside, zeros make them
-    equal: with normalisation to length one a pixel of zeros moves no basis.)
+    *Cost.* A window needs its share of the multiply-adds, so that all together need EM's 2TNKC. But
+    conv1 is never folded (see :class:`EMAU`), Z is H times as large as one head's, and so is what
+    the softmax takes, and what the backward pass keeps.
+
+    *Where windows end.* Those of a map that p does not divide differ by a row or column, the last
+    being the larger, so that a mirrored map does not give the mirrored output. (Inside, zeros make
+    them equal: with normalisation to length one a pixel of zeros moves no basis. They add to the
+    multiply-adds.)
 
     Args:
         channels: C, channels of the feature map.
         num_bases: Number of bases, K, in each head.
-        num_iterations: Iterations, T.
+        num_iterations: Iterations, T. Of all options this alone may be changed later.
         heads: H; it divides ``channels``.
-        windows: Windows a side, p, of each grid; their number divides ``heads``. (1,) is
-            :class:`EMAU` with as many heads.
+        windows: p of each grid, how many windows a side; their number divides ``heads``. (1,) makes
+            an :class:`EMAU` with these options.
         concentration: As :class:`EMAU`'s.
-        concentration_scale: "learned", a factor on λ for each head, or "fixed".
+        concentration_scale: "learned", a factor on λ for each head, or "fixed", which
+            ``gradient="detached"`` wants.
         momentum: As :class:`EMAU`'s.
         gradient: As :class:`EMAU`'s, but "unrolled" by default.
         zero_init: As :class:`EMAU`'s.
@@ -52,7 +59,7 @@ class WindowedEMAU(EMAU):
 
     Raises:
         InputError: An argument out of its range; a map with fewer rows or columns than windows;
-            ``torch.jit.trace``. (``torch.export`` and ``torch.compile`` take it, for maps of one
+            ``torch.jit.trace``. (``torch.compile`` takes it, ``torch.export`` for maps of one
             size.)
 
     Source: none; it belongs to this study (page 38).
@@ -73,9 +80,15 @@ class WindowedEMAU(EMAU):
         zero_init: bool = False,
         process_group: "torch.distributed.ProcessGroup | None" = None,
     ) -> None:
-        grids = len(windows)
-        require(grids > 0 and min(windows) >= 1, "windows", windows, "one or more integers ≥ 1")
-        require(heads % grids == 0, "heads", heads, f"a multiple of {grids}, the grids of windows")
+        try:
+            grid_sizes = tuple(map(operator.index, windows))
+        except TypeError:
+            grid_sizes = ()
+        grids = len(grid_sizes)
+        expected = "a list of integers ≥ 1, such as [1, 2]"
+        require(grids > 0 and min(grid_sizes) >= 1, "windows", windows, expected)
+        expected = f"a multiple of {grids}, the number of grids in windows"
+        require(heads % grids == 0, "heads", heads, expected)
         # λ_c is of a whole image's features.
         choices = ("learned", "fixed")
         choice = concentration_scale
@@ -92,7 +105,7 @@ class WindowedEMAU(EMAU):
             zero_init=zero_init,
             process_group=process_group,
         )
-        self.windows = tuple(windows)
+        self.windows = grid_sizes
 
     @classmethod
     def recommended(cls, channels: int, num_bases: int = 64, **options: Any) -> "WindowedEMAU":
@@ -100,7 +113,10 @@ class WindowedEMAU(EMAU):
         return cls(channels, num_bases, **options)
 
     def attend(self, features: Float[Tensor, "b c h w"], *, trace: bool = False) -> EMResult:
-        """As :meth:`EMAU.attend`, with the mean of bases and the sum of F over windows."""
+        """As :meth:`EMAU.attend`, with the mean of bases and the sum of F over windows.
+
+        So ``reconstruct`` makes no X̃ of what this returns: every window has bases of its own.
+        """
         parts = self._by_grid(features, trace=trace)
         sizes = features.shape[-2:]
         z = torch.cat([_join(part.responsibilities, p, *sizes) for p, part in parts], dim=1)
@@ -116,6 +132,15 @@ class WindowedEMAU(EMAU):
         if self.heads > 1:
             return EMResult(z, bases, objective)
         return EMResult(z[:, 0], bases[:, 0], None if objective is None else objective[:, 0])
+
+    def em_input(
+        self, features: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b *heads n d"], Float[Tensor, "*any k d"]]:
+        """Refused: every window has an input of its own."""
+        raise InputError(
+            "WindowedEMAU runs EM in windows, so that there is no one X that it works on; take an "
+            "EMAU, or look at unit.attend"
+        )
 
     def _attended(
         self, features: Float[Tensor, "b c h w"]

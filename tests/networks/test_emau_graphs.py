@@ -11,6 +11,7 @@ from torch.export import Dim
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from emastudy import EMAU
+from emastudy.networks import WindowedEMAU
 
 OPTIONS = [
     {},
@@ -138,6 +139,31 @@ def test_compiled_whole_it_does_the_same_at_all_sizes(options, training):
         torch.testing.assert_close(compiled(features), plain(features), rtol=1e-4, atol=1e-5)
     if unit.bases is not None:
         torch.testing.assert_close(unit.bases, plain.bases)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (EMAU, {"gradient": "unrolled"}),
+        (EMAU, {"gradient": "one_step", "num_iterations": 1, "concentration_scale": "learned"}),
+        (EMAU, {"gradient": "unrolled", "heads": 2, "concentration_scale": "learned"}),
+        (WindowedEMAU, {"heads": 2}),
+    ],
+)
+def test_compiled_its_gradients_are_those_of_bases_that_had_not_moved(kind, options):
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    unit = kind(8, 4, momentum=0.5, **options).train()
+    plain = copy.deepcopy(unit)
+    compiled = torch.compile(unit, backend="aot_eager")
+    for shape in SHAPES[:2]:
+        features = torch.randn(shape)
+        for one in (compiled, plain):
+            one.zero_grad()
+            one(features).square().sum().backward()
+        for ours, theirs in zip(unit.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
 
 
 def test_copies_and_pickles_are_the_unit():

@@ -1,4 +1,4 @@
-"""Heads that hear windows: each window is an EM of its own, at the cost of one."""
+"""Heads that see windows: each window is an EM of its own, at the cost of one."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_one_window_is_the_unit_with_heads(x):
 
 
 @pytest.mark.parametrize("heads", [2, 4])
-def test_every_window_runs_an_em_that_hears_nothing_else(x, heads):
+def test_every_window_runs_an_em_that_sees_nothing_else(x, heads):
     unit = WindowedEMAU(16, 4, heads=heads, windows=(1, 3), concentration=2.0).eval()
     features = unit.conv1(x)
     expected = torch.empty_like(features)
@@ -85,7 +85,7 @@ def test_shared_bases_follow_the_mean_over_images_and_windows(x):
     torch.testing.assert_close(unit.bases, 0.75 * start + 0.25 * means)
 
 
-def test_windows_cost_no_multiply_add(x):
+def test_windows_cost_no_multiply_add():
     x = torch.randn(1, 16, 8, 8)
     counts = []
     for windows in ((1,), (1, 2), (2, 4)):
@@ -111,9 +111,13 @@ def test_gradients_reach_what_the_regime_says(x, gradient):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"windows": ()}, r"windows is \(\); expected one or more integers ≥ 1"),
-        ({"windows": (1, 0)}, r"windows is \(1, 0\); expected one or more integers ≥ 1"),
-        ({"heads": 3}, "heads is 3; expected a multiple of 2, the grids of windows"),
+        ({"windows": ()}, r"windows is \(\); expected a list of integers ≥ 1, such as \[1, 2\]"),
+        ({"windows": (1, 0)}, r"windows is \(1, 0\); expected a list of integers ≥ 1"),
+        *(
+            pytest.param({"windows": wrong}, "windows is .* expected", marks=pytest.mark.unchecked)
+            for wrong in (2, "1,2", (1, 2.0))
+        ),
+        ({"heads": 3}, "heads is 3; expected a multiple of 2, the number of grids in windows"),
         ({"concentration_scale": "critical"}, "is 'critical'; expected learned or fixed"),
     ],
 )
@@ -131,6 +135,8 @@ def test_measures_of_em_over_the_whole_map_are_refused():
     network = networks.build("windowed_ema", num_classes=2, channels=16)
     with pytest.raises(InputError, match="runs EM in windows"):
         unit_of(network)
+    with pytest.raises(InputError, match="no one X"):
+        network.head.context.em_input(torch.randn(1, 16, 4, 4))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:FutureWarning")

@@ -86,7 +86,7 @@ def paces(
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     """EMA with several heads and windows, unrolled, beside EMA as it is and its rivals.
 
-    Heads soften the softmax, by about √H, so that one head at smaller λ is among it.
+    Heads may soften the softmax, by up to √H, so that one head at smaller λ is among it.
     """
     bases = config_columns(grid()[0])["head.num_bases"]
     unrolled: dict[str, dict[str, Any]] = {
@@ -170,7 +170,8 @@ def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> li
         {**values, "maintenance": "grid"}, {**values, "num_iterations": 1},
     ]  # fmt: skip
     windows: list[dict[str, Any]] = [
-        {}, {"heads": 2, "concentration_scale": "fixed"}, {"windows": [2]}, {"num_bases": 4},
+        {}, {"heads": 2, "concentration_scale": "fixed"}, {"windows": [2]},
+        {"num_bases": 4}, {"num_bases": 1},
         {"windows": [1, 2, 4, 4]},
     ]  # fmt: skip
     usual = {"num_bases": recipe("ema").head_options["num_bases"]}
