@@ -17,9 +17,10 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
 PYTEST = $(BIN)/python -m pytest
-# In two processes; the tests of a file stay together, and share what it sets up. (Not by groups: of
-# those pytest-xdist 3.8 knows nothing under pytest 9.2, and says so nowhere.)
-IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder
+# In three processes on two cores, since much of the time is waiting: for Slurm, a browser, other
+# processes. The tests of a file stay together, and share what it sets up. (Not by groups: of those
+# pytest-xdist 3.8 knows nothing under pytest 9.2, and says so nowhere.)
+PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help study book test check test-gpu lint bench clean
 help:
@@ -44,12 +45,12 @@ book: .venv/study
 	@echo "Open book/_build/html/index.html"
 
 test: .venv/dev lint
-	$(PYTEST) $(IN_TWO) -m "not unchecked"
-	SHAPE_CHECKS=0 $(PYTEST) $(IN_TWO) -m unchecked
+	$(PYTEST) $(PARALLEL) -m "not unchecked"
+	SHAPE_CHECKS=0 $(PYTEST) $(PARALLEL) -m unchecked
 
 # While one works: a test takes part unless its file is in tests/slow.txt.
 check: .venv/dev lint
-	$(PYTEST) $(IN_TWO) -m "not slow and not unchecked"
+	$(PYTEST) $(PARALLEL) -m "not slow and not unchecked"
 
 # Without shape checks: torch.compile cannot see through them.
 test-gpu: .venv/dev

@@ -15,7 +15,14 @@ from emastudy.engine.diagnostics import effective_rank
 from emastudy.engine.walkthrough import Walkthrough, change
 from emastudy.study.recipes import TABLE1_RIVALS
 from emastudy.study.report.sentences import best_other, margin
-from emastudy.study.statistics import as_text, fit_exponent, paired_differences, summarize
+from emastudy.study.statistics import (
+    LEVEL,
+    as_text,
+    fit_exponent,
+    holm,
+    paired_differences,
+    summarize,
+)
 from emastudy.study.tables import accuracy, bases, counting, photographs, variants
 from emastudy.study.tables.budget import sustained
 from emastudy.study.tables.test_sets import PUBLISHED
@@ -141,7 +148,8 @@ def nowhere_below(tests: pd.DataFrame) -> str:
         tests: Of ``tables.variants.not_below``.
     """
     held = tests["not below"].unstack("data")
-    winners = list(held.index[held.eq(True).all(axis="columns")])
+    everywhere = tests["p"].unstack("data").dropna().max(axis="columns")
+    winners = list(everywhere.index[holm(everywhere) < LEVEL])
     lines = []
     for method, row in held.iterrows():
         of = row.dropna()

@@ -153,13 +153,16 @@ def test_a_unit_for_all_data_is_named_or_it_is_said_that_there_is_none():
     index = pd.MultiIndex.from_tuples(
         [("scenes", "A"), ("scenes", "B"), ("CamVid", "A")], names=["data", "method"]
     )
-    tests = pd.DataFrame({"not below": [True, False, False]}, index=index)
+    tests = pd.DataFrame({"not below": [True, False, False], "p": [0.01, 0.5, 0.2]}, index=index)
     text = remarks.nowhere_below(tests)
     assert text.startswith("No method is shown")
     assert "- A: scenes (of 2 that it was run on)" in text
     assert "- B: none (of 1 that it was run on)" in text
-    tests.loc[("CamVid", "A"), "not below"] = True
+    # The larger p-value counts, corrected for the methods that were run on all data.
+    tests["p"] = [0.01, 0.001, 0.04]
     assert remarks.nowhere_below(tests).startswith("Nowhere below, on all data sets: A.")
+    second = tests.loc[[("scenes", "B")]].rename(index={"scenes": "CamVid"}).assign(p=0.3)
+    assert remarks.nowhere_below(pd.concat([tests, second])).startswith("No method")
     # What was not run everywhere is not recommended.
     both = pd.concat([tests.drop(("CamVid", "A")), tests.iloc[[2]].rename(index={"A": "C"})])
     assert remarks.nowhere_below(both).startswith("No method")
