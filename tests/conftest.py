@@ -70,11 +70,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _place(item):
-    """What makes the book first, that the processes end together.
+    """What takes longest first, that the processes end together: the book, and waiting for Slurm.
 
     The other tests that want the book last, not to wait for it.
     """
-    if _file(item) == "rendered/test_accessibility.py":
+    if _file(item) in ("rendered/test_accessibility.py", "study/runs/test_slurm.py"):
         return 0
     return 2 if _file(item).startswith("rendered/") else 1
 
