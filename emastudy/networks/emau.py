@@ -253,8 +253,8 @@ class EMAU(nn.Module):
         gradient cost more, and score less on scenes and on frozen features of photographs. Where a
         pretrained backbone learns along, on photographs end to end, they came out ahead in all
         three seeds, undecided (the book's page on iterations has the numbers): there try
-        ``EMAU(channels)``, too. Several heads are no part of it, since they help on some data and
-        cost on others (page 38). Options of :class:`EMAU` replace the recommended ones.
+        ``EMAU(channels)``, too. Several heads and windows are no part of it: they help on some data
+        and cost on others (page 38). Options of :class:`EMAU` replace the recommended ones.
         """
         return cls(channels, num_bases, **{"num_iterations": 2, "gradient": "unrolled", **options})
 
