@@ -56,16 +56,6 @@ def readme_with_findings(readme: str, experiments: Path) -> str:
     return f"{readme[: start + len(README_MARKERS[0])]}\n\n{text}\n\n{readme[end:]}"
 
 
-def results_as_shown(root: Path) -> dict[Path, str]:
-    """The files that state findings, README.md and those that the book includes → their text."""
-    readme, folder, experiments = root / "README.md", root / "book/generated", root / "experiments"
-    texts = findings_includes(experiments).items()
-    return {
-        readme: readme_with_findings(readme.read_text(encoding="utf-8"), experiments),
-        **{folder / f"{name}.md": f"{text}\n" for name, text in texts},
-    }
-
-
 def book_pages(toc: Path) -> list[str]:
     """The pages that a book's ``_toc.yml`` lists, parts flattened."""
     parts = yaml.safe_load(toc.read_text(encoding="utf-8"))["parts"]
