@@ -17,7 +17,7 @@ NOTEBOOKS = $(BIN)/emastudy study --profile $(PROFILE) \
 BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
 PYTEST = $(BIN)/python -m pytest
-# In three processes on two cores, since much of the time is waiting: for Slurm, a browser, other
+# In three processes on two cores, since some of the time is waiting: for Slurm, a browser, other
 # processes. The tests of a file stay together, and share what it sets up. (Not by groups: of those
 # pytest-xdist 3.8 knows nothing under pytest 9.2, and says so nowhere.)
 PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder

@@ -86,9 +86,9 @@ def build(
             "a2", "deeplabv3", "deeplabv3plus", "psanet", "pspnet"; from after EMA "hamburger",
             "external", "efficient", "nystrom", "ocr", "slots", "criss_cross"; "windowed_ema", what
             the study's search for a better unit found; as a control "no_attention", EMA's unit
-            without EM. Or an import path, ``my_module:MyUnit``, of a
-            context module of your own: it is called ``MyUnit(channels, **options)``, maps
-            (B, C, H, W) to the same shape, and stands where EMA's unit does.
+            without EM. Or an import path, ``my_module:MyUnit``, of a context module of your own: it
+            is called ``MyUnit(channels, **options)``, maps (B, C, H, W) to the same shape, and
+            stands where EMA's unit does.
         backbone: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2" or
             "small_resnet" (for scenes). Or an import path, ``my_module:MyBackbone``, of a class
             derived from ``networks.Backbone`` that is called ``MyBackbone(weights, **options)``.
