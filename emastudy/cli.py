@@ -30,8 +30,7 @@ COMMANDS = {
     "audit": "Train recorded runs anew and say whether their records hold; exit status 1 if one "
     "does not.",
     "claims": "Print the ledger: each claim of the paper and what the records say of it.",
-    "findings": "Print what was found, from the committed records; or put it into README and the "
-    "book.",
+    "findings": "Print what was found, from the committed records; or put it into README.",
     "study": "Run the notebooks through papermill; those that are up to date are left alone.",
     "data": "List the datasets, describe one, or check its files (which are never changed).",
 }
