@@ -93,15 +93,20 @@ def scoring_features(
     config: RunConfig,
     runtime: Runtime,
     indices: Sequence[int] | None = None,
+    square: int = 0,
 ) -> CachedFeatures | None:
     """Features of a split as the whole network would compute them; None if the backbone learns.
 
     They are built for all images where they are absent, and handed out for those of ``indices``.
+
+    Args:
+        square: Side of the squares that images are fitted into, as those that a head learns from;
+            their mirror images come with them. 0 = images as they are.
     """
     if not config.frozen_backbone:
         return None
     with evaluation_mode(network, config.eval_output_stride):
-        return _cached(network, dataset, split, 0, config, runtime, indices)
+        return _cached(network, dataset, split, square, config, runtime, indices)
 
 
 def either_view(

@@ -10,7 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from emastudy.datasets import SegmentationDataset, View, evaluation_transform
+from emastudy.datasets import (
+    SegmentationDataset,
+    View,
+    evaluation_transform,
+    whole_image_transform,
+)
 from emastudy.engine.build import load_dataset
 from emastudy.engine.config import RunConfig
 from emastudy.engine.features import CachedFeatures, HeadNetwork, scoring_features
@@ -70,6 +75,7 @@ def evaluate(
     dtype: torch.dtype | None = None,
     workers: int = 0,
     boundary: bool = False,
+    square: int = 0,
     keep: Keep | None = None,
     description: str = "evaluate",
 ) -> Scores:
@@ -86,6 +92,8 @@ def evaluate(
         dtype: Type that matrix products are computed in under autocast; None = float32.
         workers: Processes that load images; 0 = this one.
         boundary: Score borders too, see :attr:`Scores.means`.
+        square: Side of a square that every image is fitted into, as those that heads on frozen
+            features learn from (``datasets.whole_image_transform``); 0 = as they are.
         keep: Called with the index of every image and its predicted classes, on the CPU.
         description: Label of the progress bar.
     """
@@ -94,7 +102,8 @@ def evaluate(
     def predicted(image: Tensor, mask: Tensor) -> Tensor:
         return classify(network, image[None].to(device), views, dtype)
 
-    prepare = partial(_prepared, evaluation_transform(dataset))
+    fit = whole_image_transform(dataset, square) if square else evaluation_transform(dataset)
+    prepare = partial(_prepared, fit)
     with evaluation_mode(network, output_stride):
         return _count(dataset, prepare, predicted, device, workers, description, boundary, keep)
 
@@ -108,6 +117,7 @@ def score(
     indices: Sequence[int] | None = None,
     change: Callable[[Tensor, int], Tensor] | None = None,
     views: Views = Views(),  # noqa: B008 - frozen
+    square: int = 0,
     description: str = "evaluate",
 ) -> Scores:
     """Score the network of a run as the run is scored, see :func:`evaluate`.
@@ -121,17 +131,20 @@ def score(
         indices: Which of the images; None = all.
         change: Called with every image and its index before it is scored, see ``datasets.View``.
         views: What each prediction is averaged over.
+        square: As in :func:`evaluate`.
         description: Label of the progress bar.
     """
     split = split or config.eval_split
     dataset = load_dataset(config, split, runtime)
     features = None
     if views.single and change is None:
-        features = scoring_features(network, dataset, split, config, runtime, indices)
+        features = scoring_features(network, dataset, split, config, runtime, indices, square)
     if features is None:
         view = View(dataset, indices, change)
         options = runtime.scoring(config)
-        return evaluate(network, view, **options, views=views, description=description)
+        return evaluate(
+            network, view, **options, views=views, square=square, description=description
+        )
 
     head, device = HeadNetwork(network), next(network.parameters()).device
     dtype = runtime.autocast_dtype(config)
@@ -207,9 +220,12 @@ def _prepared(transform: nn.Module, entry: tuple[Any, Any]) -> tuple[Tensor, Ten
 
 
 def _owned(entry: tuple[list[Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:
-    """Feature maps of their own: handing over a part of a mapped file would copy all of it."""
+    """Feature maps of their own, of the image and not of its mirror image.
+
+    Handing over a part of a mapped file would copy all of it.
+    """
     maps, mask = entry
-    return [x.clone() for x in maps], mask
+    return [x[:1].clone() for x in maps], mask
 
 
 def _place() -> tuple[int, int]:

@@ -126,6 +126,10 @@ def test_scores_are_those_of_the_whole_network(voc_root, runtime, head, options,
     scores = evaluate(network, dataset, **how)
     assert torch.equal(scores.confusion, score(network, config, runtime).confusion)
     assert scores.confusion.sum() > 0
+    padded = score(network, config, runtime, square=129).confusion
+    assert torch.equal(evaluate(network, dataset, **how, square=129).confusion, padded)
+    assert padded.sum() == scores.confusion.sum()
+    assert not torch.equal(padded, scores.confusion)
     chosen = [len(dataset) - 1]
     some = score(network, config, runtime, indices=chosen).confusion
     assert torch.equal(evaluate(network, View(dataset, chosen), **how).confusion, some)
