@@ -17,8 +17,8 @@ def padded(subject: Subject, *, side: int = 0, images: int = 0) -> list[Row]:
         images: How many images, evenly spaced; 0 = all.
 
     Returns:
-        Two rows with "at.padded", "padding" (percent of the pixels), "images" (how many), "miou",
-        "pixel_accuracy", "iou", "confusion".
+        One row with "images" (how many), "padding" (percent of the squares), "miou" and "padded"
+        (mIoU as they are and padded), "confusion" and "padded_confusion".
 
     Raises:
         InputError: An image is larger than the squares, so that it would be shrunk.
@@ -33,9 +33,8 @@ def padded(subject: Subject, *, side: int = 0, images: int = 0) -> list[Row]:
             f"longer side; take side={largest + -(largest - 1) % 8} or more"
         )
     share = 100 * (1 - sum(h * w for h, w in sizes) / (len(sizes) * side**2))
-    rows = []
-    for square in (0, side):
-        found = score(
+    plain, squares = (
+        score(
             subject.network,
             config,
             subject.runtime,
@@ -43,15 +42,14 @@ def padded(subject: Subject, *, side: int = 0, images: int = 0) -> list[Row]:
             square=square,
             description="padded" if square else "as they are",
         )
-        rows.append(
-            {
-                "at.padded": bool(square),
-                "padding": share if square else 0.0,
-                "images": len(chosen),
-                "miou": found.miou,
-                "pixel_accuracy": found.means["pixel_accuracy"],
-                "iou": found.iou,
-                "confusion": found.confusion.tolist(),
-            }
-        )
-    return rows
+        for square in (0, side)
+    )
+    row = {
+        "images": len(chosen),
+        "padding": share,
+        "miou": plain.miou,
+        "padded": squares.miou,
+        "confusion": plain.confusion.tolist(),
+        "padded_confusion": squares.confusion.tolist(),
+    }
+    return [row]

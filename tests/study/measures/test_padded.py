@@ -10,22 +10,20 @@ from emastudy.errors import InputError
 from emastudy.study.measures import MEASURES, Subject
 
 
-def test_the_two_rows_are_scores_of_the_same_pixels(subject):
-    plain, square = MEASURES["padded"](subject, side=97, images=3)
-    assert [plain["at.padded"], square["at.padded"]] == [False, True]
-    assert plain["padding"] == 0
-    assert square["padding"] == pytest.approx(100 * (1 - 64**2 / 97**2))
-    assert np.sum(plain["confusion"]) == np.sum(square["confusion"]) == 3 * 64**2
-    assert plain["confusion"] != square["confusion"]
+def test_the_two_scores_are_of_the_same_pixels(subject):
+    (row,) = MEASURES["padded"](subject, side=97, images=3)
+    assert row["images"] == 3
+    assert row["padding"] == pytest.approx(100 * (1 - 64**2 / 97**2))
+    assert np.sum(row["confusion"]) == np.sum(row["padded_confusion"]) == 3 * 64**2
+    assert row["confusion"] != row["padded_confusion"]
 
 
-def test_as_they_are_is_as_the_run_is_scored(subject):
-    row, _ = MEASURES["padded"](subject, side=97)
+def test_each_is_the_score_of_the_whole_set(subject):
+    (row,) = MEASURES["padded"](subject, side=97)
+    dataset = load_dataset(subject.config, "val", subject.runtime)
     how = subject.runtime.scoring(subject.config)
-    expected = evaluate(
-        subject.network, load_dataset(subject.config, "val", subject.runtime), **how
-    )
-    assert row["confusion"] == expected.confusion.tolist()
+    assert row["miou"] == evaluate(subject.network, dataset, **how).miou
+    assert row["padded"] == evaluate(subject.network, dataset, **how, square=97).miou
 
 
 def test_squares_are_those_of_training_unless_said(subject):
