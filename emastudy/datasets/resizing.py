@@ -32,7 +32,7 @@ class FitSquare(v2.Transform):  # type: ignore[misc]
     """The whole image in a square: shrunk where it is too large, then padded right and below.
 
     Padding is 0 in the image and 255 (ignored) in the mask. The corner stays where it is, as in
-    :func:`emastudy.datasets.pad_to_grid`.
+    :func:`emastudy.datasets.pad_to_grid`, whose padding alone is left with ``side=0``.
     """
 
     def __init__(self, side: int) -> None:
@@ -42,12 +42,13 @@ class FitSquare(v2.Transform):  # type: ignore[misc]
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """The size to shrink to."""
         size = v2.functional.get_size(flat_inputs[0])
-        factor = min(1, self.side / max(size))
+        factor = min(1, self.side / max(size)) if self.side else 1
         return {"size": [max(1, round(length * factor)) for length in size]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Shrink and pad the image (bilinear) or the mask (nearest)."""
         height, width = params["size"]
         fitted = v2.functional.resize(inpt, [height, width], antialias=True)
-        padding = [0, 0, self.side - width, self.side - height]
+        right, below = (self.side - n if self.side else -(n - 1) % 8 for n in (width, height))
+        padding = [0, 0, right, below]
         return v2.functional.pad(fitted, padding, fill=IGNORE if isinstance(inpt, Mask) else 0)

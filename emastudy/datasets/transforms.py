@@ -49,7 +49,10 @@ def evaluation_transform(dataset: SegmentationDataset) -> nn.Module:
 
 
 def whole_image_transform(dataset: SegmentationDataset, side: int) -> nn.Module:
-    """Normalise, then the whole image in a square, see ``resizing.FitSquare``; nothing random."""
+    """Normalise, then the whole image in a square, see ``resizing.FitSquare``; nothing random.
+
+    With ``side=0`` it stays as it is, but for the padding of :func:`pad_to_grid`.
+    """
     from torchvision.transforms import v2
 
     from emastudy.datasets.resizing import FitSquare

@@ -68,6 +68,7 @@ class RunConfig:
     start_from: str = ""
     #: Leave the backbone as it starts, in evaluation mode, and train the head on features that
     #: are computed once: of whole images, shrunk or padded to crop_size, and of mirror images.
+    #: With crop_size=0 they are left as they are; then all must have one size.
     frozen_backbone: bool = False
     output_stride: int = 4  #: Image pixels per feature pixel in training.
     eval_output_stride: int = 4  #: The same in evaluation.
@@ -78,7 +79,8 @@ class RunConfig:
 
     #: Factors by which training images are scaled, one drawn at random per image.
     scales: tuple[float, ...] = (1.0,)
-    crop_size: int = 64  #: Side of the square training crop, pixels.
+    #: Side of the square training crop, pixels; 0, for frozen backbones, = whole images.
+    crop_size: int = 64
 
     batch_size: int = 12  #: Images per iteration, over all processes.
     iterations: int = 300  #: Number of SGD steps.
@@ -139,7 +141,7 @@ class RunConfig:
 
     def _check_ranges(self) -> None:
         require_at_least(
-            self, batch_size=1, iterations=1, crop_size=1, eval_images=0, seed=0, weight_decay=0
+            self, batch_size=1, iterations=1, crop_size=0, eval_images=0, seed=0, weight_decay=0
         )
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
         factors = bool(self.scales) and min(self.scales) > 0
@@ -164,6 +166,12 @@ class RunConfig:
             raise InputError(
                 f"scales is {self.scales} with frozen_backbone=True, whose features are computed "
                 "at one scale; use scales=(1.0,)"
+            )
+
+        if self.crop_size == 0 and not self.frozen_backbone:
+            raise InputError(
+                "crop_size is 0, which trains on whole images, with frozen_backbone=False; give "
+                "the side of the crops, or freeze the backbone"
             )
 
     def has_source(self, name: str) -> bool:

@@ -40,6 +40,18 @@ def test_a_large_image_is_shrunk_to_its_longest_side(size, inside):
     assert labels.dtype == torch.int64
 
 
+@pytest.mark.parametrize(("size", "grid"), [((30, 64), (33, 65)), ((33, 65), (33, 65))])
+def test_without_a_square_there_is_the_grid_and_nothing_else(size, grid):
+    image = Image(torch.full((3, *size), 255, dtype=torch.uint8))
+    mask = Mask(torch.full(size, 2, dtype=torch.uint8))
+    whole, labels = whole_image_transform(SCENES, 0)(image, mask)
+    (expected,) = pad_to_grid(evaluation_transform(SCENES)(image, mask)[0][None])
+    assert torch.equal(whole.as_subclass(torch.Tensor), expected.as_subclass(torch.Tensor))
+    assert labels.shape == grid
+    assert (labels[: size[0], : size[1]] == 2).all()
+    assert (labels == 255).sum() == grid[0] * grid[1] - size[0] * size[1]
+
+
 def test_padding_to_the_grid_adds_less_than_8_and_only_right_and_below():
     image = torch.randn(1, 3, 66, 64)
     padded = pad_to_grid(image)

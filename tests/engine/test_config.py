@@ -162,6 +162,7 @@ def test_options_of_another_type_are_errors(fields, message):
     [
         ({"pretrained": False}, "frozen_backbone is True with pretrained=False"),
         ({"scales": (0.5, 1.0)}, r"scales is \(0.5, 1.0\) with frozen_backbone=True"),
+        ({"crop_size": 0, "frozen_backbone": False}, "crop_size is 0, .* frozen_backbone=False"),
     ],
 )
 def test_what_makes_no_sense_is_refused(change, message):

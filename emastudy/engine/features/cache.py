@@ -35,6 +35,7 @@ from emastudy.engine.config import RunConfig
 from emastudy.engine.features.store import CachedFeatures, Writer
 from emastudy.engine.loading import loading_errors, one_by_one
 from emastudy.engine.runtime import Runtime
+from emastudy.errors import InputError
 from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def scoring_features(
     if not config.frozen_backbone:
         return None
     with evaluation_mode(network, config.eval_output_stride):
-        return _cached(network, dataset, split, square, config, runtime, indices)
+        return _cached(network, dataset, split, square or None, config, runtime, indices)
 
 
 def either_view(
@@ -121,7 +122,9 @@ def _cached(
     network: SegmentationNetwork,
     dataset: SegmentationDataset,
     split: str,
-    side: int,  # of the squares that images are fitted into; 0 = as they are, no mirror images
+    # Of the squares that images and their mirror images are fitted into, 0 = all are of one size;
+    # None = images as they are, one by one, without mirror images.
+    side: int | None,
     config: RunConfig,
     runtime: Runtime,
     indices: Sequence[int] | None = None,
@@ -134,7 +137,7 @@ def _cached(
         "split": split,
         "options": config.dataset_options,
         "data": dataclasses.asdict(dataset.fingerprint()),
-        "crop_size": side,
+        "crop_size": {None: 0, 0: "whole"}.get(side, side),
         "output_stride": network.output_stride,
         "backbone": config.backbone,
         "backbone_options": networks.backbone_defaults(config.backbone, config.head)
@@ -154,7 +157,7 @@ def _cached(
             with _sole_builder(folder):
                 # Another process may have been the builder that this one waited for.
                 if not folder.is_dir():
-                    _build(folder, description, network, dataset, runtime.workers)
+                    _build(folder, description, side, network, dataset, runtime.workers)
         folders.append(folder)
     return CachedFeatures(folders, dataset.classes, indices)
 
@@ -174,6 +177,7 @@ def _sole_builder(folder: Path) -> AbstractContextManager[object]:
 def _build(
     folder: Path,
     description: dict[str, Any],
+    side: int | None,
     network: SegmentationNetwork,
     dataset: SegmentationDataset,
     workers: int,
@@ -182,12 +186,21 @@ def _build(
     unfinished = folder.with_name(folder.name + ".partial")
     device = next(network.parameters()).device
     stages = network.backbone.stages[: description["stage"] + 1]
-    side = description["crop_size"]
-    fit = datasets.whole_image_transform(dataset, side) if side else evaluation_transform(dataset)
+    pairs, first = side is not None, torch.Size()
+    fit = evaluation_transform(dataset)
+    if side is not None:
+        fit = datasets.whole_image_transform(dataset, side)
     with loading_errors(workers), Writer(unfinished, description) as writer:
         done, total = writer.done, len(dataset)
-        loader = one_by_one(dataset, range(done, total), partial(_views, fit, side), workers)
+        loader = one_by_one(dataset, range(done, total), partial(_views, fit, pairs), workers)
         for views, mask in tqdm(loader, folder.name, total, initial=done, unit="image"):
+            first = first or mask.shape
+            if side == 0 and mask.shape != first:
+                raise InputError(
+                    f"crop_size is 0, and images of {dataset.name} {description['split']} differ "
+                    f"in size: {tuple(first)}, {tuple(mask.shape)}; give the side of squares that "
+                    "they are fitted into, since a batch is of one size"
+                )
             x = views.to(device).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, writer.dtype, enabled=writer.dtype != torch.float32):
                 for stage in stages:
@@ -196,10 +209,10 @@ def _build(
     unfinished.rename(folder)
 
 
-def _views(fit: nn.Module, side: int, sample: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+def _views(fit: nn.Module, pairs: bool, sample: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     """An image as the backbone takes it, (views, 3, H', W'), and its mask, uint8."""
     image, mask = (x.as_subclass(Tensor) for x in fit(*sample))
-    views = torch.stack([image, image.flip(-1)]) if side else pad_to_grid(image[None])
+    views = torch.stack([image, image.flip(-1)]) if pairs else pad_to_grid(image[None])
     return views, mask.byte()
 
 

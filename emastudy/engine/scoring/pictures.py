@@ -165,7 +165,9 @@ def predict_files(
 
     for photograph in tqdm(photographs, desc="predict", unit="image", disable=None):
         try:
-            with _translated(photograph.path, folder, window or 2 * trained.config.crop_size):
+            with _translated(
+                photograph.path, folder, window or 2 * trained.config.crop_size or 512
+            ):
                 outcome = PredictedFile(photograph.path, segment(photograph))
         except (InputError, MissingFileError) as error:
             outcome = PredictedFile(photograph.path, error=error)

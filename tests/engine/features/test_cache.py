@@ -35,6 +35,7 @@ from emastudy.engine.features.cache import either_view
 from emastudy.engine.features.store import Writer
 from emastudy.engine.scoring.predict import forward
 from emastudy.engine.training.loss import segmentation_loss
+from emastudy.errors import InputError
 from emastudy.networks import evaluation_mode
 from emastudy.study import run_one
 
@@ -172,6 +173,24 @@ def test_training_is_that_of_the_whole_network_on_whole_images(runtime):
         torch.testing.assert_close(
             training.network.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name
         )
+
+
+def test_whole_images_are_learnt_from_without_a_square(runtime, tmp_path):
+    """Scenes of 64 pixels on a grid of 65 are what squares of 65 hold."""
+    whole = dataclasses.replace(CONFIG, crop_size=0)
+    assert whole.id != CONFIG.id
+    curve = train(whole, runtime).curves["loss"]
+    assert curve == train(CONFIG, runtime).curves["loss"]
+
+
+def test_whole_images_of_several_sizes_are_refused(voc_root, runtime):
+    config = dataclasses.replace(
+        CONFIG, dataset="voc2012", dataset_options={}, crop_size=0, eval_split="train",
+        eval_images=0,
+    )  # fmt: skip
+    runtime = dataclasses.replace(runtime, data_root=str(voc_root))
+    with pytest.raises(InputError, match=r"crop_size is 0, and images of voc2012 train differ"):
+        train(config, runtime)
 
 
 def test_only_the_head_learns_and_the_checkpoint_is_a_whole_network(runtime, tmp_path):
