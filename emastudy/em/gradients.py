@@ -115,7 +115,8 @@ def critical_concentration(
         normalization: Of the iteration.
 
     Returns:
-        λ_c, (…); infinite where all pixels have one direction, 0 for "l2" if their mean is 0.
+        λ_c, (…); infinite where all pixels have one direction ("l2", "layer": after centring) or
+        are equal ("none", "gaussian"); 0 for "l2" if their mean is 0.
 
     Raises:
         ValueError: ``normalization`` is unknown.
@@ -138,8 +139,9 @@ def critical_concentration(
 def single_basis_concentration(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
     r"""λ_g, up to which one basis explains an image as well as any number of them ("l2").
 
-    F of the best single basis, m̂ = m/‖m‖, is the highest that any mixture of any weights reaches if
-    and only if no unit vector θ has
+    The likelihood of the best single basis, m̂ = m/‖m‖, which is F − N log K for bases of equal
+    weights, is the highest that any mixture of any weights reaches if and only if no unit vector θ
+    has
 
     .. math:: G(\theta) = \frac1N \sum_n \exp\big(\lambda\, x_n^\top(\theta - \hat m)\big) > 1,
         \qquad \hat m = m / \lVert m \rVert,
@@ -205,8 +207,8 @@ def difference_map(
     up to second order, wherever the other bases are and wherever they go. :math:`L_k` is the
     derivative of the normalisation at :math:`m_k`: :math:`P_k / \lVert m_k \rVert` for "l2" (then
     :math:`L_k \mathrm{Cov}_k = P_k S_k / \lVert m_k \rVert`), I for "none" and "gaussian". At a
-    fixed point such a group holds together if λ is below its own critical concentration,
-    ``concentration / spectral_radius(difference_map(...))``.
+    fixed point small differences within such a group shrink if λ is below its own critical
+    concentration, ``concentration / spectral_radius(difference_map(...))``.
 
     Args:
         x: Features, (…, N, C).
@@ -252,6 +254,7 @@ def shared_start_growth(
 ) -> Float[Tensor, " k"]:
     r"""Whether bases that coincide in the shared start μ^(0) stay together under Eq. 15.
 
+    It is so for updates that average over all images; with mini-batches this is the expectation.
     T iterations on image X multiply the differences between them by a product D_X of
     :func:`difference_map`, one for each iteration of that image's run. The moving average then
     takes a difference δ to
@@ -260,7 +263,8 @@ def shared_start_growth(
 
     Returned is the spectral radius of :math:`\mathbb E_X[D_X]`: below 1 the bases merge, above it
     they part. α sets the pace and not the sign where the leading eigenvalue is real and positive
-    (each factor's eigenvalues are; those of a mean over images are not bound to be).
+    (each factor's eigenvalues are; those of a mean over images are not bound to be). With few
+    images an update, bases may merge although the number is above 1, depending on α.
 
     Args:
         images: X of each image, (N, C) with N of its own.

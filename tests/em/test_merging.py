@@ -1,6 +1,7 @@
 """When bases merge: what is proved of groups, of single bases and of the shared start, executed."""
 
 import math
+import statistics
 
 import hypothesis.strategies as st
 import pytest
@@ -330,6 +331,54 @@ def test_the_shared_start_merges_below_its_threshold_and_parts_above(momentum, s
         start = momentum * start + (1 - momentum) * ends.mean(dim=0)
     assert bool(start.std(dim=0).norm() < before / 10) == merge
     assert bool(start.std(dim=0).norm() > before * 2) != merge
+
+
+@pytest.mark.parametrize(("momentum", "part"), [(0.0, False), (0.9, True)])
+def test_counter_example_with_one_image_an_update_the_momentum_decides(momentum, part):
+    """Growth 3 and 0.1, 1.55 in the mean: E log(α + (1 - α)D) has either sign."""
+    pair = torch.tensor([[[1, y], [1, -y]] for y in (3**0.5, 0.1**0.5)], dtype=torch.float64)
+    start = em.normalize(torch.tensor([[1, 1e-3], [1, -1e-3]], dtype=torch.float64), "l2")
+    assert shared_start_growth(pair, start, 1)[0].item() == pytest.approx(1.55, abs=1e-4)
+    spreads, generator = [], torch.Generator().manual_seed(0)
+    for _ in range(600):
+        (one,) = torch.randint(2, (1,), generator=generator)
+        start = momentum * start + (1 - momentum) * after(pair[one], start, 1)
+        spreads.append((start[0] - start[1]).norm().item())
+    assert (statistics.median(spreads[300:]) > 0.1) == part
+
+
+def test_two_sets_of_bases_are_lipschitz_and_not_monotone():
+    """With Z one M step older than the bases, as in Eq. 14."""
+    norms, lowest = [], []
+    for seed in range(40):
+        x, old = 1.5 * draw(seed, 12, 3), em.normalize(draw(seed + 1, 4, 3), "l2")
+        new = em.expectation_maximization(x, old, 1).bases
+        jacobian = torch.autograd.functional.jacobian(
+            lambda pixel, old=old, new=new: em.responsibilities(pixel, old) @ new,
+            x[:1],
+        )[0, :, 0]
+        norms.append(torch.linalg.matrix_norm(jacobian, 2).item())
+        lowest.append(torch.linalg.eigvalsh(jacobian + jacobian.mT)[0].item())
+    assert max(norms) <= 1
+    assert min(lowest) < -1e-3
+
+
+@pytest.mark.parametrize(("longer", "apart"), [(1, False), (2, True)])
+def test_two_parts_of_unlike_length_separate_the_two_concentrations(longer, apart):
+    parts = torch.tensor([[1, 0], [0, longer]], dtype=torch.float64)
+    ratio = single_basis_concentration(parts) / critical_concentration(parts)
+    assert bool(ratio < 0.9) == apart
+    assert bool(ratio > 1 - 1e-6) != apart
+
+
+def test_counter_example_no_half_space_no_merging():
+    """Two opposite pixels: bases stay opposite at any λ, since the mean is zero."""
+    x = torch.tensor([[1, 0], [-1, 0]], dtype=torch.float64)
+    start = em.normalize(torch.tensor([[1, 0.5], [-1, 0.5]], dtype=torch.float64), "l2")
+    ends = em.expectation_maximization(x, start, 500, concentration=0.01).bases
+    torch.testing.assert_close(
+        ends, torch.eye(2, dtype=torch.float64)[:1] * ends.new_tensor([[1], [-1]])
+    )
 
 
 def test_growth_wants_an_image():

@@ -8,7 +8,8 @@ supported if all are, and contradicted as soon as one is.
 Verdicts are many, so they are corrected by Holm's method. A family is all verdicts that rest on a
 test **on one data set under one regime**: of nineteen claims about ten, all named before any run.
 One such column of the ledger is one reading of the paper, checked on one world, and no sentence of
-ours is drawn from all columns together; in it, the chance that any verdict is false is at most 5 %.
+ours is drawn from all columns together; in it, the chance that any verdict is false is about 5 %
+at most (a little more where C13 can be supported and contradicted by different tests).
 A claim that all parts must support needs no correction for their number; where one part is enough
 to contradict, Bonferroni's is inside the judgement's own p-value. Identities, counts and costs are
 no tests, and comparisons on pages, chosen after looking, are not in it.

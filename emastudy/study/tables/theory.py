@@ -91,6 +91,7 @@ def shared_start(
     *,
     momentum: float = 0.0,
     tolerance: float = 0.0,
+    images: int = 0,
 ) -> Float[Tensor, "t k c"]:
     """μ^(0), which all images share, after 0, 1, … moving averages over what EM makes of it, T = 3.
 
@@ -98,10 +99,12 @@ def shared_start(
         updates: The largest number of moving averages.
         momentum: α, the weight of the old value.
         tolerance: An update that moves no coordinate this far is the last.
+        images: How many images, drawn at random, an update sees; 0 = all, each once.
     """
-    course = [start]
+    course, generator = [start], torch.Generator().manual_seed(0)
     for _ in range(updates):
-        ends = _ends(x, course[-1], concentration, 3).mean(dim=0)
+        seen = x[torch.randint(len(x), (images,), generator=generator)] if images else x
+        ends = _ends(seen, course[-1], concentration, 3).mean(dim=0)
         course.append(momentum * course[-1] + (1 - momentum) * ends)
         if (course[-1] - course[-2]).abs().max() < tolerance:
             break

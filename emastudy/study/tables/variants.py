@@ -7,13 +7,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from emastudy import own
 from emastudy.engine import RunConfig
-from emastudy.study.recipes import width
+from emastudy.study.recipes import CONTROLS, width
 from emastudy.study.runs import config_columns
-from emastudy.study.statistics import LEVEL, MARGIN, holm, mean_interval, mean_test, summarize
+from emastudy.study.statistics import (
+    LEVEL,
+    MARGIN,
+    holm,
+    mean_interval,
+    mean_test,
+    paired_differences,
+    summarize,
+)
 from emastudy.study.tables import accuracy
 
 #: One setting of EMA changed at a time: in words, and as an option of the head.
@@ -201,6 +210,55 @@ def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
     named = runs.assign(setting=list(map(words, configs)))
     table = named.pivot(index="setting", columns="seed", values="miou")
     return table.assign(mean=table.mean(axis=1)).sort_values("mean", ascending=False)
+
+
+def mixing(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
+    """Methods from what hears of no other pixel, 1×1 convs, to what mixes those of a map."""
+    control = CONTROLS["no_attention"]
+    return {
+        "FCN": grid("fcn"),
+        control.label: grid(control.head),
+        "EMA, one head": grid(gradient=["unrolled"]),
+        "8 heads": grid(gradient=["unrolled"], heads=[8]),
+        "8 heads, half in windows": grid("windowed_ema"),
+        "Non-local, norm from 1": grid("non_local", zero_init=[False]),
+    }
+
+
+def whole_images(methods: Mapping[str, Sequence[RunConfig]]) -> dict[str, list[RunConfig]]:
+    """The same runs, of heads on frozen features, learning from images without padding."""
+    return {
+        method: [replace(config, crop_size=0) for config in configs]
+        for method, configs in methods.items()
+    }
+
+
+def by_padding(usual: pd.DataFrame, scored: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+    """What padding does to each method: what its mIoU changes by, paired by seed.
+
+    Args:
+        usual: Records of runs that learn with padding and are scored without.
+        scored: Their measure ``padded``.
+        whole: Records of :func:`whole_images`.
+
+    Returns:
+        Index ("method", "padding"); as ``statistics.paired_differences``.
+    """
+    kinds = {
+        "learnt": usual,
+        "learnt and scored": scored.assign(miou=scored["padded"]),
+        "none": whole,
+    }
+    runs = pd.concat([found.assign(padding=kind) for kind, found in kinds.items()])
+    return paired_differences(runs, "padding", "miou", baseline="learnt", within=["method"])
+
+
+def padding_share(size: tuple[int, int], crop_size: int, scales: Sequence[float]) -> float:
+    """Percent of square crops that is padding, in the mean over scales."""
+    inside = [
+        min(crop_size, round(scale * length)) / crop_size for scale in scales for length in size
+    ]
+    return 100 * (1 - float(np.mean(np.prod(np.reshape(inside, (-1, 2)), axis=1))))
 
 
 def protocol(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:

@@ -74,6 +74,18 @@ def test_a_shared_start_is_the_moving_average_over_all_images():
         assert torch.allclose(after, 0.9 * before + 0.1 * ends.mean(dim=0))
 
 
+def test_an_update_of_the_shared_start_may_see_some_images_alone():
+    x, start = normal(3, 20, 4), em.normalize(normal(2, 4, seed=1), "l2")
+    course = theory.shared_start(x, start, 1.5, 8, images=1)
+    chosen = []
+    for before, after in pairwise(course):
+        ends = em.expectation_maximization(x, before, 3, concentration=1.5).bases
+        (match,) = [n for n in range(3) if torch.allclose(after, ends[n])]
+        chosen.append(match)
+    assert len(set(chosen)) > 1
+    assert torch.equal(course, theory.shared_start(x, start, 1.5, 8, images=1))
+
+
 def test_a_shared_start_at_rest_is_left():
     x, start = normal(3, 20, 4) + 2, em.normalize(normal(2, 4, seed=1), "l2")
     course = theory.shared_start(x, start, 0.01, 500, tolerance=1e-9)

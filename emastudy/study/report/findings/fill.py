@@ -1,5 +1,6 @@
 """Filling findings from the records, correcting their tests, and holding their words to them."""
 
+import math
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,7 +57,7 @@ class Filled:
         notes = [self.finding.claim] if self.finding.claim else []
         if seeds := [one.seeds for one in found if one.seeds]:
             notes.append(f"{_span(str(min(seeds)), str(max(seeds)))} seeds")
-        if tests := [one.corrected for one in self.tests]:
+        if tests := [one.corrected for one in self.tests if not math.isnan(one.corrected)]:
             span = _span(p_text(min(tests)), p_text(max(tests)))
             notes.append(f"{'p' if self.finding.primary else 'q'} {span}")
         return ", ".join(notes)

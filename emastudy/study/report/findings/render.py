@@ -18,10 +18,13 @@ MEANING = (
     "*Inconclusive*: neither. Brackets hold 95 % intervals, each by itself. With a claim's number "
     "stands p by Holm's method over the ledger's verdicts on one data set under one gradient "
     "regime; that of a verdict's further comparisons is scaled alike, which does not hold the 5 % "
-    "for all of them together. q is Benjamini and Hochberg's over all other tests of a page's "
-    "findings, and counts no comparison that no sentence was made of. A table's q is over its own "
-    "rows, so that the two may differ; *equivalent within 0.5* beside a table is the test of that "
-    "one comparison, uncorrected."
+    "for all of them together. A part of a claim that is open as a whole is open with it, and has "
+    "no p. q is Benjamini and Hochberg's over all other tests of a page's findings, and counts no "
+    "comparison that no sentence was made of; Holm's method is the stricter, so that of two "
+    "differences the larger may be open and the smaller decided. A table's q is over its own rows, "
+    "and may be another; *equivalent within 0.5* beside a table is the test of that one "
+    "comparison, uncorrected. With one iteration, or one basis, the one-step and the unrolled "
+    "gradient make the same network: what is counted over regimes counts it twice."
 )
 #: How many findings a page shows before it folds the others away; README's come first.
 FIRST = 4

@@ -72,10 +72,11 @@ class Verdicts:
 def _adjusted(judgement: Judgement, part: Part) -> float:
     """A part's p-value by Holm's method among verdicts, and for the parts of its own.
 
-    NaN where the verdict hangs on another part, which is no test: this one was not corrected.
+    NaN, which decides nothing, where the verdict does not hang on this part: it is open, or another
+    part makes it.
     """
     if part.verdict != judgement.uncorrected or judgement.uncorrected == "inconclusive":
-        return 1.0
+        return math.nan
     if (judgement.uncorrected == "supported") != judgement.any_of:
         return judgement.adjusted  # all parts are needed, and it is that of the least certain one
     tested = sum(one.decides and not math.isnan(one.p) for one in judgement.parts)
