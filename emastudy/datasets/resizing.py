@@ -32,12 +32,13 @@ class FitSquare(v2.Transform):  # type: ignore[misc]
     """The whole image in a square: shrunk where it is too large, then padded right and below.
 
     Padding is 0 in the image and 255 (ignored) in the mask. The corner stays where it is, as in
-    :func:`emastudy.datasets.pad_to_grid`, whose padding alone is left with ``side=0``.
+    :func:`emastudy.datasets.pad_to_grid`. With ``side=0`` only that much is padded as makes the
+    corners of image and feature map coincide at ``stride``.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, stride: int = 8) -> None:
         super().__init__()
-        self.side = side
+        self.side, self.stride = side, stride
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """The size to shrink to."""
@@ -49,6 +50,9 @@ class FitSquare(v2.Transform):  # type: ignore[misc]
         """Shrink and pad the image (bilinear) or the mask (nearest)."""
         height, width = params["size"]
         fitted = v2.functional.resize(inpt, [height, width], antialias=True)
-        right, below = (self.side - n if self.side else -(n - 1) % 8 for n in (width, height))
+        right, below = (
+            self.side - length if self.side else -(length - 1) % self.stride
+            for length in (width, height)
+        )
         padding = [0, 0, right, below]
         return v2.functional.pad(fitted, padding, fill=IGNORE if isinstance(inpt, Mask) else 0)

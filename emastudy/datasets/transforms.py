@@ -48,24 +48,24 @@ def evaluation_transform(dataset: SegmentationDataset) -> nn.Module:
     return transform
 
 
-def whole_image_transform(dataset: SegmentationDataset, side: int) -> nn.Module:
+def whole_image_transform(dataset: SegmentationDataset, side: int, stride: int = 8) -> nn.Module:
     """Normalise, then the whole image in a square, see ``resizing.FitSquare``; nothing random.
 
-    With ``side=0`` it stays as it is, but for the padding of :func:`pad_to_grid`.
+    With ``side=0`` it stays as it is, padded to a multiple of ``stride`` plus one a side.
     """
     from torchvision.transforms import v2
 
     from emastudy.datasets.resizing import FitSquare
 
-    transform: nn.Module = v2.Compose([evaluation_transform(dataset), FitSquare(side)])
+    transform: nn.Module = v2.Compose([evaluation_transform(dataset), FitSquare(side, stride)])
     return transform
 
 
 def pad_to_grid(image: Float[torch.Tensor, "b 3 h w"]) -> Float[torch.Tensor, "b 3 _ _"]:
     """Normalised images padded right and below, with the mean colour, to 8k+1 a side.
 
-    With sides of 8k+1 the corners of image and feature map coincide at every stride, which is what
-    bilinear upsampling with aligned corners assumes.
+    With sides of 8k+1 the corners of image and feature map coincide at strides up to 8, which is
+    what bilinear upsampling with aligned corners assumes.
 
     Source: the released code's evaluation.
     """

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -144,6 +145,9 @@ class RunConfig:
             self, batch_size=1, iterations=1, crop_size=0, eval_images=0, seed=0, weight_decay=0
         )
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "a number from 0 to below 1")
+        require(0 <= self.bn_momentum <= 1, "bn_momentum", self.bn_momentum, "a number from 0 to 1")
+        require(0 <= self.poly_power < math.inf, "poly_power", self.poly_power, "a number ≥ 0")
         factors = bool(self.scales) and min(self.scales) > 0
         require(factors, "scales", self.scales, "positive factors, at least one")
         for name, kind in (("loss_over", LossOver), ("precision", Precision)):

@@ -52,6 +52,16 @@ def test_without_a_square_there_is_the_grid_and_nothing_else(size, grid):
     assert (labels == 255).sum() == grid[0] * grid[1] - size[0] * size[1]
 
 
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_corners_coincide_at_the_stride_of_training(stride):
+    image = Image(torch.zeros(3, 40, 70, dtype=torch.uint8))
+    mask = Mask(torch.zeros(40, 70, dtype=torch.uint8))
+    _, labels = whole_image_transform(SCENES, 0, stride)(image, mask)
+    for length, before in zip(labels.shape, (40, 70), strict=True):
+        assert (length - 1) % stride == 0
+        assert 0 <= length - before < stride
+
+
 def test_padding_to_the_grid_adds_less_than_8_and_only_right_and_below():
     image = torch.randn(1, 3, 66, 64)
     padded = pad_to_grid(image)

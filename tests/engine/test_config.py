@@ -87,6 +87,22 @@ def test_scale_shrinks_iterations_and_scored_scenes():
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("momentum", 1.5),
+        ("momentum", -0.5),
+        ("bn_momentum", 5.0),
+        ("poly_power", -0.5),
+        ("poly_power", float("nan")),
+        ("poly_power", float("inf")),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_trained(field, value):
+    with pytest.raises(InputError, match=f"{field} is {value}; expected a number"):
+        RunConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"batch_size": 0}, "batch_size is 0"),

@@ -137,7 +137,7 @@ def _cached(
         "split": split,
         "options": config.dataset_options,
         "data": dataclasses.asdict(dataset.fingerprint()),
-        "crop_size": {None: 0, 0: "whole"}.get(side, side),
+        "crop_size": {None: 0, 0: "whole images"}.get(side, side),
         "output_stride": network.output_stride,
         "backbone": config.backbone,
         "backbone_options": networks.backbone_defaults(config.backbone, config.head)
@@ -186,19 +186,18 @@ def _build(
     unfinished = folder.with_name(folder.name + ".partial")
     device = next(network.parameters()).device
     stages = network.backbone.stages[: description["stage"] + 1]
-    pairs, first = side is not None, torch.Size()
-    fit = evaluation_transform(dataset)
+    pairs, fit = side is not None, evaluation_transform(dataset)
     if side is not None:
-        fit = datasets.whole_image_transform(dataset, side)
+        fit = datasets.whole_image_transform(dataset, side, network.output_stride)
     with loading_errors(workers), Writer(unfinished, description) as writer:
-        done, total = writer.done, len(dataset)
+        done, total, first = writer.done, len(dataset), writer.first
         loader = one_by_one(dataset, range(done, total), partial(_views, fit, pairs), workers)
         for views, mask in tqdm(loader, folder.name, total, initial=done, unit="image"):
-            first = first or mask.shape
-            if side == 0 and mask.shape != first:
+            first = first or tuple(mask.shape)
+            if side == 0 and tuple(mask.shape) != first:
                 raise InputError(
                     f"crop_size is 0, and images of {dataset.name} {description['split']} differ "
-                    f"in size: {tuple(first)}, {tuple(mask.shape)}; give the side of squares that "
+                    f"in size: {first}, {tuple(mask.shape)}; give the side of squares that "
                     "they are fitted into, since a batch is of one size"
                 )
             x = views.to(device).contiguous(memory_format=torch.channels_last)

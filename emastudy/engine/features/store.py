@@ -113,6 +113,8 @@ class Writer:
         (folder / "manifest.json").write_text(manifest, encoding="utf-8")
         shapes = _read_index(folder)
         self.done = len(shapes)  #: How many images the folder held already.
+        #: Height and width of the first one's mask; () = it held none.
+        self.first = tuple(shapes[0][4:]) if shapes else ()
         self.dtype: torch.dtype = getattr(torch, description["dtype"])
         # What was written after the last line of the index does not count.
         sizes = {

@@ -15,13 +15,20 @@ from emastudy.study.tables.ablations import NORMALIZATIONS
 
 
 def retrieve(
-    x: Float[Tensor, "*b n c"], bases: Float[Tensor, "*d k c"], **options: Any
+    x: Float[Tensor, "*b n c"],
+    bases: Float[Tensor, "*d k c"],
+    older: Float[Tensor, "*d k c"] | None = None,
+    **options: Any,
 ) -> Float[Tensor, "*b n c"]:
     """The re-estimate X̃ from bases that are held; with the pixels as bases, non-local attention.
 
     With ``normalization="gaussian"`` and data as bases it is a step of mean shift.
+
+    Args:
+        older: Bases that Z is made from, one M step older in EMA; None = the same.
     """
-    return em.reconstruct(em.responsibilities(x, bases, **options), bases)
+    made_from = bases if older is None else older
+    return em.reconstruct(em.responsibilities(x, made_from, **options), bases)
 
 
 def fall_shares(

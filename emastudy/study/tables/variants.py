@@ -225,39 +225,25 @@ def mixing(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     }
 
 
-def whole_images(methods: Mapping[str, Sequence[RunConfig]]) -> dict[str, list[RunConfig]]:
-    """The same runs, of heads on frozen features, learning from images without padding."""
-    return {
-        method: [replace(config, crop_size=0) for config in configs]
-        for method, configs in methods.items()
-    }
-
-
-def by_padding(usual: pd.DataFrame, scored: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """What padding does to each method: what its mIoU changes by, paired by seed.
+def scored_with_padding(scored: pd.DataFrame) -> pd.DataFrame:
+    """What each method gains when it is scored with padding, as it learns, paired by seed.
 
     Args:
-        usual: Records of runs that learn with padding and are scored without.
-        scored: Their measure ``padded``.
-        whole: Records of :func:`whole_images`.
+        scored: The measure ``padded`` of several methods.
 
     Returns:
-        Index ("method", "padding"); as ``statistics.paired_differences``.
+        As ``statistics.paired_differences``, indexed by "method".
     """
-    kinds = {
-        "learnt": usual,
-        "learnt and scored": scored.assign(miou=scored["padded"]),
-        "none": whole,
-    }
+    kinds = {"without": scored, "with": scored.assign(miou=scored["padded"])}
     runs = pd.concat([found.assign(padding=kind) for kind, found in kinds.items()])
-    return paired_differences(runs, "padding", "miou", baseline="learnt", within=["method"])
+    gains = paired_differences(runs, "padding", "miou", baseline="without", within=["method"])
+    return gains.droplevel("padding")
 
 
-def padding_share(size: tuple[int, int], crop_size: int, scales: Sequence[float]) -> float:
-    """Percent of square crops that is padding, in the mean over scales."""
-    inside = [
-        min(crop_size, round(scale * length)) / crop_size for scale in scales for length in size
-    ]
+def padding_share(size: tuple[int, int], config: RunConfig) -> float:
+    """Percent of a run's training crops that is padding, in the mean over its scales."""
+    side = config.crop_size
+    inside = [min(side, round(scale * n)) / side for scale in config.scales for n in size]
     return 100 * (1 - float(np.mean(np.prod(np.reshape(inside, (-1, 2)), axis=1))))
 
 

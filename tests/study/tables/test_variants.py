@@ -51,28 +51,10 @@ def test_paces_are_multiples_of_the_recipes_rate():
     assert methods["FCN"][0] in paced["FCN"]
 
 
-def test_what_padding_changes_is_paired_within_a_method():
+def test_what_padding_gains_is_paired_within_a_method():
     usual = scored({"FCN": [50, 52], "EMA": [55, 57]})
-    padded = usual.assign(padded=[51.0, 52.0, 58.0, 61.0])
-    whole = scored({"FCN": [50, 52], "EMA": [56, 59]})
-    table = variants.by_padding(usual, padded, whole)
-    assert table["difference"].to_dict() == {
-        ("FCN", "learnt and scored"): 0.5,
-        ("FCN", "none"): 0.0,
-        ("EMA", "learnt and scored"): 3.5,
-        ("EMA", "none"): 1.5,
-    }
-
-
-def test_without_padding_nothing_else_is_changed():
-    methods = variants.mixing(
-        lambda head="ema", **axes: grid("camvid_frozen", head, seeds=1, **axes)
-    )
-    whole = variants.whole_images(methods)
-    assert list(whole) == list(methods)
-    for method, (config,) in whole.items():
-        assert config.crop_size == 0
-        assert dataclasses.replace(config, crop_size=481) == methods[method][0]
+    table = variants.scored_with_padding(usual.assign(padded=[51.0, 52.0, 58.0, 61.0]))
+    assert table["difference"].to_dict() == {"FCN": 0.5, "EMA": 3.5}
 
 
 def test_the_share_of_padding_is_that_of_the_training_crops():
@@ -81,7 +63,8 @@ def test_the_share_of_padding_is_that_of_the_training_crops():
     crops = training_transform(scenes_of_64, scales=scales, crop_size=80)
     torch.manual_seed(0)
     ignored = [float((crops(*scenes_of_64[0])[1] == IGNORE).float().mean()) for _ in range(300)]
-    expected = variants.padding_share((64, 64), 80, scales)
+    config = dataclasses.replace(scenes(), crop_size=80, scales=scales)
+    expected = variants.padding_share((64, 64), config)
     assert expected == pytest.approx(100 * (1 - ((32 / 80) ** 2 + (64 / 80) ** 2 + 1) / 3))
     assert 100 * np.mean(ignored) == pytest.approx(expected, abs=6)
 
