@@ -171,7 +171,6 @@ class RunConfig:
                 f"scales is {self.scales} with frozen_backbone=True, whose features are computed "
                 "at one scale; use scales=(1.0,)"
             )
-
         if self.crop_size == 0 and not self.frozen_backbone:
             raise InputError(
                 "crop_size is 0, which trains on whole images, with frozen_backbone=False; give "

@@ -300,8 +300,10 @@ class EMAU(nn.Module):
         if not self._with_gradient():
             with torch.no_grad():
                 return run(start, self.num_iterations)
-        if self.gradient == "unrolled" or self.num_iterations == 1:
+        if self.gradient == "unrolled":
             return run(start, self.num_iterations)
+        if self.num_iterations == 1:
+            return run(start.detach(), 1)
         with torch.no_grad():
             early = run(start, self.num_iterations - 1)
         last = run(early.bases, 1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, distributed
 
 from emastudy.em.steps import is_tracing
-from emastudy.errors import ProcessError
+from emastudy.errors import InputError, ProcessError
 
 #: Training passes that are remembered for repetition: more than anybody keeps waiting for backward.
 _REMEMBERED = 16
@@ -53,8 +53,8 @@ class Starts:
     """The bases that the latest training passes started from, for passes that are repeated.
 
     Gradient checkpointing runs a forward pass again, within the backward pass, when the bases have
-    moved already. The repeated pass knows itself by its input: the mean of the map's middle row.
-    Nothing is read back from the device. A copy or a pickle begins with nothing.
+    moved already. The repeated pass knows itself by its input: the mean over some pixels, spread
+    over the map. A copy or a pickle begins with nothing.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,11 @@ class Starts:
 
     @torch.no_grad()
     def of(self, features: Tensor) -> Tensor | None:
-        """Where the pass over ``features`` started; None if none like it is remembered."""
+        """Where the pass over ``features`` started; None if none of its shape is remembered.
+
+        Raises:
+            InputError: It is none of the passes that are remembered, or may be either of two.
+        """
         mark = _mark(features)
         alike = [
             (other, bases)
@@ -81,7 +85,17 @@ class Starts:
         marks, starts = (torch.stack(tensors) for tensors in zip(*alike, strict=True))
         # The nearest, because a GPU may not repeat a pass to the last bit.
         distance = (marks - mark).abs().flatten(1).sum(dim=1).nan_to_num(nan=float("inf"))
-        return starts.index_select(0, distance.argmin(dim=0, keepdim=True))[0]
+        nearest = distance.min()
+        found = starts[distance == nearest]
+        unclear = (nearest > 0.01 * mark.abs().sum()) | (found != found[0]).any()
+        if nearest.isfinite() and unclear:
+            raise InputError(
+                "a pass of the unit is repeated within backward (gradient checkpointing), and it "
+                f"is not clear which of the last {_REMEMBERED} training passes it is: more were "
+                "waiting for backward, or two had one input and other bases. Call backward sooner, "
+                "or leave the unit out of the checkpoint"
+            )
+        return found[0]
 
     def __reduce__(self) -> tuple[type["Starts"], tuple[()]]:
         return Starts, ()
@@ -94,4 +108,5 @@ def within_backward() -> bool:
 
 
 def _mark(features: Tensor) -> Tensor:
-    return features[:, :, features.shape[2] // 2].float().mean(dim=-1)
+    down, across = (max(1, length // 8) for length in features.shape[2:])
+    return features[:, :, ::down, ::across].float().mean(dim=(2, 3))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from emastudy import EMAU, networks
+from emastudy import EMAU, em, networks
 
 
 def make(**options):
@@ -127,6 +127,21 @@ def test_detached_gradient_flows_through_the_identity_alone():
     out = unit(features)
     out.sum().backward()
     torch.testing.assert_close(features.grad, (out > 0).float())
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+@pytest.mark.parametrize("maintenance", ["grid", "pixels"])
+def test_one_step_holds_a_start_made_of_the_image_constant(maintenance, iterations):
+    torch.manual_seed(0)
+    unit = EMAU(8, 4, iterations, gradient="one_step", maintenance=maintenance).eval()
+    features = torch.randn(2, 8, 6, 6)
+    unit.attend(features).bases.pow(3).sum().backward()
+    x, start = unit.em_input(features)
+    if iterations > 1:
+        start = em.expectation_maximization(x, start, iterations - 1).bases
+    last = em.expectation_maximization(x, start.detach(), 1).bases
+    (expected,) = torch.autograd.grad(last.pow(3).sum(), unit.conv1.weight)
+    torch.testing.assert_close(unit.conv1.weight.grad, expected)
 
 
 def test_all_regimes_see_the_same_forward_pass():

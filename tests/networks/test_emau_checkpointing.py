@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from emastudy import EMAU
+from emastudy.errors import InputError
 
 REGIMES = ("detached", "one_step", "unrolled")
 
@@ -103,6 +104,24 @@ def test_a_pass_in_evaluation_mode_starts_from_the_bases_of_now():
     before = network[1].bases.clone()
     saved_loss(network, torch.randn(2, 3, 7, 6), False).backward()
     assert network[1].bases.equal(before)
+
+
+def test_passes_that_agree_in_a_row_are_told_apart():
+    plain, saving = make(gradient="unrolled")[1], make(gradient="unrolled")[1]
+    maps = torch.randn(2, 2, 8, 9, 7)
+    maps[:, :, :, 4] = 0
+    sum(loss(plain, one) for one in maps).backward()
+    sum(saved_loss(saving, one, False) for one in maps).backward()
+    torch.testing.assert_close(saving.conv1.weight.grad, plain.conv1.weight.grad)
+
+
+@pytest.mark.parametrize("why", ["too many", "twice the same"])
+def test_a_repeated_pass_that_cannot_be_told_is_an_error_and_no_wrong_gradient(why):
+    network = make(gradient="unrolled")
+    images = torch.randn(20, 2, 3, 7, 6) if why == "too many" else torch.ones(2, 2, 3, 7, 6)
+    total = sum(saved_loss(network, image, False) for image in images)
+    with pytest.raises(InputError, match="not clear which of the last 16 training passes"):
+        total.backward()
 
 
 def test_what_is_remembered_is_bounded_and_stays_at_home():

@@ -30,7 +30,7 @@ def padded(subject: Subject, *, side: int = 0, images: int = 0) -> list[Row]:
     if (largest := max(map(max, sizes))) > side:
         raise InputError(
             f"side is {side}, and an image of {config.eval_split} has {largest} pixels on its "
-            f"longer side; take side={largest + -(largest - 1) % 8} or more"
+            f"longer side; take side={largest + (1 - largest) % 8} or more"
         )
     share = 100 * (1 - sum(h * w for h, w in sizes) / (len(sizes) * side**2))
     plain, squares = (

@@ -22,7 +22,7 @@ Side = Mapping[str, Any]
 # What a side says beside options of its head.
 _APART = ("head", "learning_rate", "value")
 # Fields of a config that a side may say as well.
-_FIELDS = ("batch_size", "bn_momentum", "crop_size")
+_FIELDS = ("batch_size", "bn_momentum")
 # Axes as readers call them; gradient regimes need none.
 _AXES = {"num_iterations": "T", "num_bases": "K", "concentration": "λ"}
 _SIGNS: dict[str, Callable[[Any, float], Any]] = {
@@ -73,8 +73,7 @@ class Comparison:
     """Asks for the mean over seeds of something, or of its difference between runs, paired by seed.
 
     A side names runs: "head" (default "ema"), options of the head, "batch_size", "bn_momentum",
-    "crop_size", "learning_rate" (as a multiple of the recipe's) and, where the sides differ in it,
-    "value".
+    "learning_rate" (as a multiple of the recipe's) and, where the sides differ in it, "value".
     """
 
     data: str  #: Profile whose records are asked.
