@@ -21,6 +21,7 @@ from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.transforms import (
     TrainingStream,
+    askew,
     evaluation_transform,
     pad_to_grid,
     training_transform,
@@ -46,6 +47,7 @@ __all__ = [
     "SegmentationDataset",
     "TrainingStream",
     "View",
+    "askew",
     "check",
     "check_own",
     "corrupt",

@@ -4,6 +4,7 @@ Image and mask are tv_tensors, so that every geometric transform moves both alik
 masks nearest.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,16 +62,39 @@ def whole_image_transform(dataset: SegmentationDataset, side: int, stride: int =
     return transform
 
 
-def pad_to_grid(image: Float[torch.Tensor, "b 3 h w"]) -> Float[torch.Tensor, "b 3 _ _"]:
+def pad_to_grid(
+    image: Float[torch.Tensor, "b 3 h w"], stride: int = 8
+) -> Float[torch.Tensor, "b 3 _ _"]:
     """Normalised images padded right and below, with the mean colour, to 8k+1 a side.
 
     With sides of 8k+1 the corners of image and feature map coincide at strides up to 8, which is
-    what bilinear upsampling with aligned corners assumes.
+    what bilinear upsampling with aligned corners assumes. At a larger ``stride`` (16, 32) it is
+    to a multiple of that plus one.
 
-    Source: the released code's evaluation.
+    Source: the released code's evaluation, at stride 8.
     """
     height, width = image.shape[-2:]
-    return F.pad(image, (0, -(width - 1) % 8, 0, -(height - 1) % 8))
+    step = math.lcm(8, stride)
+    return F.pad(image, (0, -(width - 1) % step, 0, -(height - 1) % step))
+
+
+def askew(crop_size: int, stride: int) -> list[str]:
+    """A warning where the corners of a crop and of its feature map do not coincide.
+
+    The last of ⌈S/s⌉ positions is that of pixel s (⌈S/s⌉ - 1), and upsampling with aligned corners
+    puts it on the last pixel, S - 1: towards right and below, predictions are learnt from the
+    labels of other pixels.
+    """
+    last = (crop_size - 1) // stride * stride
+    off = crop_size - 1 - last
+    if not off or not crop_size:  # 0 = whole images, padded as is right
+        return []
+    sides = " or ".join(str(side) for side in (last + 1, last + stride + 1) if side > 1)
+    return [
+        f"crop_size is {crop_size}, no multiple of output_stride {stride} plus one: towards right "
+        f"and below, what is learnt drifts up to {off} pixels from the labels; {sides} is without "
+        "drift"
+    ]
 
 
 class TrainingStream(Dataset[tuple[Any, torch.Tensor]]):

@@ -95,7 +95,7 @@ def walk_through(
 
     unit = unit_of(network)
     seen = normalize(image, SegmentationDataset.mean, SegmentationDataset.std)
-    features = unit_input(network, pad_to_grid(seen[None]))
+    features = unit_input(network, pad_to_grid(seen[None], network.output_stride))
     inputs, starts = unit.em_input(features)
     x, start = inputs[0], starts.reshape(-1, *starts.shape[-2:])[0]
     options: dict[str, Any] = {"normalization": unit.normalization}

@@ -1,10 +1,19 @@
 """The whole image in a square: where its pixels go, and what fills the rest."""
 
+import re
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision.tv_tensors import Image, Mask
 
-from emastudy.datasets import Scenes, evaluation_transform, pad_to_grid, whole_image_transform
+from emastudy.datasets import (
+    Scenes,
+    askew,
+    evaluation_transform,
+    pad_to_grid,
+    whole_image_transform,
+)
 
 SCENES = Scenes("train", num_images=1)
 
@@ -68,3 +77,41 @@ def test_padding_to_the_grid_adds_less_than_8_and_only_right_and_below():
     assert padded.shape == (1, 3, 73, 65)
     assert torch.equal(padded[..., :66, :64], image)
     assert padded.abs().sum() == pytest.approx(image.abs().sum())
+
+
+def drift(side, stride):
+    """How far off, in pixels, every stride-th pixel's own column is after upsampling."""
+    columns = torch.arange(side, dtype=torch.float64).expand(1, 1, 2, side)
+    size = columns.shape[-2:]
+    back = F.interpolate(columns[..., ::stride], size=size, mode="bilinear", align_corners=True)
+    return round(float((back - columns).abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("side", "stride"), [(512, 16), (320, 16), (64, 4), (16, 16), (30, 32), (500, 8), (513, 8)]
+)
+def test_a_crop_whose_labels_drift_gets_a_warning_with_the_sides_that_do_not(side, stride):
+    off = drift(side, stride)
+    if not off:
+        assert askew(side, stride) == []
+        return
+    (warning,) = askew(side, stride)
+    assert f"up to {off} pixels" in warning
+    good = re.search(r"labels; ([\d or]+) is without", warning)[1].split(" or ")
+    for other in map(int, good):
+        assert abs(other - side) < stride
+        assert drift(other, stride) == 0
+        assert askew(other, stride) == []
+
+
+@pytest.mark.parametrize(("side", "stride"), [(0, 16), (513, 16), (321, 16), (481, 16)])
+def test_whole_images_and_the_recipes_on_photographs_do_not_drift(side, stride):
+    assert askew(side, stride) == []
+
+
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+def test_images_are_scored_on_the_grid_of_their_stride(stride):
+    padded = pad_to_grid(torch.zeros(1, 3, 70, 40), stride)
+    for length, before in zip(padded.shape[-2:], (70, 40), strict=True):
+        assert (length - 1) % stride == 0
+        assert 0 <= length - before < max(8, stride)

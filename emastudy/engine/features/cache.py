@@ -40,7 +40,7 @@ from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 2  # part of the digest: raised when files of before would be misread
+_FORMAT = 3  # part of the digest: raised when files of before would be misread
 
 
 class HeadNetwork(nn.Module):
@@ -51,18 +51,22 @@ class HeadNetwork(nn.Module):
         self.head = network.head
 
     def forward(
-        self, maps: Sequence[Float[Tensor, "b _ _ _"]], size: tuple[int, int] | None = None
+        self,
+        maps: Sequence[Float[Tensor, "b _ _ _"]],
+        size: tuple[int, int] | None = None,
+        stride: int = 8,
     ) -> Float[Tensor, "b classes _ _"]:
         """Logits in float32, from the feature maps that the head reads.
 
         Args:
             size: Height and width of the images before ``pad_to_grid``, to give logits of;
                 None = leave them at the head's own resolution.
+            stride: Image pixels per pixel of the backbone's last map.
         """
         logits: Tensor = self.head(maps).float()
         if size is None:
             return logits
-        grid = pad_to_grid(torch.empty(1, 3, *size, device="meta")).shape[-2:]
+        grid = pad_to_grid(torch.empty(1, 3, *size, device="meta"), stride).shape[-2:]
         logits = F.interpolate(logits, size=grid, mode="bilinear", align_corners=True)
         return logits[..., : size[0], : size[1]]
 
@@ -189,9 +193,10 @@ def _build(
     pairs, fit = side is not None, evaluation_transform(dataset)
     if side is not None:
         fit = datasets.whole_image_transform(dataset, side, network.output_stride)
+    see = partial(_views, fit, None if pairs else network.output_stride)
     with loading_errors(workers), Writer(unfinished, description) as writer:
         done, total, first = writer.done, len(dataset), writer.first
-        loader = one_by_one(dataset, range(done, total), partial(_views, fit, pairs), workers)
+        loader = one_by_one(dataset, range(done, total), see, workers)
         for views, mask in tqdm(loader, folder.name, total, initial=done, unit="image"):
             first = first or tuple(mask.shape)
             if side == 0 and tuple(mask.shape) != first:
@@ -208,11 +213,15 @@ def _build(
     unfinished.rename(folder)
 
 
-def _views(fit: nn.Module, pairs: bool, sample: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
-    """An image as the backbone takes it, (views, 3, H', W'), and its mask, uint8."""
+def _views(fit: nn.Module, stride: int | None, sample: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+    """An image as the backbone takes it, (views, 3, H', W'), and its mask, uint8.
+
+    Padded to the grid of ``stride``; None = as ``fit`` made it, with its mirror image.
+    """
     image, mask = (x.as_subclass(Tensor) for x in fit(*sample))
-    views = torch.stack([image, image.flip(-1)]) if pairs else pad_to_grid(image[None])
-    return views, mask.byte()
+    if stride is None:
+        return torch.stack([image, image.flip(-1)]), mask.byte()
+    return pad_to_grid(image[None], stride), mask.byte()
 
 
 def _weights_digest(network: SegmentationNetwork) -> str:

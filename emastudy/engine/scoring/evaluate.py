@@ -151,7 +151,8 @@ def score(
 
     def predicted(maps: list[Tensor], mask: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype, enabled=dtype is not None), torch.inference_mode():
-            logits: Tensor = head([x.to(device) for x in maps], (mask.shape[0], mask.shape[1]))
+            size = (mask.shape[0], mask.shape[1])
+            logits: Tensor = head([x.to(device) for x in maps], size, config.eval_output_stride)
         return logits.argmax(dim=1)
 
     with evaluation_mode(network, config.eval_output_stride):

@@ -122,9 +122,10 @@ def _starts(side: int, window: int) -> Iterator[int]:
 def forward(
     network: nn.Module, image: Float[Tensor, "b 3 h w"], dtype: torch.dtype | None = None
 ) -> Float[Tensor, "b c h w"]:
-    """Logits of normalised images, padded to 8k+1 a side for the pass, see ``pad_to_grid``."""
+    """Logits of normalised images, padded for the pass, see ``pad_to_grid``."""
     height, width = image.shape[-2:]
-    padded = pad_to_grid(image).contiguous(memory_format=torch.channels_last)
+    stride = getattr(network, "output_stride", 8)
+    padded = pad_to_grid(image, stride).contiguous(memory_format=torch.channels_last)
     with torch.autocast(image.device.type, dtype, enabled=dtype is not None):
         logits: Tensor = network(padded)
     return logits[..., :height, :width]

@@ -29,6 +29,26 @@ def test_images_are_padded_to_8k_plus_1_and_logits_cut_back(height, width):
     )
 
 
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+def test_corners_of_image_and_feature_map_coincide_at_every_stride(stride):
+    """With the column's number for an image, what is upsampled is the column's number again."""
+
+    class Columns(Pointwise):
+        output_stride = stride
+
+        def forward(self, image):
+            kept = image[..., ::stride, ::stride]
+            return F.interpolate(kept, image.shape[-2:], mode="bilinear", align_corners=True)
+
+    # Three strides and a pixel need no padding; three pixels less need it in the last stride.
+    width = 3 * max(8, stride) + 1
+    image = torch.arange(float(width)).expand(1, 3, width, width)
+    assert (forward(Columns(), image) - image).abs().max() < 1e-3
+    cut = image[..., :-3]
+    inner = cut.shape[-1] - stride
+    assert (forward(Columns(), cut) - cut)[..., :inner].abs().max() < 1e-3
+
+
 def test_predict_is_the_argmax_of_evaluation():
     scenes, net = Scenes("val", num_images=1), network()
     image, _ = scenes[0]
