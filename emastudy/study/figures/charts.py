@@ -201,6 +201,8 @@ def leads(
 def tradeoff(frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family: str) -> None:
     """Score against cost, one point a method with its interval, the legend best first.
 
+    The axis is framed on the means; intervals that are wider, as those of two seeds, are cut.
+
     Args:
         frame: Index = method; columns "cost" (positive), "mean", "low", "high".
         family: How the names of methods begin that are variants of one another: these share a
@@ -219,7 +221,7 @@ def tradeoff(frame: pd.DataFrame, *, ax: Axes, xlabel: str, ylabel: str, family:
         ax.plot(
             row["cost"], row["mean"], shape, color=colour, ms=7, mec="0.2", mew=0.5, label=label
         )
-    ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel, ylim=_view(frame["mean"]))
     if frame["cost"].max() < 10 * frame["cost"].min():  # powers of ten would be one tick or none
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter("{x:,g}")
@@ -289,7 +291,7 @@ def keep_in_view(ax: Axes, values: pd.Series) -> None:
 
 
 def _view(values: pd.Series) -> tuple[float, float]:
-    """Limits of an axis about single runs.
+    """Limits of an axis about single runs, or means.
 
     The t-interval of two or three seeds is many times their spread; it is cut at the axes instead
     of flattening everything else.

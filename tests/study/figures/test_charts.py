@@ -127,3 +127,10 @@ def test_variants_share_a_colour_and_no_two_points_look_alike(ax):
     assert len(set(looks.values())) == 12
     assert looks["EMA, detached"][0] == looks["EMA, unrolled"][0]
     assert ax.get_legend().get_texts()[0].get_text() == "EMA, unrolled: 40.0"
+
+
+def test_wide_intervals_of_a_tradeoff_are_cut_and_no_mean_is(ax):
+    frame = pd.DataFrame({"cost": [1.0, 3], "mean": [40.0, 44], "low": [-20.0, 43]}, ["FCN", "EMA"])
+    charts.tradeoff(frame.assign(high=[90.0, 45]), ax=ax, xlabel="", ylabel="", family="EMA")
+    low, high = ax.get_ylim()
+    assert (low, high) == (39, 45)
