@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from emastudy import options, own
 from emastudy.errors import InputError
@@ -25,9 +26,9 @@ _IMAGES = ((64, 96), (64, 64))
 def import_context(path: str, reserved: Callable[..., object]) -> Callable[..., nn.Module]:
     """The maker of a context module, called as ``maker(channels, **options)``.
 
-    What it makes has been tried on random maps, in training and evaluation mode: it keeps the
-    shape, is finite, and lets gradients through that are not all zero. A parameter without a
-    gradient is logged.
+    What it makes has been tried on random maps, in training and evaluation mode: it keeps shape and
+    dtype, is finite, and lets gradients through that are not all zero. Evaluation is not random,
+    and its state_dict holds all that training changes. A parameter without a gradient is logged.
 
     Args:
         path: Import path of a class.
@@ -46,7 +47,8 @@ def import_backbone(path: str) -> Callable[..., Backbone]:
 
     Raises:
         InputError: It cannot be imported, is no :class:`Backbone` or cannot be called so. The
-            maker raises one where what is made has other feature maps than it says.
+            maker raises one where what is made has other feature maps than it says, is random in
+            evaluation mode or has state beside its state_dict.
     """
     owner = f"backbone {path!r}"
     return _tried_backbone(owner, _load(owner, path, Backbone))
@@ -61,7 +63,9 @@ def _tried_context(
         # Whatever is drawn on trial, the unit that is used starts as it would without. Values are
         # looked at, so it is tried on real tensors also where the network is to be on meta ones.
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            _try_context(owner, _call(owner, make, channels, given), channels)
+            unit, fresh = (_call(owner, make, channels, given) for _ in range(2))
+            _try_context(owner, unit, channels)
+            _try_restoring(owner, unit, fresh, torch.randn(2, channels, *_MAPS[0]))
         return _call(owner, make, channels, given)
 
     signature = _signature(owner, make, "channels")
@@ -81,6 +85,10 @@ def _tried_backbone(owner: str, make: Callable[..., nn.Module]) -> Callable[...,
         backbone = _call(owner, make, weights, given)
         assert isinstance(backbone, Backbone)
         _try_backbone(owner, backbone)
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            # As a run that resumes makes it, without the weights.
+            unit, fresh = (_call(owner, make, None, given) for _ in range(2))
+            _try_restoring(owner, unit, fresh, torch.randn(2, 3, *_IMAGES[0]))
         return backbone
 
     _declare(maker, make, _signature(owner, make, "weights"))
@@ -117,7 +125,15 @@ def _call(
 ) -> nn.Module:
     call = ", ".join([repr(first), *(f"{name}={value!r}" for name, value in given.items())])
     with own.blamed(f"{owner} cannot be made by ({call})"):
-        return make(first, **given)
+        made = make(first, **given)
+        tensors = itertools.chain(made.named_parameters(), made.named_buffers())
+        lazy = [name for name, tensor in tensors if is_lazy(tensor)]
+    if lazy:
+        raise InputError(
+            f"{owner} leaves the shape of {', '.join(lazy)} to its first pass, and the optimizer "
+            "wants it before: take nn.Conv2d instead of nn.LazyConv2d, and likewise"
+        )
+    return made
 
 
 def _try_context(owner: str, unit: nn.Module, channels: int) -> None:
@@ -130,6 +146,11 @@ def _try_context(owner: str, unit: nn.Module, channels: int) -> None:
         if not isinstance(y, Tensor) or tuple(y.shape) != shape:
             got = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
             raise InputError(f"{owner} makes {got} of {where}; it must keep the shape")
+        if y.dtype != x.dtype:
+            raise InputError(
+                f"{owner} makes {_said(y.dtype)} of {where} in {_said(x.dtype)}; it must keep the "
+                "dtype: return y.to(x.dtype)"
+            )
         if not y.isfinite().all():
             raise InputError(
                 f"{owner} makes NaN or infinity of a random map in {_mode(training)}; start it "
@@ -159,6 +180,59 @@ def _try_gradients(owner: str, unit: nn.Module, x: Tensor, y: Tensor) -> None:
         logger.warning("%s: no gradient reaches %s", owner, ", ".join(still))
 
 
+def _try_restoring(owner: str, unit: nn.Module, fresh: nn.Module, x: Tensor) -> None:
+    """Refuse a unit that its state_dict does not restore: its checkpoint would be another network.
+
+    Args:
+        unit: It is changed, as training would.
+        fresh: Another one, made alike.
+    """
+    with own.blamed(f"{owner} fails after a step of training"), torch.no_grad():
+        unit.eval()(x.clone())  # what it keeps of this pass must not outlive the step
+        for parameter in unit.parameters():
+            if parameter.requires_grad:  # a factor of 0 would hold back what stands behind it
+                parameter.add_(0.02 * torch.randn_like(parameter))
+        unit.train()(x.clone())
+        once, again = (unit.eval()(x.clone()) for _ in range(2))
+    if not _agree(once, again):
+        raise InputError(
+            f"{owner} makes two different things of the same input in evaluation mode, so that no "
+            "score could be repeated: draw nothing there, nor change what the next pass uses "
+            "(nn.Dropout or F.dropout(x, p, self.training); if self.training: …)"
+        )
+    try:
+        fresh.load_state_dict(unit.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{owner}: a new one cannot load the state_dict of one that was trained; make all "
+            f"parameters and buffers in __init__, of their final shape. {reason}"
+        ) from error
+    with own.blamed(f"{owner} fails once it has loaded a state_dict"), torch.no_grad():
+        loaded = fresh.eval()(x.clone())
+    if not _agree(once, loaded):
+        raise InputError(
+            f"{owner}: a new one that has loaded the state_dict of one that was trained makes "
+            "something else of the same input in evaluation mode, so that no checkpoint would be "
+            "the network that was trained. What training changes, or chance draws in __init__, "
+            "must be a parameter or a buffer (self.register_buffer, persistent as by default), and "
+            "a list of layers an nn.ModuleList"
+        )
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Whether two outputs, tensors or sequences of them, are equal up to rounding."""
+    try:
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
+    except AssertionError:
+        return False
+    return True
+
+
+def _said(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _moves(tensor: Tensor) -> bool:
     return tensor.grad is not None and bool(tensor.grad.any())
 
@@ -176,6 +250,7 @@ def _try_backbone(owner: str, backbone: Backbone) -> None:
             state = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
             image = torch.randn(1 + training, 3, height, width, device=device)
             maps = functional_call(backbone.train(training), state, image)
+            dtypes = {m.dtype for m in maps} - {image.dtype}
         got = [tuple(m.shape[1:]) for m in maps]
         last = tuple(-(-side // backbone.native_stride) for side in (height, width))
         if [c for c, *_ in got] != list(backbone.channels) or got[-1][1:] != last:
@@ -183,6 +258,11 @@ def _try_backbone(owner: str, backbone: Backbone) -> None:
                 f"{owner} says channels {backbone.channels} and stride {backbone.native_stride}; "
                 f"of {height}×{width} pixels it makes maps of (channels, height, width) {got} in "
                 f"{_mode(training)}"
+            )
+        if dtypes:
+            raise InputError(
+                f"{owner} makes maps in {', '.join(map(_said, dtypes))} of images in "
+                f"{_said(image.dtype)}; it must keep the dtype: return maps as m.to(image.dtype)"
             )
     for module, mode in modes.items():
         module.training = mode

@@ -228,3 +228,123 @@ def test_a_backbone_that_fails_in_evaluation_is_refused(my_module):
         InputError, match="64×96 in evaluation mode: .*in Bad.forward .*: only to be trained"
     ):
         build("fcn", backbone="my_module:Bad")
+
+
+STATE = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+class Unit(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.count, self.kept = nn.Conv2d(channels, channels, 1), 0, None
+        self.factor = nn.Parameter(torch.zeros(1))
+        {init}
+    def forward(self, x):
+        y = x + self.conv(x)
+        {forward}
+"""
+RANDOM = "makes two different things of the same input in evaluation mode"
+LOST = "a new one that has loaded the state_dict of one that was trained makes something else"
+COUNT = "self.count += self.training"
+MEAN = "self.mean = 0.9 * self.mean + 0.1 * x.mean().detach() if self.training else self.mean"
+
+
+@pytest.mark.parametrize(
+    ("init", "forward", "message"),
+    [
+        ("", "return F.dropout(y)", RANDOM),
+        ("", "return y + torch.randn_like(y)", RANDOM),
+        ("", "self.count += 1; return y * self.count", RANDOM),
+        ("", f"{COUNT}; return y * (1 + 0.1 * self.count)", LOST),
+        ("", f"{COUNT}; return y + self.factor * self.count", LOST),
+        ("self.mean = torch.zeros(1)", f"{MEAN}; return y + self.mean", LOST),
+        (
+            "self.register_buffer('mean', torch.zeros(1), persistent=False)",
+            f"{MEAN}; return y + self.mean",
+            LOST,
+        ),
+        ("self.drawn = torch.randn(channels, 1, 1)", "return y * self.drawn", LOST),
+        ("self.convs = [nn.Conv2d(channels, channels, 1)]", "return self.convs[0](y)", LOST),
+        (
+            "",
+            "self.kept = None if self.training else self.kept or self.conv.weight.sum().item()\n"
+            "        return y + self.kept if self.kept else y + self.conv.weight.sum()",
+            None,
+        ),
+        (
+            "",
+            "self.kept = self.kept or self.conv.weight.sum().item(); return y + self.kept",
+            LOST,
+        ),
+        (
+            "",
+            "self.late = getattr(self, 'late', None) or nn.Conv2d(16, 16, 1)\n"
+            "        return self.late(y)",
+            "a new one cannot load .* all parameters and buffers in __init__.* key.*late.weight",
+        ),
+        ("self.register_buffer('mean', torch.zeros(1))", f"{MEAN}; return y + self.mean", None),
+        ("self.drop = nn.Dropout(0.5)", "return self.drop(y)", None),
+        ("self.norm = nn.BatchNorm2d(channels)", "return self.norm(y)", None),
+    ],
+)
+def test_a_unit_is_what_its_checkpoint_says(my_module, init, forward, message):
+    my_module.write_text(STATE.format(init=init, forward=forward))
+    if message is None:
+        build("my_module:Unit")
+        return
+    with pytest.raises(InputError, match="head 'my_module:Unit'.* " + message):
+        build("my_module:Unit")
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("Random()", RANDOM),
+        ("Counting()", LOST),
+        ("Double()", "makes maps in float64 of images in float32; it must keep the"),
+        ("nn.LazyBatchNorm2d()", "leaves the shape of stages.1.2.weight, .* to its first pass"),
+    ],
+)
+def test_a_backbone_is_what_its_checkpoint_says(my_module, stage, message):
+    layers = """
+class Random(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x)
+
+class Counting(nn.Module):
+    count = 0
+    def forward(self, x):
+        self.count += self.training
+        return x + self.count
+
+class Double(nn.Module):
+    def forward(self, x):
+        return x.double()
+"""
+    text = my_module.read_text().replace("class Small", layers + "\nclass Small")
+    ends = "super().__init__(stages"
+    my_module.write_text(text.replace(ends, f"stages[-1].append({stage}); {ends}"))
+    with pytest.raises(InputError, match="backbone 'my_module:Small'.* " + message):
+        build("fcn", backbone="my_module:Small")
+
+
+@pytest.mark.parametrize(
+    ("init", "forward", "message"),
+    [
+        ("", "return y.double()", r"makes float64 of a map of shape .* in float32; it must keep"),
+        ("", "return y.half()", r"makes float16 of a map of shape .* in float32; it must keep"),
+        ("", "return y if self.training else y.double()", "makes float64 .* in evaluation mode"),
+        (
+            "self.conv = nn.LazyConv2d(channels, 1)",
+            "return y",
+            "leaves the shape of conv.weight, conv.bias to its first pass, .* nn.Conv2d instead",
+        ),
+        ("self.double()", "return y", "fails on a map of shape .*in Unit.forward"),
+    ],
+)
+def test_a_unit_keeps_the_dtype_and_has_shapes_at_once(my_module, init, forward, message):
+    my_module.write_text(STATE.format(init=init, forward=forward))
+    with pytest.raises(InputError, match="head 'my_module:Unit'.* " + message):
+        build("my_module:Unit")
