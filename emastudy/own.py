@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,7 +65,28 @@ def load(path: str) -> Any:
     try:
         return getattr(loaded, attribute)
     except AttributeError:
-        raise InputError(f"{path!r}: {origin} defines no {attribute}") from None
+        there = f"; it defines {', '.join(classes)}" if (classes := _classes(source)) else ""
+        raise InputError(f"{path!r}: {origin} defines no {attribute}{there}") from None
+
+
+def refuse_module(what: str, name: str) -> None:
+    """Raise an InputError where a name is a module's, whose class is still to be named.
+
+    Args:
+        what: What the name was given for, "head" for instance.
+    """
+    dotted = ".".join(Path(name.removesuffix(".py")).parts)
+    for candidate in (dotted, dotted.rpartition(".")[0]):  # my_module.MyUnit is meant as well
+        with suppress(InputError):
+            origin, source = _source(f"{candidate}:class")
+            if classes := _classes(source):
+                paths = ", ".join(f"{candidate}:{found}" for found in classes)
+                break
+    else:
+        return
+    raise InputError(
+        f"{what} is {name!r}, which names no class; expected module:class, and {origin} has {paths}"
+    )
 
 
 def fault(error: BaseException) -> str:
@@ -110,6 +131,15 @@ def _class_around(file: str, line: int) -> str:
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     around = [c.name for c in classes if c.lineno <= line <= (c.end_lineno or 0)]
     return f"{around[-1]}." if around else ""
+
+
+def _classes(source: bytes) -> list[str]:
+    """The classes that a file defines, without executing it."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return []
+    return [node.name for node in body if isinstance(node, ast.ClassDef)]
 
 
 def _execute(
@@ -163,7 +193,7 @@ def _source(path: str) -> tuple[Path, bytes]:
     importlib.invalidate_caches()  # the file may have been written a moment ago
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # a package's own, too
         raise InputError(f"{path!r} cannot be imported: {error}") from error
     origin = Path(spec.origin or "" if spec else "")
     # A module that has been imported is known by where its file was.

@@ -82,6 +82,19 @@ def test_what_cannot_be_imported_says_why(my_module, path, source, message):
         own.load(path)
 
 
+def test_a_name_that_is_no_module_with_classes_is_left_to_others(my_module):
+    my_module.write_text("class Unit(:")
+    for name in ("my_module", "crf", "vgg-16", "", "my_module.py", "../my_module"):
+        own.refuse_module("head", name)
+
+
+def test_a_package_that_cannot_be_imported_says_why(tmp_path, my_module):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").write_text("1 / 0")
+    with pytest.raises(InputError, match="'broken.units:Unit' cannot be imported: division by"):
+        own.load("broken.units:Unit")
+
+
 FAILING = """
 class Part:
     def work(self):

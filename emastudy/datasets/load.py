@@ -82,6 +82,7 @@ def find(name: str) -> type[SegmentationDataset]:
     if name in DATASETS:
         return DATASETS[name]
     if not own.is_path(name):
+        own.refuse_module("dataset", name)
         raise InputError(
             f"dataset is {name!r}; there are {', '.join(sorted(DATASETS))}, and import paths "
             "of your own like my_module:MyData"

@@ -209,6 +209,7 @@ def _lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
             return partial(ContextHead, import_context(name, ContextHead))
         return import_backbone(name)
     if name not in table:
+        own.refuse_module(kind, name)
         names = [*table, *ALIASES] if kind == "head" else table
         raise InputError(
             f"{kind} is {name!r}; there are {', '.join(sorted(names))}, and import paths of your "

@@ -142,5 +142,7 @@ def test_data_of_ones_own_without_images_or_with_wrong_options_are_refused(my_mo
     my_module.write_text(OWN.format(returned="image, mask"))
     with pytest.raises(InputError, match="'my_module:MyData' has no images in split 'train'"):
         load("my_module:MyData", length=0)
+    with pytest.raises(InputError, match="dataset is 'my_module', .* has my_module:MyData"):
+        load("my_module")
     with pytest.raises(InputError, match="length is 'a'; expected a whole number"):
         load("my_module:MyData", length="a")

@@ -229,7 +229,15 @@ def test_a_stored_config_outlives_the_file_of_its_unit(my_module, fate):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"head": "my_module:Max"}, "my_module.py defines no Max"),
+        ({"head": "my_module:Max"}, "my_module.py defines no Max; it defines Mean, Small, Few"),
+        (
+            {"head": "my_module"},
+            "head is 'my_module', which names no class; expected module:class, and .*my_module.py "
+            "has my_module:Mean, my_module:Small, my_module:Few",
+        ),
+        ({"head": "my_module.py"}, "head is 'my_module.py', which .* has my_module:Mean"),
+        ({"head": "my_module.Mean"}, "head is 'my_module.Mean', which .* has my_module:Mean"),
+        ({"backbone": "my_module"}, "backbone is 'my_module', which .*, my_module:Small"),
         ({"head": "my_module:Mean", "head_options": {"wait": 1}}, "has no option 'wait'; .*weight"),
         ({"backbone": "my_module:Small", "backbone_options": {"w": 1}}, "no option 'w'; it has wi"),
         ({"dataset": "no_module:Few"}, "'no_module:Few': there is no file no_module.py in "),

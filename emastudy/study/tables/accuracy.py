@@ -50,6 +50,7 @@ def table1_runs(
     methods = {method.label: method for method in known.values()}
     for name in chosen:
         if name not in methods:
+            own.refuse_module("method", name)
             raise InputError(f"there is no method {name!r}; there are {'; '.join(methods)}")
     channels = width(recipe("ema"))
     return {

@@ -68,6 +68,8 @@ def test_successors_and_units_of_ones_own_join_by_name(methods, my_module):
     assert chosen["Hamburger"][1] == scenes("hamburger", seed=1, channels=64)
     costs = accuracy.head_costs(chosen, num_classes=8)["mmacs"]
     assert costs["FCN"] < costs["my_module:Mean"] < costs["Hamburger"]
+    with pytest.raises(ValueError, match="method is 'my_module', which .* has my_module:Mean, "):
+        accuracy.table1_runs(scenes, seeds=3, only="FCN; my_module")
 
 
 def test_methods_can_be_chosen_by_name(methods):
