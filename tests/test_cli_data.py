@@ -112,6 +112,6 @@ def test_data_of_ones_own_are_opened_and_checked(monkeypatch, capsys, my_module)
     )
     out, end = data(monkeypatch, capsys, "my_module:Few", "--dataset-options", "num_images=6")
     assert "train      6 images of 27×32 to 32×32 pixels" in out
-    assert "split 'train': 1 of 3 classes, texture 2, occur in none of 6 masks" in out
+    assert "split 'train': 1 of 3 classes, 'texture 2', occur in none of its 6 masks" in out
     assert "- dataset 'Few': item 5 of split 'val' has the value 7 in its mask" in out
     assert end == "emastudy: my_module:Few: 1 problems"

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, uint8
 from torch.utils.data import Dataset
 
@@ -50,7 +51,9 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
 
     A dataset of one's own derives from this class: a constructor ``(split, **options)``, with a
     ``root`` where it reads files, that sets ``classes``, and ``__len__`` and ``__getitem__``. What
-    its ``__getitem__`` returns is examined; plain tensors will do.
+    its ``__getitem__`` returns is examined; plain tensors will do. It returns the same each time:
+    scaling, cropping and mirroring at random are left to training (``scales`` and ``crop_size`` of
+    a ``RunConfig``).
     """
 
     name: str  #: The dataset's name in ``datasets.load``; by default that of the class.
@@ -136,6 +139,18 @@ def _examine(item: Any, classes: int) -> tuple[Tensor, Tensor]:
             f"of classes, or {IGNORE} for pixels that are ignored"
         )
     return as_image(image), as_mask(mask)
+
+
+def require_repeatable(dataset: SegmentationDataset, index: int) -> None:
+    """Refuse an item of somebody's own that is not the same twice."""
+    once, again = dataset[index], dataset[index]
+    if not all(map(torch.equal, once, again)):
+        raise InputError(
+            f"dataset {dataset.name!r}: item {index} of split {dataset.split!r} is another each "
+            "time it is read, and scores would be of other data each time; take what is random "
+            "out of __getitem__: training itself mirrors images, and scales and crops them "
+            "(scales and crop_size of the run)"
+        )
 
 
 def _said(thing: object) -> str:

@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm.auto import tqdm
 
-from emastudy import own
 from emastudy.datasets.base import IGNORE, SegmentationDataset
 from emastudy.datasets.files import FileDataset, require_same_size
-from emastudy.datasets.fingerprint import evenly_spaced
 from emastudy.datasets.images import orientation, read_image
-from emastudy.datasets.labels import Labels, count_mask, judge, one_class
+from emastudy.datasets.labels import Labels, Seen, count_mask, judge, look, one_class, shared_items
 from emastudy.datasets.lists import Pair, missing_files
 from emastudy.datasets.load import load, require_arguments
 from emastudy.errors import EmastudyError
@@ -78,6 +75,7 @@ def check_own(
         name: Its import path. Of its splits those are opened that are usual.
     """
     report = Report()
+    looked: list[Seen] = []
     for split in ("train", "val", "test"):
         try:
             dataset = load(name, split, root=root, **(options or {}))
@@ -86,27 +84,20 @@ def check_own(
             if split != "test":  # which nothing asks for
                 report.problems.append(str(error))
             continue
-        sizes, seen = set(), {IGNORE}
-        looked = evenly_spaced(len(dataset), 256)
-        for index in tqdm(looked, desc=split, unit="image", leave=False):
-            try:
-                with own.blamed(f"dataset {name!r}: item {index} of split {split!r}"):
-                    image, mask = dataset[index]
-            except EmastudyError as error:
-                report.problems.append(str(error))
-            else:
-                sizes.add((image.shape[1], image.shape[2]))
-                seen.update(np.unique(mask.numpy()).tolist())
+        seen = look(dataset, 256)
+        report.problems += seen.problems
         report.counts[split] = len(dataset)
-        ends = dict.fromkeys(sorted(sizes)[i] for i in (0, -1) if sizes)
+        ends = dict.fromkeys(sorted(seen.sizes)[i] for i in (0, -1) if seen.sizes)
         shown = " to ".join(f"{height}×{width}" for height, width in ends)
         named = ", ".join(dataset.classes)
         report.contents[split] = f"{shown} pixels; {len(dataset.classes)} classes: {named}"
-        if absent := [name for c, name in enumerate(dataset.classes) if c not in seen]:
-            report.warnings.append(
-                f"split {split!r}: {len(absent)} of {len(dataset.classes)} classes, "
-                f"{', '.join(absent)}, occur in none of {len(looked):,} masks"
-            )
+        if split == "test" and not any(any(labels.pixels) for labels in seen.labels):
+            report.warnings.append(f"split {split!r} has no labels: it can only be predicted")
+        else:
+            _judge_split(report, dataset, seen.labels)
+        shared = filter(None, (shared_items(other, seen) for other in looked))
+        (report.warnings if split == "test" else report.problems).extend(shared)
+        looked.append(seen)
     report.problems = list(dict.fromkeys(report.problems))
     return report
 
@@ -212,7 +203,7 @@ def _examine(
     return problems, labels
 
 
-def _judge_split(report: Report, dataset: FileDataset, labels: Sequence[Labels]) -> None:
+def _judge_split(report: Report, dataset: SegmentationDataset, labels: Sequence[Labels]) -> None:
     """Whether the masks that could be read can be learnt or scored."""
     if len(dataset.classes) < 2:
         report.problems.append(one_class(dataset))

@@ -1,17 +1,24 @@
 """What the masks of a split hold, and whether it can be learnt and scored."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from emastudy.datasets.base import SegmentationDataset, View
+from emastudy import own
+from emastudy.datasets.base import IGNORE, SegmentationDataset, View, require_repeatable
 from emastudy.datasets.files import FileDataset
 from emastudy.datasets.fingerprint import evenly_spaced
 from emastudy.datasets.lists import Pair
-from emastudy.errors import InputError
+from emastudy.errors import EmastudyError, InputError
+
+# Items of a dataset of one's own that are read before training; their images are read with them.
+_ITEMS = 64
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,21 @@ class Labels:
         return cls(tuple(pixels), others, ignored, masks, lone)
 
 
-def count_mask(dataset: FileDataset, values: np.ndarray, mask: np.ndarray) -> Labels:
+@dataclass
+class Seen:
+    """What some items of a dataset of one's own hold."""
+
+    split: str
+    labels: list[Labels] = field(default_factory=list)  #: Of each mask that could be read.
+    images: set[bytes] = field(default_factory=set)  #: Digests of the images.
+    sizes: set[tuple[int, int]] = field(default_factory=set)  #: Heights and widths.
+    problems: list[str] = field(default_factory=list)  #: One sentence each.
+
+
+def count_mask(dataset: SegmentationDataset, values: np.ndarray, mask: np.ndarray) -> Labels:
     """Count the pixels of one mask, given as stored and as indices into the dataset's classes."""
     pixels = tuple(map(int, np.bincount(mask.ravel(), minlength=256)[: len(dataset.classes)]))
-    ignored = int(np.isin(values, dataset.ignored).sum())
+    ignored = int(np.isin(values, _ignored(dataset)).sum())
     others = mask.size - sum(pixels) - ignored
     lone = ignored > 0 and others == 0 and sum(count > 0 for count in pixels) == 1
     return Labels(pixels, others, ignored, lone=int(lone))
@@ -53,8 +71,9 @@ def learnable(
     """Check, by their masks alone, that there is something to learn and to score.
 
     At most ``masks`` masks of each dataset are read, evenly spaced; more only where those leave
-    open whether a second class, or a labelled pixel, occurs at all. Datasets that are drawn are
-    not examined: their classes occur by construction.
+    open whether a second class, or a labelled pixel, occurs at all. Of data of one's own that are
+    no files fewer, for whole items are read, see :func:`look`. Scenes are not examined: their
+    classes occur by construction.
 
     Returns:
         Warnings, one sentence each: classes that do not occur, ignored pixels that look like an
@@ -63,31 +82,86 @@ def learnable(
     Raises:
         FileNotFoundError: A mask is missing.
         ValueError: There is a single class; a split has no labelled pixel, or one class beside
-            ignored pixels; a mask cannot be read, or has a value that the dataset does not know.
+            ignored pixels; a mask cannot be read, or has a value that the dataset does not know; or
+            what :func:`look` finds.
     """
     errors, warnings = [], []
+    looked: dict[int, Seen] = {}  # by the dataset's id
     for dataset in (train, *scored):
         if len(dataset.classes) < 2:
             errors.append(one_class(dataset))
             continue
-        found = _pairs(dataset)
-        if found is None:
+        source: SegmentationDataset = dataset
+        if found := _pairs(dataset):
+            source, pairs = found
+            if all(pair.mask is None for pair in pairs):
+                errors.append(f"split {dataset.split!r} has no masks: it can only be predicted")
+                continue
+            labels = _count(found[0], pairs, masks)
+        elif _is_own(dataset):
+            seen = looked[id(dataset)] = look(dataset, _ITEMS)
+            if seen.problems:
+                errors.append(seen.problems[0])
+                continue
+            labels = Labels.total(seen.labels, len(dataset.classes))
+        else:
             continue
-        files, pairs = found
-        if all(pair.mask is None for pair in pairs):
-            errors.append(f"split {dataset.split!r} has no masks: it can only be predicted")
-            continue
-        labels = _count(files, pairs, masks)
-        wrong, odd = judge(files, dataset.split, labels, len(pairs), to_learn=dataset is train)
+        wrong, odd = judge(source, dataset.split, labels, len(dataset), to_learn=dataset is train)
         errors += wrong
         warnings += odd
     if errors:
         raise InputError("; ".join(dict.fromkeys(errors)))
-    return warnings + [warning for dataset in scored if (warning := shared_images(train, dataset))]
+    shared = [shared_images(train, dataset) for dataset in scored]
+    if trained := looked.get(id(train)):
+        others = (looked.get(id(dataset)) for dataset in scored)
+        shared += [shared_items(trained, other) for other in others if other]
+    return warnings + list(filter(None, shared))
+
+
+def look(dataset: SegmentationDataset, most: int) -> Seen:
+    """Read at most so many items of a dataset of one's own, and further ones as :func:`learnable`.
+
+    A problem is an item that cannot be read or is not the same twice, and images that are black
+    because somebody has divided them by 255.
+    """
+    seen = Seen(dataset.split)
+    brightest = 0
+
+    def read(index: int) -> None:
+        nonlocal brightest
+        image, mask = (part.numpy() for part in dataset[index])
+        brightest = max(brightest, int(image.max(initial=0)))
+        seen.images.add(hashlib.sha256(image.tobytes()).digest())
+        seen.sizes.add(mask.shape)
+        seen.labels.append(count_mask(dataset, mask, mask))
+
+    def attempt(what: Callable[[int], None], index: int) -> None:
+        try:
+            with own.blamed(f"dataset {dataset.name!r}: item {index} of split {dataset.split!r}"):
+                what(index)
+        except EmastudyError as error:
+            seen.problems.append(str(error))
+
+    total = len(dataset)
+    first = evenly_spaced(total, most)
+    rest = iter(sorted({*range(total)} - {*first}))
+    while first and not seen.problems and Labels.total(seen.labels, len(dataset.classes)).seen < 2:
+        for index in tqdm(first, f"look at {dataset.split}", unit="image", leave=False):
+            attempt(read, index)
+        first = [*islice(rest, most)]
+    for index in evenly_spaced(total, 8):
+        attempt(partial(require_repeatable, dataset), index)
+    if seen.labels and brightest <= 1:
+        seen.problems.append(
+            f"dataset {dataset.name!r}: no value of {len(seen.labels):,} images of split "
+            f"{dataset.split!r} is above 1; images are uint8 from 0 to 255: leave out a division "
+            "by 255, or multiply by it"
+        )
+    return seen
 
 
 def judge(
-    dataset: FileDataset, split: str, labels: Labels, total: int, *, to_learn: bool
+    dataset: SegmentationDataset, split: str, labels: Labels, total: int, *, to_learn: bool
 ) -> tuple[list[str], list[str]]:
     """What is wrong, and what is odd, with the masks of a split.
 
@@ -98,7 +172,7 @@ def judge(
     looked = "" if labels.masks == total else f"{labels.masks:,} of "
     looked += f"its {total:,} masks"
     everything = sum(labels.pixels) + labels.others + labels.ignored
-    values = ", ".join(map(str, dataset.ignored))
+    values = ", ".join(map(str, _ignored(dataset)))
     beside = ""
     if labels.ignored:
         share = _percent(labels.ignored, everything)
@@ -113,10 +187,12 @@ def judge(
     if len(present) == 1 and (to_learn or labels.ignored):
         hint = ""
         if labels.ignored:
+            hint = ": if that is an object, give it a class"
+        if labels.ignored and isinstance(dataset, FileDataset):
             index = dataset.all_classes.index(present[0])
             value = next(value for value, stored in dataset.stored.items() if stored == index)
             pairs = f"{present[0]}: {value}, {absent[0]}: {dataset.ignored[-1]}"
-            hint = f": if that is an object, give it a class, as in classes: {{{pairs}}}"
+            hint += f", as in classes: {{{pairs}}}"
         return [f"{where}{present[0]!r} is the only class in {looked}{beside}{hint}"], []
     odd = []
     if absent:
@@ -152,6 +228,29 @@ def shared_images(train: SegmentationDataset, scored: SegmentationDataset) -> st
         f"{shared[0].name} the first, are in split {train.split!r} too: scores on them say "
         "nothing about new images"
     )
+
+
+def shared_items(train: Seen, scored: Seen) -> str:
+    """Likewise of images that were looked at, by their pixels."""
+    shared = len(train.images & scored.images)
+    if not shared:
+        return ""
+    return (
+        f"{shared:,} of {len(scored.images):,} images looked at of split {scored.split!r} are in "
+        f"split {train.split!r} too: scores on them say nothing about new images"
+    )
+
+
+def _ignored(dataset: SegmentationDataset) -> Sequence[int]:
+    """The mask values that belong to no class."""
+    return dataset.ignored if isinstance(dataset, FileDataset) else (IGNORE,)
+
+
+def _is_own(dataset: SegmentationDataset) -> bool:
+    """Whether a dataset, or what is under a view, is of a class that is not the package's."""
+    while isinstance(dataset, View):
+        dataset = dataset.dataset
+    return not type(dataset).__module__.startswith("emastudy.")
 
 
 def _pairs(dataset: SegmentationDataset) -> tuple[FileDataset, list[Pair]] | None:

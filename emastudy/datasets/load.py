@@ -1,13 +1,14 @@
 """Datasets by name."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emastudy import options as named
 from emastudy import own
-from emastudy.datasets.base import SegmentationDataset
+from emastudy.datasets.base import SegmentationDataset, require_repeatable
 from emastudy.datasets.camvid import CamVid
 from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
 from emastudy.datasets.files import FileDataset
@@ -15,7 +16,7 @@ from emastudy.datasets.folder import Folder
 from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.voc import VOC2012
-from emastudy.errors import InputError
+from emastudy.errors import InputError, require
 
 #: Name → class. A class whose constructor has a ``root`` reads files; the others draw.
 DATASETS: dict[str, type[SegmentationDataset]] = {
@@ -62,14 +63,33 @@ def load(
         return make(**arguments)
     with own.blamed(f"dataset {name!r} cannot be opened"):
         dataset = make(**arguments)
-    if not getattr(dataset, "classes", ()):
-        raise InputError(f"dataset {name!r} has no classes; its constructor must set self.classes")
+    _require_attributes(name, dataset)
+    if not dataset.split:
+        dataset.split = split
     if not isinstance(dataset, FileDataset):
         with own.blamed(f"dataset {name!r}, split {split!r}: its first item cannot be read"):
             if len(dataset) < 1:
                 raise InputError(f"dataset {name!r} has no images in split {split!r}")
-            dataset[0]
+            require_repeatable(dataset, 0)
     return dataset
+
+
+def _require_attributes(name: str, dataset: SegmentationDataset) -> None:
+    """Refuse a dataset of one's own without classes, or with other numbers than one a channel."""
+    classes = getattr(dataset, "classes", ())
+    if not classes:
+        raise InputError(f"dataset {name!r} has no classes; its constructor must set self.classes")
+    named = isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
+    require(named, f"dataset {name!r}: classes", classes, "a tuple of names")
+    for field in ("mean", "std"):
+        value: Any = getattr(dataset, field)
+        try:
+            low, _, high = sorted(map(float, value))
+        except (TypeError, ValueError):
+            low, high = math.nan, math.nan
+        fits = 0 <= low <= high <= 1 and (low > 0 or field == "mean")
+        expected = "three numbers, for red, green and blue, from 0 to 1 (full scale = 1)"
+        require(fits, f"dataset {name!r}: {field}", value, expected)
 
 
 def find(name: str) -> type[SegmentationDataset]:

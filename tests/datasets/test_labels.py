@@ -1,11 +1,14 @@
 """What can neither be learnt nor scored is told before anything is trained."""
 
+import re
+
 import numpy as np
 import pytest
 from layouts import blocks, make_folder, make_voc, photograph, save_mask
 from PIL import Image
 
-from emastudy.datasets import DATASETS, Scenes, View, check, learnable, load
+from emastudy.datasets import DATASETS, Scenes, View, check, check_own, learnable, load
+from emastudy.datasets.fingerprint import evenly_spaced
 from emastudy.errors import InputError
 
 
@@ -164,3 +167,93 @@ def test_every_problem_of_a_root_is_said_with_those_of_its_masks(tmp_path):
     assert len(problems) == 2
     assert "val000.png is a RGB image" in problems[0]
     assert "is the only class" in problems[1]
+
+
+OWN = """
+import torch
+from emastudy.datasets import SegmentationDataset
+
+class MyData(SegmentationDataset):
+    classes = ("a", "b", "c")
+    def __init__(self, split="train"):
+        self.training = split == "train"
+    def __len__(self):
+        return 70
+    def __getitem__(self, index):
+        draw = torch.Generator().manual_seed(2 * index + self.training)
+        image = torch.randint(256, (3, 8, 10), generator=draw, dtype=torch.uint8)
+        mask = torch.arange(80).view(8, 10) % 3
+        {change}
+        return image, mask
+"""
+
+
+def own(my_module, change="pass"):
+    my_module.write_text(OWN.format(change=change))
+    return load("my_module:MyData", "train"), load("my_module:MyData", "val")
+
+
+def test_sound_data_of_ones_own_pass_without_a_word(my_module):
+    train, val = own(my_module)
+    assert learnable(train, val) == []
+    assert (train.split, val.split) == ("train", "val")
+    report = check_own("my_module:MyData")
+    assert report.problems == []
+    # A split that the class does not know, and takes for another: nothing asks for it.
+    (warning,) = report.warnings
+    assert "70 of 70 images looked at of split 'test' are in split 'val' too" in warning
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("mask[:] = 1", "split 'train': 'b' is the only class in its 70 masks"),
+        ("mask[:] = 255", "split 'train': no pixel of its 70 masks belongs to a class; 100.0 % of"),
+        (
+            "mask = mask if self.training else mask.fill_(255)",
+            "split 'val': no pixel of its 70 masks belongs to a class; 100.0 % of",
+        ),
+        (
+            "mask[:, :5], mask[:, 5:] = 1, 255",
+            "'b' is the only class in its 70 masks; 50.0 % of the pixels have the value 255, "
+            "ignored: if that is an object, give it a class",
+        ),
+        ("image = image // 255", "no value of 64 images of split 'train' is above 1; images are"),
+        (
+            "image = image.flip(-1) if index and torch.rand(()) < 0.5 else image",
+            "of split 'train' is another each time it is read, .* training itself mirrors images",
+        ),
+        ("mask[0, 0] = 7 * (index == 69)", "item 69 of split 'train' has the value 7"),
+        ("1 / (index - 69)", "item 69 of split 'train': .* division by zero"),
+    ],
+)
+def test_data_of_ones_own_that_cannot_be_learnt_or_scored_are_refused(my_module, change, words):
+    data = own(my_module, change)
+    with pytest.raises(InputError, match=words):
+        learnable(*data)
+    problems = "\n".join(check_own("my_module:MyData").problems).replace("of 70 im", "of 64 im")
+    assert re.search(words, problems)
+
+
+def test_a_rare_class_of_ones_own_outside_of_the_sample_is_found(my_module):
+    rare = min({*range(70)} - {*evenly_spaced(70, 64)})
+    train, val = own(my_module, f"mask[:] = index == {rare}")
+    assert [index for index in range(70) if train[index][1].any()] == [rare]
+    (warning, _) = learnable(train, val)
+    assert "split 'train': 1 of 3 classes, 'c', occur in none of its 70 masks" in warning
+
+
+def test_images_of_ones_own_that_are_trained_on_and_scored_are_told(my_module):
+    """A warning where it may be an experiment, a problem where data are checked."""
+    said = "64 of 64 images looked at of split 'val' are in split 'train' too: scores on them say"
+    (warning,) = learnable(*own(my_module, "image[:] = 3 * index"))
+    assert said in warning
+    assert said.replace("64", "70") in check_own("my_module:MyData").problems[0]
+
+
+def test_a_test_split_of_ones_own_needs_no_labels(my_module):
+    text = OWN.format(change="mask = mask.fill_(255) if self.test else mask")
+    text = text.replace("self.training =", "self.test = split == 'test'; self.training =")
+    my_module.write_text(text)
+    report = check_own("my_module:MyData")
+    assert "split 'test' has no labels: it can only be predicted" in report.warnings

@@ -125,6 +125,36 @@ def test_the_first_item_of_ones_own_data_is_examined(my_module, returned, messag
         load("my_module:MyData")
 
 
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("mean = 0.5", "'my_module:MyData': mean is 0.5; expected three numbers, for red, green"),
+        ("mean = (0.5,)", r"mean is \(0.5,\); expected three numbers"),
+        ("mean = (123.7, 116.3, 103.5)", r"expected .* from 0 to 1 \(full scale = 1\)"),
+        ("std = 0.25", "std is 0.25; expected three numbers"),
+        ("std = (0.2, 0.0, 0.2)", "std is .*; expected three numbers"),
+        ("std = None", "std is None; expected three numbers"),
+        ("classes = 'road'", "classes is 'road'; expected a tuple of names"),
+        ("classes = 3", "classes is 3; expected a tuple of names"),
+    ],
+)
+def test_attributes_of_ones_own_data_are_examined(my_module, attribute, message):
+    source = OWN.format(returned="image, mask")
+    my_module.write_text(source.replace("    def __init__", f"    {attribute}\n    def __init__"))
+    with pytest.raises(InputError, match=message):
+        load("my_module:MyData")
+    my_module.write_text(
+        source.replace("    def", "    mean = std = [0.5, 0.25, 0.25]\n    def", 1)
+    )
+    load("my_module:MyData")
+
+
+def test_an_item_of_ones_own_that_is_another_each_time_is_refused(my_module):
+    my_module.write_text(OWN.format(returned="torch.randint_like(image, 255), mask"))
+    with pytest.raises(InputError, match="'MyData': item 0 of split 'train' is another each time"):
+        load("my_module:MyData")
+
+
 def test_later_items_of_ones_own_data_are_examined_when_they_are_read(my_module):
     my_module.write_text(OWN.format(returned="image, mask + 7 * (index == 2)"))
     data = load("my_module:MyData", "val")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from emastudy.datasets import (
+    IGNORE,
     SegmentationDataset,
     View,
     evaluation_transform,
@@ -23,6 +24,7 @@ from emastudy.engine.loading import loading_errors, one_by_one
 from emastudy.engine.runtime import Runtime
 from emastudy.engine.scoring import metrics
 from emastudy.engine.scoring.predict import Views, classify
+from emastudy.errors import InputError
 from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 _LOOK_EVERY = 10  # images between two updates of the progress bar's mIoU
@@ -133,6 +135,9 @@ def score(
         views: What each prediction is averaged over.
         square: As in :func:`evaluate`.
         description: Label of the progress bar.
+
+    Raises:
+        InputError: No pixel is labelled.
     """
     split = split or config.eval_split
     dataset = load_dataset(config, split, runtime)
@@ -142,9 +147,10 @@ def score(
     if features is None:
         view = View(dataset, indices, change)
         options = runtime.scoring(config)
-        return evaluate(
+        scores = evaluate(
             network, view, **options, views=views, square=square, description=description
         )
+        return _labelled(scores, split)
 
     head, device = HeadNetwork(network), next(network.parameters()).device
     dtype = runtime.autocast_dtype(config)
@@ -156,7 +162,18 @@ def score(
         return logits.argmax(dim=1)
 
     with evaluation_mode(network, config.eval_output_stride):
-        return _count(features, _owned, predicted, device, runtime.workers, description)
+        scores = _count(features, _owned, predicted, device, runtime.workers, description)
+    return _labelled(scores, split)
+
+
+def _labelled(scores: Scores, split: str) -> Scores:
+    """The scores of a split, if it has any pixel that can be scored."""
+    if not scores.confusion.any():
+        raise InputError(
+            f"no pixel of split {split!r} belongs to a class, all are {IGNORE}, ignored: it can be "
+            "predicted, not scored; choose another split, or mend its masks"
+        )
+    return scores
 
 
 def _count(

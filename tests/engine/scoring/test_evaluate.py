@@ -1,5 +1,6 @@
 """Scores against scikit-learn's counts."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from engine.tiny import network
+from engine.tiny import TINY, network, runtime
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform, load
-from emastudy.engine import Scores, Views, evaluate, predict
+from emastudy.engine import Scores, Views, evaluate, predict, score, train
 from emastudy.engine.scoring import metrics
+from emastudy.errors import InputError
 
 
 def test_scores_follow_from_the_counts():
@@ -58,6 +60,24 @@ def test_ignored_pixels_and_mixed_sizes(voc_root):
     scores = evaluate(network(21, "mobilenet_v2"), dataset, output_stride=16)
     labelled = sum(int((mask != 255).sum()) for _, mask in dataset)
     assert int(scores.confusion.sum()) == labelled
+
+
+def test_a_split_without_labels_is_refused_before_training_and_when_it_is_scored(
+    my_module, tmp_path
+):
+    getitem = """
+    def __getitem__(self, index):
+        image, mask = super().__getitem__(index)
+        return image, mask if self.split == "train" else mask.fill_(255)
+"""
+    my_module.write_text(my_module.read_text() + getitem)
+    config = dataclasses.replace(
+        TINY, dataset="my_module:Few", dataset_options={"num_images": 3}, eval_images=0
+    )
+    with pytest.raises(InputError, match="split 'val': no pixel of its 3 masks belongs to a class"):
+        train(config, runtime(tmp_path))
+    with pytest.raises(InputError, match="no pixel of split 'val' belongs to a class, all are 255"):
+        score(network(3), config, runtime(tmp_path))
 
 
 def test_a_network_is_scored_at_another_stride_and_left_as_it_was():
