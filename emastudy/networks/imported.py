@@ -181,7 +181,7 @@ def _try_gradients(owner: str, unit: nn.Module, x: Tensor, y: Tensor) -> None:
 
 
 def _try_restoring(owner: str, unit: nn.Module, fresh: nn.Module, x: Tensor) -> None:
-    """Refuse a unit that its state_dict does not restore: its checkpoint would be another network.
+    """Refuse what is random in evaluation mode, or not restored by its state_dict.
 
     Args:
         unit: It is changed, as training would.
@@ -196,9 +196,9 @@ def _try_restoring(owner: str, unit: nn.Module, fresh: nn.Module, x: Tensor) -> 
         once, again = (unit.eval()(x.clone()) for _ in range(2))
     if not _agree(once, again):
         raise InputError(
-            f"{owner} makes two different things of the same input in evaluation mode, so that no "
-            "score could be repeated: draw nothing there, nor change what the next pass uses "
-            "(nn.Dropout or F.dropout(x, p, self.training); if self.training: …)"
+            f"{owner} gives two different outputs for the same input in evaluation mode, so that "
+            "no score could be repeated: nothing may be random there, or change what the next pass "
+            "uses. Use nn.Dropout or F.dropout(x, p, self.training), and if self.training: …"
         )
     try:
         fresh.load_state_dict(unit.state_dict())
@@ -212,11 +212,11 @@ def _try_restoring(owner: str, unit: nn.Module, fresh: nn.Module, x: Tensor) -> 
         loaded = fresh.eval()(x.clone())
     if not _agree(once, loaded):
         raise InputError(
-            f"{owner}: a new one that has loaded the state_dict of one that was trained makes "
-            "something else of the same input in evaluation mode, so that no checkpoint would be "
-            "the network that was trained. What training changes, or chance draws in __init__, "
-            "must be a parameter or a buffer (self.register_buffer, persistent as by default), and "
-            "a list of layers an nn.ModuleList"
+            f"{owner} is not restored by its state_dict: a new one that has loaded that of a "
+            "trained one gives another output for the same input in evaluation mode, and so would "
+            "every checkpoint. Make what training changes, and what __init__ draws at random, a "
+            "parameter or a buffer (self.register_buffer, persistent as by default), and a list of "
+            "layers an nn.ModuleList"
         )
 
 

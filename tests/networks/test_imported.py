@@ -245,8 +245,8 @@ class Unit(nn.Module):
         y = x + self.conv(x)
         {forward}
 """
-RANDOM = "makes two different things of the same input in evaluation mode"
-LOST = "a new one that has loaded the state_dict of one that was trained makes something else"
+RANDOM = "gives two different outputs for the same input in evaluation mode"
+LOST = "is not restored by its state_dict: a new one that has loaded that of a trained one gives"
 COUNT = "self.count += self.training"
 MEAN = "self.mean = 0.9 * self.mean + 0.1 * x.mean().detach() if self.training else self.mean"
 
