@@ -222,6 +222,9 @@ class _ShapesOfBatchNorm(TorchDispatchMode):  # type: ignore[no-untyped-call]
     torch decomposes it into a dozen operations there, which takes half of a network's counting.
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -245,7 +245,7 @@ class Unit(nn.Module):
         y = x + self.conv(x)
         {forward}
 """
-RANDOM = "gives two different outputs for the same input in evaluation mode"
+CHANGING = "gives two different outputs for the same input in evaluation mode, with the same random"
 LOST = "is not restored by its state_dict: a new one that has loaded that of a trained one gives"
 COUNT = "self.count += self.training"
 MEAN = "self.mean = 0.9 * self.mean + 0.1 * x.mean().detach() if self.training else self.mean"
@@ -254,9 +254,7 @@ MEAN = "self.mean = 0.9 * self.mean + 0.1 * x.mean().detach() if self.training e
 @pytest.mark.parametrize(
     ("init", "forward", "message"),
     [
-        ("", "return F.dropout(y)", RANDOM),
-        ("", "return y + torch.randn_like(y)", RANDOM),
-        ("", "self.count += 1; return y * self.count", RANDOM),
+        ("", "self.count += 1; return y * self.count", CHANGING),
         ("", f"{COUNT}; return y * (1 + 0.1 * self.count)", LOST),
         ("", f"{COUNT}; return y + self.factor * self.count", LOST),
         ("self.mean = torch.zeros(1)", f"{MEAN}; return y + self.mean", LOST),
@@ -298,10 +296,25 @@ def test_a_unit_is_what_its_checkpoint_says(my_module, init, forward, message):
         build("my_module:Unit")
 
 
+@pytest.mark.parametrize("forward", ["return F.dropout(y)", "return y + torch.randn_like(y)"])
+def test_chance_in_evaluation_is_told(my_module, caplog, forward):
+    """As forgetting ``self.training`` is; slots, say, may be drawn at random on purpose."""
+    my_module.write_text(STATE.format(init="", forward=forward))
+    before = torch.get_rng_state()
+    build("my_module:Unit")
+    assert "draws random numbers in evaluation mode" in caplog.text
+    drawn = torch.rand(1)
+    torch.set_rng_state(before)
+    caplog.clear()
+    my_module.write_text(STATE.format(init="", forward="return y"))
+    build("my_module:Unit")
+    assert "random" not in caplog.text
+    assert torch.equal(drawn, torch.rand(1))  # the trial takes none of the run's numbers
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ("Random()", RANDOM),
         ("Counting()", LOST),
         ("Double()", "makes maps in float64 of images in float32; it must keep the"),
         ("nn.LazyBatchNorm2d()", "leaves the shape of stages.1.2.weight, .* to its first pass"),
@@ -309,10 +322,6 @@ def test_a_unit_is_what_its_checkpoint_says(my_module, init, forward, message):
 )
 def test_a_backbone_is_what_its_checkpoint_says(my_module, stage, message):
     layers = """
-class Random(nn.Module):
-    def forward(self, x):
-        return nn.functional.dropout(x)
-
 class Counting(nn.Module):
     count = 0
     def forward(self, x):
