@@ -87,13 +87,6 @@ def require(holds: bool, name: str, value: object, expected: str) -> None:
         raise InputError(f"{name} is {value!r}; expected {expected}")
 
 
-def require_at_least(owner: object, **lowest: int) -> None:
-    """:func:`require` a lower bound for each of several attributes, ``threads=0`` for instance."""
-    for name, low in lowest.items():
-        value = getattr(owner, name)
-        require(value >= low, name, value, f"at least {low}")
-
-
 def bug_report(command: str) -> str:
     """What to say of an error that the package did not raise on purpose, two lines."""
     urls = (url.split(", ", 1) for url in metadata("emastudy").get_all("Project-URL") or ())

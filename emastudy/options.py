@@ -1,16 +1,53 @@
-"""Options of a function: its parameters that have a default, given by name from outside."""
+"""Options of a function: its parameters that have a default, given by name from outside.
+
+Their types say what they may be, the range of a number included: ``dropout: Probability = 0.1``.
+"""
 
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from emastudy.errors import InputError
+from emastudy.errors import InputError, require
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, in its annotation: ``Annotated[float, Range(least=0, below=1)]``.
+
+    Never infinite or NaN.
+    """
+
+    least: int | float = -math.inf
+    most: int | float = math.inf
+    above: int | float = -math.inf
+    below: int | float = math.inf
+
+    def __contains__(self, value: int | float) -> bool:
+        return self.least <= value <= self.most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        signs = {"≥": self.least, ">": self.above, "≤": self.most, "<": self.below}
+        return " and ".join(f"{s} {bound:,}" for s, bound in signs.items() if math.isfinite(bound))
+
+
+PositiveInt = Annotated[int, Range(least=1)]
+NonNegativeInt = Annotated[int, Range(least=0)]
+PositiveFloat = Annotated[float, Range(above=0)]
+NonNegativeFloat = Annotated[float, Range(least=0)]
+Probability = Annotated[float, Range(0, 1)]
+#: What NumPy takes, and Accelerate passes on to it.
+Seed = Annotated[int, Range(0, 2**32 - 1)]
 
 
 def defaults(function: Callable[..., object]) -> dict[str, Any]:
@@ -34,17 +71,19 @@ def check(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
 
 
 # Type → test of a value, and what is expected, in words.
-_TYPES: dict[object, tuple[Callable[[object], bool], str]] = {
-    bool: (lambda value: isinstance(value, bool), "true or false"),
-    int: (lambda v: isinstance(v, Integral) and not isinstance(v, bool), "a whole number"),
-    float: (lambda v: isinstance(v, Real) and not isinstance(v, bool), "a number"),
-    str: (lambda value: isinstance(value, str), "a name"),
-    str | Path: (lambda value: isinstance(value, str | Path), "a path"),
-    Sequence[str] | None: (
-        lambda value: value is None or _is_list_of_names(value),
-        "a list of names such as [cat, dog] (quote those that are numbers or yes, no, on, off)",
+Test = tuple[Callable[[Any], bool], str]
+_TYPES: tuple[tuple[object, Test], ...] = (
+    (bool, (lambda value: isinstance(value, bool), "true or false")),
+    (str, (lambda value: isinstance(value, str), "a name")),
+    (str | Path, (lambda value: isinstance(value, str | Path), "a path")),
+    (
+        Sequence[str] | None,
+        (
+            lambda value: value is None or _is_list_of_names(value),
+            "a list of names such as [cat, dog] (quote those that are numbers or yes, no, on, off)",
+        ),
     ),
-}
+)
 
 
 def _is_list_of_names(value: object) -> bool:
@@ -52,15 +91,69 @@ def _is_list_of_names(value: object) -> bool:
 
 
 def check_types(owner: str, given: Mapping[str, object], function: Callable[..., object]) -> None:
-    """Refuse options of another type than a function or class declares.
+    """Refuse options of another type, or out of the range, that a function or class declares.
 
     Options that it does not have, and types that are not known here, pass.
+
+    Args:
+        owner: Whose options they are, "head 'ema'" for instance, for the message; "" = no one's.
     """
-    declared = types(function)
+    check_values(owner, given, types(function))
+
+
+def check_values(owner: str, given: Mapping[str, object], declared: Mapping[str, object]) -> None:
+    """:func:`check_types` against types by name."""
     for name, value in given.items():
-        fits, expected = _TYPES.get(declared.get(name), (None, ""))
-        if fits and not fits(value):
-            raise InputError(f"{owner}: {name} is {value!r}; expected {expected}")
+        if test := _test(declared.get(name)):
+            fits, expected = test
+            require(fits(value), f"{owner}: {name}" if owner else name, value, expected)
+
+
+def checked(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorates a function, which then checks its arguments first, see :func:`check_types`."""
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        check_types("", {**dict(zip(names, args, strict=False)), **kwargs}, function)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _test(declared: object) -> Test | None:
+    """How a declared type is tested; None where it is not."""
+    kind, parts = get_origin(declared), get_args(declared)
+    if kind is Annotated:
+        ranges = [part for part in parts[1:] if isinstance(part, Range)]
+        return _number(parts[0], ranges[0]) if ranges else _test(parts[0])
+    if declared in (int, float):
+        return _number(declared, Range())
+    if kind is Literal:
+        return (lambda value: value in parts), f"one of {', '.join(map(str, parts))}"
+    if kind in (Sequence, list) or (kind is tuple and parts[1:] == (...,)):
+        return _list(_test(parts[0]))
+    return next((test for known, test in _TYPES if known == declared), None)
+
+
+def _number(kind: object, allowed: Range) -> Test:
+    whole = kind is int
+
+    def fits(value: Any) -> bool:
+        number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+        return number and value in allowed
+
+    return fits, f"{'a whole number' if whole else 'a finite number'} {allowed}".strip()
+
+
+def _list(entry: Test | None) -> Test | None:
+    if not entry:
+        return None
+    fits, expected = entry
+    return (
+        lambda value: isinstance(value, list | tuple) and all(map(fits, value)),
+        f"a list, each entry {expected}",
+    )
 
 
 def sparse(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +206,6 @@ def types(function: Callable[..., object]) -> Mapping[str, object]:
     """The types that a function, or a class' constructor, declares; none if one is unknown."""
     made = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
     try:
-        return get_type_hints(made)
-    except NameError:  # a type that somebody imports for type checkers alone
+        return get_type_hints(made, include_extras=True)
+    except (NameError, AttributeError):  # what is imported for type checkers alone, or not built
         return {}

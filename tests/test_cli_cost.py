@@ -25,6 +25,17 @@ def test_cost_times_when_asked(monkeypatch, capsys):
     assert "forward pass: 0." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("repeats", "-1"), ("num-classes", "-3"), ("size", "0")]
+)
+def test_numbers_out_of_range_are_named(monkeypatch, capsys, option, value):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "fcn", "--backbone", "small_resnet", "--output-stride", "4",
+            f"--{option}", value)  # fmt: skip
+    said = capsys.readouterr().err
+    assert f"emastudy: {option.replace('-', '_')} is {value}; expected a whole number" in said
+
+
 def test_cost_of_an_unknown_network_lists_those_that_exist(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, "unet")

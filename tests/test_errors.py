@@ -1,12 +1,11 @@
 """Errors that the package raises on purpose."""
 
 import inspect
-from types import SimpleNamespace
 
 import pytest
 
 from emastudy import errors
-from emastudy.errors import EmastudyError, InputError, bug_report, require, require_at_least
+from emastudy.errors import EmastudyError, InputError, bug_report, require
 
 
 def test_all_errors_have_one_base_and_are_a_built_in_error_too():
@@ -22,11 +21,6 @@ def test_what_is_required_names_field_value_and_range():
     require(True, "size", 3, "an odd number")
     with pytest.raises(InputError, match=r"^size is '4'; expected an odd number$"):
         require(False, "size", "4", "an odd number")
-    owner = SimpleNamespace(threads=0, workers=-1, seconds=float("nan"))
-    require_at_least(owner, threads=0)
-    for name in ("workers", "seconds"):
-        with pytest.raises(InputError, match=f"^{name} is .*; expected at least 0$"):
-            require_at_least(owner, **{name: 0})
 
 
 def test_a_bug_report_says_what_ran_and_where():

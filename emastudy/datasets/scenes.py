@@ -19,14 +19,16 @@ units of full scale (0-1).
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 
+from emastudy import options
 from emastudy.datasets.base import IGNORE, Color, SegmentationDataset, require_split
 from emastudy.datasets.fingerprint import Fingerprint, digest
 from emastudy.datasets.samples import as_image, as_mask
-from emastudy.errors import InputError
+from emastudy.options import NonNegativeFloat, PositiveInt, Range, Seed
 
 SPLITS = ("train", "val", "test")
 # The palette belongs to the world, not to a run: every seed draws from the same classes.
@@ -57,30 +59,20 @@ class Scenes(SegmentationDataset):
     mean = (0.5, 0.5, 0.5)
     std = (0.25, 0.25, 0.25)
 
+    @options.checked
     def __init__(
         self,
         split: str = "train",
         *,
-        num_images: int = 2000,
-        num_classes: int = 8,
-        size: int = 64,
-        num_regions: int = 12,
-        style: float = 0.05,
-        noise: float = 0.3,
-        seed: int = 0,
+        num_images: PositiveInt = 2000,
+        num_classes: Annotated[int, Range(2, 64)] = 8,
+        size: Annotated[int, Range(least=8)] = 64,
+        num_regions: PositiveInt = 12,
+        style: NonNegativeFloat = 0.05,
+        noise: NonNegativeFloat = 0.3,
+        seed: Seed = 0,
     ) -> None:
         require_split(split, "scenes", SPLITS)
-        for field, value, low, high in (
-            ("num_images", num_images, 1, math.inf),
-            ("num_classes", num_classes, 2, 64),
-            ("size", size, 8, math.inf),
-            ("num_regions", num_regions, 1, math.inf),
-            ("style", style, 0, math.inf),
-            ("noise", noise, 0, math.inf),
-            ("seed", seed, 0, math.inf),
-        ):
-            if not low <= value <= high:
-                raise InputError(f"{field} is {value}; expected a number from {low} to {high}")
         self.split, self.num_images, self.size = split, num_images, size
         self.num_regions, self.style, self.noise = num_regions, style, noise
         self._key = (seed, SPLITS.index(split))

@@ -8,13 +8,20 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from emastudy import datasets, networks, options, own
-from emastudy.errors import InputError, require, require_at_least
+from emastudy.errors import InputError, require
+from emastudy.options import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Range,
+    Seed,
+)
 
 #: Version of the numbers that a config stands for. It is raised, with a line in CHANGELOG.md,
 #: exactly when a golden loss of tests/engine/test_golden.py changes on purpose; a refactoring
@@ -25,6 +32,8 @@ NUMBERS_VERSION = 1
 Option = bool | int | float | str | list[str] | list[int]
 LossOver = Literal["labelled", "all"]
 Precision = Literal["auto", "bf16", "fp16", "float32"]
+# Beyond these an image has no pixel, or more than memory.
+Scale = Annotated[float, Range(0.01, 100)]
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class RunConfig:
     train_split: str = "train"  #: Split to train on.
     eval_split: str = "val"  #: Split to score on.
     #: Images to score on, for datasets of free length (scenes); 0 = the dataset's own number.
-    eval_images: int = 0
+    eval_images: NonNegativeInt = 0
 
     #: Name of the head, see ``networks.build``, or an import path, ``my_module:MyUnit``.
     head: str = "ema"
@@ -73,41 +82,52 @@ class RunConfig:
     frozen_backbone: bool = False
     output_stride: int = 4  #: Image pixels per feature pixel in training.
     eval_output_stride: int = 4  #: The same in evaluation.
-    bn_momentum: float = 0.1  #: Weight of the new statistics in batch norm.
+    bn_momentum: Probability = 0.1  #: Weight of the new statistics in batch norm.
     #: Normalise with batch norm's running statistics in training too and leave them as they are;
     #: its scale and shift still learn. Numbers then do not depend on how a batch is divided.
     freeze_bn: bool = False
 
     #: Factors by which training images are scaled, one drawn at random per image.
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[Scale, ...] = (1.0,)
     #: Side of the square training crop, pixels; 0, for frozen backbones, = whole images.
-    crop_size: int = 64
+    crop_size: NonNegativeInt = 64
 
-    batch_size: int = 12  #: Images per iteration, over all processes.
-    iterations: int = 300  #: Number of SGD steps.
-    learning_rate: float = 0.009  #: Base learning rate of SGD.
-    momentum: float = 0.9  #: Momentum of SGD.
-    weight_decay: float = 1e-4  #: Weight decay, on the weights of convolutions only.
+    batch_size: PositiveInt = 12  #: Images per iteration, over all processes.
+    iterations: PositiveInt = 300  #: Number of SGD steps.
+    #: Base learning rate of SGD.
+    learning_rate: Annotated[float, Range(above=0, most=10**6)] = 0.009
+    momentum: Annotated[float, Range(0, below=1)] = 0.9  #: Momentum of SGD.
+    #: Weight decay, on the weights of convolutions only.
+    weight_decay: Annotated[float, Range(0, 10**6)] = 1e-4
     #: Pixels that the loss is averaged over: "labelled", or "all" of the crops, ignored and padded
     #: ones counting as 0, as the released code has it.
     loss_over: LossOver = "labelled"
     #: Exponent of the poly schedule, lr · (1 - iteration / iterations) ** power.
-    poly_power: float = 0.9
+    poly_power: NonNegativeFloat = 0.9
     #: "auto" is bfloat16 autocast where that is faster, else float32: a GPU is asked whether it has
     #: bfloat16 in hardware, a CPU is timed (see ``engine.precision``). A run that must compute the
     #: same everywhere names it: "bf16", "float32", or "fp16", which autocasts to float16 with a
     #: scaled loss and wants a GPU.
     precision: Precision = "auto"
-    seed: int = 0  #: Seed of initial weights, data order, augmentation and dropout.
+    seed: Seed = 0  #: Seed of initial weights, data order, augmentation and dropout.
     #: Digests of the modules that head, backbone and dataset are imported from; filled in here.
     sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_fields()
         self._normalise_numbers()
         self._note_sources()
         self._normalise_options()
-        self._check_ranges()
         self._check_combinations()
+
+    def _check_fields(self) -> None:
+        """Each by itself, against its type; and the tables of options hold what JSON does."""
+        options.check_types("", vars(self), RunConfig)
+        require(len(self.scales) > 0, "scales", self.scales, "at least one")
+        for table in ("dataset_options", "head_options", "backbone_options"):
+            for name, value in getattr(self, table).items():
+                expected = "a finite number, a name, true or false, or a list of such"
+                require(_is_option(value), f"{table}: {name}", value, expected)
 
     def _normalise_numbers(self) -> None:
         """Whole numbers as floats where floats are meant: 1 and 1.0 are one run."""
@@ -139,21 +159,6 @@ class RunConfig:
                 networks.check_options(part, name, given, defaults)
                 given = options.as_floats(options.sparse(given, defaults), defaults)
                 object.__setattr__(self, f"{part}_options", given)
-
-    def _check_ranges(self) -> None:
-        require_at_least(
-            self, batch_size=1, iterations=1, crop_size=0, eval_images=0, seed=0, weight_decay=0
-        )
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "a number from 0 to below 1")
-        require(0 <= self.bn_momentum <= 1, "bn_momentum", self.bn_momentum, "a number from 0 to 1")
-        require(0 <= self.poly_power < math.inf, "poly_power", self.poly_power, "a number ≥ 0")
-        factors = bool(self.scales) and min(self.scales) > 0
-        require(factors, "scales", self.scales, "positive factors, at least one")
-        for name, kind in (("loss_over", LossOver), ("precision", Precision)):
-            allowed = get_args(kind)
-            value = getattr(self, name)
-            require(value in allowed, name, value, " or ".join(map(repr, allowed)))
 
     def _check_combinations(self) -> None:
         if self.start_from and self.pretrained:
@@ -235,6 +240,15 @@ class RunConfig:
         # JSON has no tuples.
         scales = {"scales": tuple(values["scales"])} if "scales" in values else {}
         return cls(**{**values, **scales})
+
+
+def _is_option(value: object) -> bool:
+    """Whether JSON can hold a value, which YAML's dates, .inf and .nan are not."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 @functools.cache

@@ -23,9 +23,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from emastudy import own
+from emastudy import options, own
 from emastudy.errors import InputError
 from emastudy.networks import EMAU, evaluation_mode
+from emastudy.options import NonNegativeInt, PositiveInt
 
 Tensors = dict[str, Tensor]
 
@@ -59,8 +60,13 @@ class Cost:
     parts: Mapping[str, "Cost"] = field(default_factory=dict)
 
 
+@options.checked
 def measure(
-    network: nn.Module, size: tuple[int, int], *, channels: int = 3, folded: bool = False
+    network: nn.Module,
+    size: tuple[PositiveInt, PositiveInt],
+    *,
+    channels: PositiveInt = 3,
+    folded: bool = False,
 ) -> Cost:
     """Count a network's costs without running it.
 
@@ -112,7 +118,8 @@ def count_parameters(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in {*module.parameters(), *bases} if tensor is not None)
 
 
-def seconds(run: Callable[[], Any], *, repeats: int = 5) -> float:
+@options.checked
+def seconds(run: Callable[[], Any], *, repeats: PositiveInt = 5) -> float:
     """Median time of a call, after one that is not counted, to the end of its work on a GPU."""
     times = []
     for _ in range(repeats + 1):
@@ -148,7 +155,8 @@ def peak_bytes(run: Callable[[], Any], *inputs: Tensor) -> int:
     return live.peak["Global"]
 
 
-def table(network: nn.Module, size: int, *, repeats: int = 0) -> str:
+@options.checked
+def table(network: nn.Module, size: PositiveInt, *, repeats: NonNegativeInt = 0) -> str:
     """:func:`measure` of a network and its parts as text, and the median time of so many passes."""
     whole = measure(network, (size, size))
     lines = [f"{'part':<20}{'GMACs':>10}{'M params':>10}{'kept MiB':>10}{'peak MiB':>10}"]

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 import torch
 
+from emastudy import options
 from emastudy.engine.config import RunConfig
 from emastudy.engine.precision import Choice, fastest_on_cpu, user_cache
-from emastudy.errors import require_at_least
+from emastudy.options import NonNegativeFloat, NonNegativeInt, PositiveInt, Range
 
 #: What else to do where a run's folder cannot be written, see ``files.check_writable``.
 OTHER_RUNS_DIR = "choose another with runs_dir (--runs-dir for the command)"
@@ -32,10 +33,10 @@ class Machine:
 
     #: "auto" takes an accelerator where there is one; "cpu" forces the CPU.
     device: Literal["auto", "cpu"] = "auto"
-    threads: int = 0  #: CPU threads of one process; 0 = torch's default.
+    threads: Annotated[int, Range(0, 1024)] = 0  #: CPU threads of one process; 0 = torch's default.
 
     def __post_init__(self) -> None:
-        require_at_least(self, threads=0)
+        options.check_types("", vars(self), type(self))
 
     def start(self) -> torch.device:
         """Limit this process to its threads and return the device to compute on."""
@@ -77,11 +78,8 @@ class ScoringRuntime(Machine):
     """What computes and where the images are: all that scoring a network needs."""
 
     data_root: str = ""  #: Folder of the dataset, in its official layout; not needed by scenes.
-    workers: int = 0  #: Processes that load images for the one that computes; 0 = that one itself.
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(self, workers=0)
+    #: Processes that load images for the one that computes; 0 = that one itself.
+    workers: Annotated[int, Range(0, 1024)] = 0
 
     def scoring(self, config: RunConfig) -> ScoringOptions:
         """How ``scoring.evaluate`` scores the networks of a run: its stride, type and workers."""
@@ -109,23 +107,17 @@ class Runtime(ScoringRuntime):
     weights_path: str = ""
     runs_dir: str = "runs"  #: Folder of checkpoints and logs, one sub-folder per run.
     #: Seconds between checkpoints of a run; it ends with one in any case.
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: NonNegativeFloat = 60.0
     #: How many of a run's newest checkpoints are kept, beside the best one.
-    keep_checkpoints: int = 2
+    keep_checkpoints: PositiveInt = 2
     #: Iterations between validations on the split that the run is scored on; 0 = never. Their mIoU
     #: joins the curves and says which checkpoint is the best.
-    validate_every: int = 0
+    validate_every: NonNegativeInt = 0
     #: Images that a process computes at once; fewer need less memory, gradients are accumulated
     #: over the parts. 0 = the process' whole share of the batch.
-    images_per_step: int = 0
+    images_per_step: NonNegativeInt = 0
     #: Compile the network with torch.compile: a slow start, then faster steps on GPUs.
     compile: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(
-            self, checkpoint_seconds=0, keep_checkpoints=1, validate_every=0, images_per_step=0
-        )
 
     def run_dir(self, config: RunConfig) -> Path:
         """Where the run keeps its checkpoints and its TensorBoard log."""

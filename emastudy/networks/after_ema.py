@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emastudy import options
 from emastudy.em.steps import wide
-from emastudy.errors import InputError, require
+from emastudy.errors import InputError
 from emastudy.networks.context import AttentionBlock
 from emastudy.networks.layers import classifier, conv_bn_relu
+from emastudy.options import NonNegativeInt, PositiveInt, Probability
 
 
 class Hamburger(nn.Module):
@@ -46,10 +48,11 @@ class Hamburger(nn.Module):
 
     start: Tensor
 
-    def __init__(self, channels: int, num_bases: int = 64, num_iterations: int = 6) -> None:
+    @options.checked
+    def __init__(
+        self, channels: PositiveInt, num_bases: PositiveInt = 64, num_iterations: PositiveInt = 6
+    ) -> None:
         super().__init__()
-        require(num_bases >= 1, "num_bases", num_bases, "at least 1")
-        require(num_iterations >= 1, "num_iterations", num_iterations, "at least 1")
         self.num_iterations = num_iterations
         self.lower = nn.Conv2d(channels, channels, 1)
         self.upper = nn.Conv2d(channels, channels, 1, bias=False)
@@ -108,7 +111,8 @@ class ExternalAttention(nn.Module):
     ReLU and values that start as the keys from the authors' code.
     """
 
-    def __init__(self, channels: int, num_memories: int = 64) -> None:
+    @options.checked
+    def __init__(self, channels: PositiveInt, num_memories: PositiveInt = 64) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, channels, 1)
         self.keys = nn.Conv2d(channels, num_memories, 1, bias=False)
@@ -197,11 +201,16 @@ class NystromAttention(_LinearAttention):
     pooled maps; one head; no depth-wise conv beside it. The block is :class:`NonLocal`'s.
     """
 
+    @options.checked
     def __init__(
-        self, channels: int, grid: int = 8, num_iterations: int = 6, *, zero_init: bool = True
+        self,
+        channels: PositiveInt,
+        grid: PositiveInt = 8,
+        num_iterations: NonNegativeInt = 6,
+        *,
+        zero_init: bool = True,
     ) -> None:
         super().__init__(channels, zero_init=zero_init)
-        require(grid >= 1, "grid", grid, "at least 1")
         self.grid, self.num_iterations = grid, num_iterations
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -259,11 +268,13 @@ class SlotAttention(nn.Module):
     11; and pixels are rebuilt in place of a decoder per slot, by a batch norm that starts at zero.
     """
 
-    def __init__(self, channels: int, num_slots: int = 64, num_iterations: int = 3) -> None:
+    @options.checked
+    def __init__(
+        self, channels: PositiveInt, num_slots: PositiveInt = 64, num_iterations: PositiveInt = 3
+    ) -> None:
         super().__init__()
         if channels % 2:
             raise InputError(f"channels is {channels}; slots have half of it: use an even C")
-        require(num_iterations >= 1, "num_iterations", num_iterations, "at least 1")
         self.num_iterations = num_iterations
         d = channels // 2
         self.queries = nn.Parameter(torch.randn(num_slots, d))
@@ -315,11 +326,11 @@ class CrissCrossAttention(nn.Module):
     after it are the head's.
     """
 
-    def __init__(self, channels: int, num_recurrences: int = 2) -> None:
+    @options.checked
+    def __init__(self, channels: PositiveInt, num_recurrences: PositiveInt = 2) -> None:
         super().__init__()
         if channels % 8:
             raise InputError(f"channels is {channels}; q and k have an eighth: use a multiple of 8")
-        require(num_recurrences >= 1, "num_recurrences", num_recurrences, "at least 1")
         self.num_recurrences = num_recurrences
         self.query = nn.Conv2d(channels, channels // 8, 1)
         self.key = nn.Conv2d(channels, channels // 8, 1)
@@ -398,13 +409,14 @@ class OCRHead(nn.Module):
     that they learn to tell the classes from the one loss that all heads have.
     """
 
+    @options.checked
     def __init__(
         self,
         in_channels: Sequence[int],
-        num_classes: int,
+        num_classes: PositiveInt,
         *,
-        channels: int = 512,
-        dropout: float = 0.1,
+        channels: PositiveInt = 512,
+        dropout: Probability = 0.1,
     ) -> None:
         super().__init__()
         self.reduce = conv_bn_relu(in_channels[-1], channels)

@@ -17,6 +17,7 @@ from emastudy.networks.emau import EMAU
 from emastudy.networks.heads import ALIASES, HEADS, ContextHead
 from emastudy.networks.imported import import_backbone, import_context
 from emastudy.networks.pyramids import ASPP
+from emastudy.options import PositiveInt, Probability
 
 #: What a published network asks of its backbone, beside its head.
 _BACKBONE_OPTIONS = {"emanet_released": {"deep_stem": True, "multi_grid": True}}
@@ -67,14 +68,15 @@ class SegmentationNetwork(nn.Module):
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=True)
 
 
+@options.checked
 def build(
     head: str,
     *,
     backbone: str = "mobilenet_v2",
-    num_classes: int,
+    num_classes: PositiveInt,
     output_stride: int = 16,
     weights: str | Path | None = None,
-    bn_momentum: float = 0.1,
+    bn_momentum: Probability = 0.1,
     backbone_options: Mapping[str, Any] | None = None,
     **head_options: Any,
 ) -> SegmentationNetwork:

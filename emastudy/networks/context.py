@@ -1,13 +1,15 @@
 """Context modules that EMA is compared with. Each maps (B, C, H, W) to the same shape."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emastudy.errors import InputError, require
+from emastudy import options
+from emastudy.errors import InputError
 from emastudy.networks.layers import batch_norm
+from emastudy.options import PositiveInt
 
 Kernel = Literal["embedded_gaussian", "dot"]
 
@@ -23,7 +25,8 @@ class AttentionBlock(nn.Module):
         zero_init: The batch norm starts at 0, so that the block begins as the identity, else at 1.
     """
 
-    def __init__(self, channels: int, *, zero_init: bool = True) -> None:
+    @options.checked
+    def __init__(self, channels: PositiveInt, *, zero_init: bool = True) -> None:
         super().__init__()
         if channels % 2:
             raise InputError(f"channels is {channels}; the block halves it: use an even C")
@@ -59,12 +62,11 @@ class NonLocal(AttentionBlock):
     norm starts at zero there, so that the block starts as the identity; so it does here.
     """
 
+    @options.checked
     def __init__(
-        self, channels: int, *, kernel: Kernel = "embedded_gaussian", zero_init: bool = True
+        self, channels: PositiveInt, *, kernel: Kernel = "embedded_gaussian", zero_init: bool = True
     ) -> None:
         super().__init__(channels, zero_init=zero_init)
-        kernels = get_args(Kernel)
-        require(kernel in kernels, "kernel", kernel, f"one of {', '.join(kernels)}")
         self.kernel = kernel
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -108,7 +110,10 @@ class DoubleAttention(nn.Module):
     zero, like :class:`NonLocal`'s.
     """
 
-    def __init__(self, channels: int, num_bases: int = 64, *, zero_init: bool = True) -> None:
+    @options.checked
+    def __init__(
+        self, channels: PositiveInt, num_bases: PositiveInt = 64, *, zero_init: bool = True
+    ) -> None:
         super().__init__()
         if channels % 4:
             raise InputError(
@@ -146,7 +151,8 @@ class NoAttention(nn.Module):
     Source: none; it belongs to this study. W_1 learns here, as under the unit's "unrolled".
     """
 
-    def __init__(self, channels: int, *, zero_init: bool = False) -> None:
+    @options.checked
+    def __init__(self, channels: PositiveInt, *, zero_init: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 1)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)

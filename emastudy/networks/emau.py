@@ -3,13 +3,14 @@
 import math
 import warnings
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emastudy import options
 from emastudy.em import (
     EMResult,
     Normalization,
@@ -21,7 +22,7 @@ from emastudy.em import (
 )
 from emastudy.em.gradients import critical_concentration
 from emastudy.em.steps import Concentration, is_tracing
-from emastudy.errors import InputError, require
+from emastudy.errors import InputError
 from emastudy.networks.graphs import (
     ChannelsFirst,
     Unreached,
@@ -32,6 +33,7 @@ from emastudy.networks.graphs import (
 )
 from emastudy.networks.layers import batch_norm
 from emastudy.networks.maintenance import Processes, Starts, within_backward
+from emastudy.options import PositiveFloat, PositiveInt, Probability
 
 Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
 Gradient = Literal["detached", "one_step", "unrolled"]
@@ -153,21 +155,22 @@ class EMAU(nn.Module):
 
     bases: Tensor | None
 
+    @options.checked
     def __init__(
         self,
-        channels: int,
-        num_bases: int = 64,
-        num_iterations: int = 3,
+        channels: PositiveInt,
+        num_bases: PositiveInt = 64,
+        num_iterations: PositiveInt = 3,
         *,
-        heads: int = 1,
+        heads: PositiveInt = 1,
         value_conv: bool = False,
-        concentration: float = 1.0,
+        concentration: PositiveFloat = 1.0,
         concentration_scale: ConcentrationScale = "fixed",
         normalization: Normalization = "l2",
         maintenance: Maintenance = "moving_average",
-        momentum: float = 0.9,
+        momentum: Probability = 0.9,
         gradient: Gradient = "detached",
-        input_scale: float = 1.0,
+        input_scale: PositiveFloat = 1.0,
         zero_init: bool = False,
         process_group: "torch.distributed.ProcessGroup | None" = None,
     ) -> None:
@@ -186,7 +189,7 @@ class EMAU(nn.Module):
         self.fold_with_gradient = True
         self.processes = Processes(process_group)
         self._starts = Starts()
-        self._check_options(input_scale)
+        self._check_combinations()
 
         self.conv1 = nn.Conv2d(channels, channels, 1)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
@@ -214,20 +217,7 @@ class EMAU(nn.Module):
         if self.value is not None:
             nn.init.kaiming_normal_(self.value.weight, mode="fan_out")
 
-    def _check_options(self, input_scale: float) -> None:
-        for field in ("channels", "num_bases", "num_iterations", "heads"):
-            require(vars(self)[field] >= 1, field, vars(self)[field], "an integer ≥ 1")
-        for field, choices in (
-            ("normalization", get_args(Normalization)),
-            ("maintenance", get_args(Maintenance)),
-            ("gradient", get_args(Gradient)),
-            ("concentration_scale", get_args(ConcentrationScale)),
-        ):
-            choice = vars(self)[field]
-            require(choice in choices, field, choice, f"one of {', '.join(choices)}")
-        for field, factor in (("concentration", self.concentration), ("input_scale", input_scale)):
-            require(0 < factor < math.inf, field, factor, "a finite number > 0")
-        require(0 <= self.momentum <= 1, "momentum", self.momentum, "a number from 0 to 1")
+    def _check_combinations(self) -> None:
         if self.maintenance == "learned" and self.gradient != "unrolled":
             raise InputError(
                 f"maintenance='learned' with gradient={self.gradient!r} would give the bases no "
@@ -239,10 +229,9 @@ class EMAU(nn.Module):
                 "use gradient='one_step' or 'unrolled', or concentration_scale='fixed'"
             )
         if self.channels % self.heads:
-            divisors = [d for d in range(1, self.channels + 1) if self.channels % d == 0]
             raise InputError(
                 f"heads is {self.heads} and does not divide channels, {self.channels}; use one of "
-                + ", ".join(map(str, divisors))
+                + ", ".join(map(str, divisors(self.channels)))
             )
 
     @classmethod
@@ -551,6 +540,11 @@ class EMAU(nn.Module):
             f"concentration_scale={self.concentration_scale}, normalization={self.normalization}, "
             f"maintenance={self.maintenance}, momentum={self.momentum}, gradient={self.gradient}"
         )
+
+
+def divisors(number: int) -> list[int]:
+    """Those of a number of channels, which heads may be as many as."""
+    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def _pixels(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from emastudy import options as named
 from emastudy.networks import after_ema
 from emastudy.networks.context import DoubleAttention, NoAttention, NonLocal
 from emastudy.networks.emau import EMAU
@@ -20,6 +21,7 @@ from emastudy.networks.layers import Decoder, classifier, conv_bn_relu
 from emastudy.networks.psa import PSAHead
 from emastudy.networks.pyramids import DeepLabV3Head, DeepLabV3PlusHead, PSPHead
 from emastudy.networks.windows import WindowedEMAU
+from emastudy.options import NonNegativeInt, PositiveInt, Probability
 
 
 class ContextHead(nn.Module):
@@ -43,16 +45,17 @@ class ContextHead(nn.Module):
     al., ECCV 2018.
     """
 
+    @named.checked
     def __init__(
         self,
         context: Callable[..., nn.Module],
         in_channels: Sequence[int],
-        num_classes: int,
+        num_classes: PositiveInt,
         *,
-        channels: int = 512,
-        dropout: float = 0.1,
-        extra_channels: int = 0,
-        detail_channels: int = 0,
+        channels: PositiveInt = 512,
+        dropout: Probability = 0.1,
+        extra_channels: NonNegativeInt = 0,
+        detail_channels: NonNegativeInt = 0,
         **options: Any,
     ) -> None:
         super().__init__()

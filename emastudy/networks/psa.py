@@ -1,15 +1,17 @@
 """PSANet: attention maps predicted from each pixel's own features."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from emastudy import options
 from emastudy.errors import require
 from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
+from emastudy.options import PositiveInt, Probability
 
 Flow = Literal["collect", "distribute", "both"]
 
@@ -38,12 +40,16 @@ class PointwiseSpatialAttention(nn.Module):
     the window, where it gives what lies beyond the logit 0.
     """
 
+    @options.checked
     def __init__(
-        self, in_channels: int, channels: int = 512, flow: Flow = "both", window: int = 65
+        self,
+        in_channels: PositiveInt,
+        channels: PositiveInt = 512,
+        flow: Flow = "both",
+        window: PositiveInt = 65,
     ) -> None:
         super().__init__()
-        require(flow in get_args(Flow), "flow", flow, f"one of {', '.join(get_args(Flow))}")
-        require(window >= 1 and window % 2 == 1, "window", window, "an odd number ≥ 1")
+        require(window % 2 == 1, "window", window, "an odd number")
         self.window = window
         flows = ("collect", "distribute") if flow == "both" else (flow,)
         self.reduce = nn.ModuleDict({f: conv_bn_relu(in_channels, channels, 1) for f in flows})
@@ -92,16 +98,17 @@ class PSAHead(nn.Module):
     the last 3×3 conv, the width at which the EMANet paper's Table 1 agrees; no auxiliary loss.
     """
 
+    @options.checked
     def __init__(
         self,
         in_channels: Sequence[int],
-        num_classes: int,
+        num_classes: PositiveInt,
         *,
-        channels: int = 256,
-        attention_channels: int = 512,
+        channels: PositiveInt = 256,
+        attention_channels: PositiveInt = 512,
         flow: Flow = "both",
-        window: int = 65,
-        dropout: float = 0.1,
+        window: PositiveInt = 65,
+        dropout: Probability = 0.1,
     ) -> None:
         super().__init__()
         last = in_channels[-1]

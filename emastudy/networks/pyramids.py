@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emastudy import options
 from emastudy.errors import InputError
 from emastudy.networks.layers import Decoder, classifier, conv_bn_relu, resize_like
+from emastudy.options import PositiveInt, Probability
 
 
 class ASPP(nn.Module):
@@ -25,8 +27,13 @@ class ASPP(nn.Module):
     arXiv 1706.05587, Section 3.3.
     """
 
+    @options.checked
     def __init__(
-        self, in_channels: int, channels: int = 256, rate: int = 6, image_pooling: bool = True
+        self,
+        in_channels: PositiveInt,
+        channels: PositiveInt = 256,
+        rate: PositiveInt = 6,
+        image_pooling: bool = True,
     ) -> None:
         super().__init__()
         self.rate = rate
@@ -70,15 +77,16 @@ class DeepLabV3Head(nn.Module):
     EMANet paper's Table 1 counts none), and rates that follow the stride.
     """
 
+    @options.checked
     def __init__(
         self,
         in_channels: Sequence[int],
-        num_classes: int,
+        num_classes: PositiveInt,
         *,
-        channels: int = 256,
-        rate: int = 6,
+        channels: PositiveInt = 256,
+        rate: PositiveInt = 6,
         image_pooling: bool = True,
-        dropout: float = 0.1,
+        dropout: Probability = 0.1,
     ) -> None:
         super().__init__()
         self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
@@ -98,16 +106,17 @@ class DeepLabV3PlusHead(nn.Module):
 
     levels = (0, -1)
 
+    @options.checked
     def __init__(
         self,
         in_channels: Sequence[int],
-        num_classes: int,
+        num_classes: PositiveInt,
         *,
-        channels: int = 256,
-        rate: int = 6,
+        channels: PositiveInt = 256,
+        rate: PositiveInt = 6,
         image_pooling: bool = True,
-        detail_channels: int = 48,
-        dropout: float = 0.1,
+        detail_channels: PositiveInt = 48,
+        dropout: Probability = 0.1,
     ) -> None:
         super().__init__()
         self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
@@ -155,13 +164,14 @@ class PSPHead(nn.Module):
     Source: Zhao et al., CVPR 2017; no auxiliary loss.
     """
 
+    @options.checked
     def __init__(
         self,
         in_channels: Sequence[int],
-        num_classes: int,
+        num_classes: PositiveInt,
         *,
-        channels: int = 512,
-        dropout: float = 0.1,
+        channels: PositiveInt = 512,
+        dropout: Probability = 0.1,
     ) -> None:
         super().__init__()
         if in_channels[-1] % 4:

@@ -1,20 +1,21 @@
 """EMA with heads that see windows of the map: what the search for a better unit found."""
 
 import math
-import operator
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from emastudy import options
 from emastudy.em import EMResult, reconstruct
 from emastudy.em.steps import is_tracing
 from emastudy.errors import InputError, require
-from emastudy.networks.emau import EMAU, ConcentrationScale, Gradient
+from emastudy.networks.emau import EMAU, Gradient, divisors
+from emastudy.options import PositiveFloat, PositiveInt, Probability
 
 
 class WindowedEMAU(EMAU):
@@ -65,34 +66,30 @@ class WindowedEMAU(EMAU):
     Source: none; it belongs to this study (page 38).
     """
 
+    @options.checked
     def __init__(
         self,
-        channels: int,
-        num_bases: int = 64,
-        num_iterations: int = 3,
+        channels: PositiveInt,
+        num_bases: PositiveInt = 64,
+        num_iterations: PositiveInt = 3,
         *,
-        heads: int = 8,
-        windows: Sequence[int] = (1, 2),
-        concentration: float = 1.0,
-        concentration_scale: ConcentrationScale = "learned",
-        momentum: float = 0.9,
+        heads: PositiveInt = 8,
+        windows: Sequence[PositiveInt] = (1, 2),
+        concentration: PositiveFloat = 1.0,
+        # "critical" is of a whole image's features.
+        concentration_scale: Literal["learned", "fixed"] = "learned",
+        momentum: Probability = 0.9,
         gradient: Gradient = "unrolled",
         zero_init: bool = False,
         process_group: "torch.distributed.ProcessGroup | None" = None,
     ) -> None:
-        try:
-            grid_sizes = tuple(map(operator.index, windows))
-        except TypeError:
-            grid_sizes = ()
-        grids = len(grid_sizes)
-        expected = "a list of integers ≥ 1, such as [1, 2]"
-        require(grids > 0 and min(grid_sizes) >= 1, "windows", windows, expected)
-        expected = f"a multiple of {grids}, the number of grids in windows"
-        require(heads % grids == 0, "heads", heads, expected)
-        # λ_c is of a whole image's features.
-        choices = ("learned", "fixed")
-        choice = concentration_scale
-        require(choice in choices, "concentration_scale", choice, " or ".join(choices))
+        grids = len(windows)
+        require(grids > 0, "windows", windows, "at least one grid, such as [1, 2]")
+        shared = f"a multiple of {grids}, the number of grids in windows"
+        require(channels % grids == 0, "channels", channels, shared)
+        fitting = [str(d) for d in divisors(channels) if d % grids == 0]
+        expected = f"{shared}, that divides channels, {channels}: one of {', '.join(fitting)}"
+        require(str(heads) in fitting, "heads", heads, expected)
         super().__init__(
             channels,
             num_bases,
@@ -105,7 +102,7 @@ class WindowedEMAU(EMAU):
             zero_init=zero_init,
             process_group=process_group,
         )
-        self.windows = grid_sizes
+        self.windows = tuple(windows)
 
     @classmethod
     def recommended(cls, channels: int, num_bases: int = 64, **options: Any) -> "WindowedEMAU":

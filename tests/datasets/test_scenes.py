@@ -93,6 +93,7 @@ def test_a_pixel_is_ambiguous_and_all_pixels_of_a_class_are_not():
         ({"size": 4}, "size is 4"),
         ({"num_regions": 0}, "num_regions is 0"),
         ({"noise": -0.1}, "noise is -0.1"),
+        ({"noise": float("inf")}, "noise is inf"),
         ({"style": -1.0}, "style is -1"),
         ({"seed": -1}, "seed is -1"),
         ({"brightness": 2}, "brightness"),

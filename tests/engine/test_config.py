@@ -1,7 +1,9 @@
 """What a run is called, and what it refuses."""
 
 import dataclasses
+import datetime
 import json
+import re
 
 import pytest
 
@@ -95,10 +97,15 @@ def test_scale_shrinks_iterations_and_scored_scenes():
         ("poly_power", -0.5),
         ("poly_power", float("nan")),
         ("poly_power", float("inf")),
+        ("learning_rate", float("inf")),
+        ("learning_rate", float("nan")),
+        ("learning_rate", 1e39),
+        ("weight_decay", float("inf")),
+        ("weight_decay", 1e39),
     ],
 )
 def test_numbers_out_of_range_are_refused_before_anything_is_trained(field, value):
-    with pytest.raises(InputError, match=f"{field} is {value}; expected a number"):
+    with pytest.raises(InputError, match=re.escape(f"{field} is {value}; expected a fin")):
         RunConfig(**{field: value})
 
 
@@ -110,9 +117,22 @@ def test_numbers_out_of_range_are_refused_before_anything_is_trained(field, valu
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"scales": ()}, r"scales is \(\)"),
         ({"scales": (0.5, -1.0)}, "scales is"),
+        ({"scales": (float("inf"),)}, r"scales is \(inf,\); expected .* ≥ 0.01 and ≤ 100"),
+        ({"scales": (0.001,)}, "scales is"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**32}, "seed is 4294967296; expected .* ≤ 4,294,967,295"),
+        ({"head_options": {"dropout": 2}}, "head 'ema': dropout is 2; expected .* ≥ 0 and ≤ 1"),
+        ({"head_options": {"extra_channels": -5}}, "head 'ema': extra_channels is -5"),
+        ({"head_options": {"concentration": float("inf")}}, "concentration is inf; expected a fin"),
+        ({"dataset_options": {"noise": float("nan")}}, "dataset_options: noise is nan"),
+        pytest.param(
+            {"dataset_options": {"seed": datetime.date(2020, 1, 1)}},
+            "dataset_options: seed is datetime.date",
+            marks=pytest.mark.unchecked,
+        ),
         pytest.param(
             {"loss_over": "none"},
-            "loss_over is 'none'; expected 'labelled' or 'all'",
+            "loss_over is 'none'; expected one of labelled, all",
             marks=pytest.mark.unchecked,
         ),
         ({"start_from": "x", "pretrained": True}, "start_from is 'x' with pretrained=True"),

@@ -111,9 +111,10 @@ def test_a_process_is_limited_to_its_threads():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("threads", -1), ("workers", -1), ("checkpoint_seconds", -1.0), ("keep_checkpoints", 0),
-     ("validate_every", -1), ("images_per_step", -1)],
+    [("threads", -1), ("threads", 10**11), ("workers", -1), ("checkpoint_seconds", -1.0),
+     ("checkpoint_seconds", float("nan")), ("keep_checkpoints", 0), ("validate_every", -1),
+     ("images_per_step", -1)],
 )  # fmt: skip
 def test_bad_fields_are_named(field, value):
-    with pytest.raises(InputError, match=f"{field} is {value}; expected at least"):
+    with pytest.raises(InputError, match=f"{field} is {value}; expected a .* number ≥ [01]"):
         Runtime(**{field: value})

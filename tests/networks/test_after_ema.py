@@ -281,7 +281,7 @@ def test_costs_are_counted_and_linear_but_for_those_of_pairs(kind):
     ("make", "message"),
     [
         (lambda: networks.EfficientAttention(7), "channels is 7; .* even"),
-        (lambda: networks.NystromAttention(8, grid=0), "grid is 0; expected at least 1"),
+        (lambda: networks.NystromAttention(8, grid=0), "grid is 0; expected a whole number ≥ 1"),
         (lambda: networks.SlotAttention(7), "channels is 7; .* even"),
         (lambda: networks.SlotAttention(8, num_iterations=0), "num_iterations is 0"),
         (lambda: networks.CrissCrossAttention(12), "channels is 12; .* multiple of 8"),

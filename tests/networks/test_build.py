@@ -150,6 +150,11 @@ def test_non_local_starts_as_the_identity_and_matches_its_equation():
         ({"backbone": "small_resnet", "weights": "imagenet"}, "no pretrained weights"),
         ({"head": "non_local", "channels": 15}, "channels is 15"),
         ({"backbone": "resnet18", "backbone_options": {"stages": 2}}, "stages is 2"),
+        ({"num_classes": -3}, "num_classes is -3; expected a whole number ≥ 1"),
+        ({"bn_momentum": float("nan")}, "bn_momentum is nan"),
+        ({"dropout": 2.0}, "head 'fcn': dropout is 2.0"),
+        ({"head": "deeplabv3", "rate": 0}, "head 'deeplabv3': rate is 0"),
+        ({"head": "psanet", "window": -1}, "head 'psanet': window is -1"),
     ],
 )
 def test_bad_names_and_options_list_what_exists(options, message):

@@ -190,7 +190,7 @@ def test_the_layout_of_the_map_does_not_matter(layout):
     ("heads", "message"),
     [
         (5, "heads is 5 and does not divide channels, 12; use one of 1, 2, 3, 4, 6, 12"),
-        (0, "heads is 0; expected an integer ≥ 1"),
+        (0, "heads is 0; expected a whole number ≥ 1"),
     ],
 )
 def test_heads_that_do_not_divide_the_channels_are_named_with_those_that_do(heads, message):

@@ -185,7 +185,7 @@ def test_a_required_option_is_given_like_any_other(my_module):
 
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
-    [("weight", "abc", "a number"), ("name", 3, "a name"), ("deep", 1, "true or false")],
+    [("weight", "abc", "a finite number"), ("name", 3, "a name"), ("deep", 1, "true or false")],
 )
 @pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
 def test_an_option_of_another_type_than_declared_is_refused(

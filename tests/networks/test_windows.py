@@ -111,14 +111,19 @@ def test_gradients_reach_what_the_regime_says(x, gradient):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"windows": ()}, r"windows is \(\); expected a list of integers ≥ 1, such as \[1, 2\]"),
-        ({"windows": (1, 0)}, r"windows is \(1, 0\); expected a list of integers ≥ 1"),
+        ({"windows": ()}, r"windows is \(\); expected at least one grid, such as \[1, 2\]"),
+        (
+            {"windows": (1, 0)},
+            r"windows is \(1, 0\); expected a list, each .* number ≥ 1",
+        ),
         *(
             pytest.param({"windows": wrong}, "windows is .* expected", marks=pytest.mark.unchecked)
             for wrong in (2, "1,2", (1, 2.0))
         ),
-        ({"heads": 3}, "heads is 3; expected a multiple of 2, the number of grids in windows"),
-        ({"concentration_scale": "critical"}, "is 'critical'; expected learned or fixed"),
+        ({"heads": 3}, "heads is 3; expected a multiple of 2, .* 16: one of 2, 4, 8, 16$"),
+        ({"heads": 6}, "heads is 6; .* that divides channels, 16: one of 2, 4, 8, 16$"),
+        ({"windows": (1, 2, 3)}, "channels is 16; expected a multiple of 3, the number of grids"),
+        ({"concentration_scale": "critical"}, "is 'critical'; expected one of learned, fixed"),
     ],
 )
 def test_arguments_out_of_range_are_named(options, message):

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
+from emastudy import options
 from emastudy.datasets import SegmentationDataset, pad_to_grid
+from emastudy.engine.config import Scale
 from emastudy.errors import require
 from emastudy.networks import evaluation_mode
 
@@ -22,20 +24,19 @@ class Views:
     """The views of an image that a prediction is averaged over.
 
     Raises:
-        InputError: No scale, one that is not positive, or a negative window.
+        InputError: No scale, one out of its range, or a negative window.
     """
 
-    scales: Sequence[float] = (1.0,)  #: Factors of height and width, ``MULTI_SCALE`` for instance.
+    scales: Sequence[Scale] = (1.0,)  #: Factors of height and width, ``MULTI_SCALE`` for instance.
     flip: bool = False  #: Whether to add the mirror image at every scale.
     #: Side of the square windows, pixels, that slide over a view larger than one; they overlap by a
     #: third or more and probabilities are averaged where they do. 0 = the network sees every view
     #: whole. The crop size of training suits.
-    window: int = 0
+    window: options.NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        factors = bool(self.scales) and min(self.scales) > 0
-        require(factors, "scales", self.scales, "positive factors, at least one")
-        require(self.window >= 0, "window", self.window, "a side in pixels, or 0 for none")
+        options.check_types("", vars(self), Views)
+        require(len(self.scales) > 0, "scales", self.scales, "at least one")
 
     @property
     def single(self) -> bool:

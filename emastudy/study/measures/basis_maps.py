@@ -9,12 +9,13 @@ from torch import Tensor
 
 from emastudy.engine import predict
 from emastudy.engine.diagnostics import responsibility_maps
+from emastudy.options import NonNegativeInt, PositiveInt
 from emastudy.study.measures.concepts import concepts
 from emastudy.study.measures.subject import Row, Subject, evenly_spaced, register
 
 
 @register("maps")
-def maps(subject: Subject, *, pictures: int = 3, images: int = 64) -> list[Row]:
+def maps(subject: Subject, *, pictures: PositiveInt = 3, images: NonNegativeInt = 64) -> list[Row]:
     """Pictures of the bases: responsibilities of some of them, as maps, and what is predicted.
 
     The bases are chosen by rule, over ``images`` images. Of those that take at least 1 % of the

@@ -7,11 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from emastudy.options import NonNegativeInt
 from emastudy.study.measures.subject import Row, Subject, register
 
 
 @register("concepts")
-def concepts(subject: Subject, *, images: int = 64) -> list[Row]:
+def concepts(subject: Subject, *, images: NonNegativeInt = 64) -> list[Row]:
     r"""How much the bases know of the classes, in unseen images.
 
     The measure is the mutual information of a pixel's basis, argmax_k z_nk, and its class, over
@@ -31,7 +32,7 @@ def concepts(subject: Subject, *, images: int = 64) -> list[Row]:
 
 
 @register("soft_concepts")
-def soft_concepts(subject: Subject, *, images: int = 64) -> list[Row]:
+def soft_concepts(subject: Subject, *, images: NonNegativeInt = 64) -> list[Row]:
     r"""The same as :func:`concepts` with the responsibilities themselves in place of the argmax.
 
     p_kc is in proportion to Σ_n z_nk 1[y_n = c]: what a basis tells that is drawn for each pixel by

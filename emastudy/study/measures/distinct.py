@@ -4,11 +4,14 @@ import torch
 
 from emastudy.em.gradients import critical_concentration
 from emastudy.engine.diagnostics import distinct_bases
+from emastudy.options import NonNegativeInt, PositiveInt
 from emastudy.study.measures.subject import Row, Subject, register
 
 
 @register("distinct")
-def distinct(subject: Subject, *, iterations: int = 8, images: int = 64) -> list[Row]:
+def distinct(
+    subject: Subject, *, iterations: PositiveInt = 8, images: NonNegativeInt = 64
+) -> list[Row]:
     """How many different bases there are, in unseen images, and why.
 
     They are counted after each of so many ``iterations``, whatever T the network has.

@@ -2,11 +2,14 @@
 
 import torch
 
+from emastudy.options import NonNegativeInt, PositiveInt
 from emastudy.study.measures.subject import Row, Subject, register
 
 
 @register("objective")
-def objective(subject: Subject, *, iterations: int = 8, images: int = 64) -> list[Row]:
+def objective(
+    subject: Subject, *, iterations: PositiveInt = 8, images: NonNegativeInt = 64
+) -> list[Row]:
     """How the unit's objective F moves along ``iterations``, on features of unseen images.
 
     Returns:

@@ -2,11 +2,12 @@
 
 from emastudy.engine import load_dataset, score
 from emastudy.errors import InputError
+from emastudy.options import NonNegativeInt
 from emastudy.study.measures.subject import Row, Subject, evenly_spaced, register
 
 
 @register("padded")
-def padded(subject: Subject, *, side: int = 0, images: int = 0) -> list[Row]:
+def padded(subject: Subject, *, side: NonNegativeInt = 0, images: NonNegativeInt = 0) -> list[Row]:
     """Scores of images as they are and of the same padded to squares, at one output stride.
 
     A head on frozen features learns from padded squares and is scored on images as they are. What

@@ -6,11 +6,12 @@ from torch import Tensor
 from emastudy.em import reconstruct
 from emastudy.engine.diagnostics import effective_rank
 from emastudy.errors import InputError
+from emastudy.options import NonNegativeInt
 from emastudy.study.measures.subject import Row, Subject, register
 
 
 @register("rank")
-def rank(subject: Subject, *, images: int = 64) -> list[Row]:
+def rank(subject: Subject, *, images: NonNegativeInt = 64) -> list[Row]:
     """Rank of the unit's features X and of their re-estimate X̃, in unseen images.
 
     Returns:

@@ -4,10 +4,12 @@ import itertools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import Annotated
 
 from emastudy.datasets import corrupt
 from emastudy.engine import MULTI_SCALE, Views, load_dataset, score
 from emastudy.engine.diagnostics import iterating
+from emastudy.options import NonNegativeInt, Range
 from emastudy.study.measures.subject import Row, Subject, evenly_spaced, register
 
 
@@ -15,12 +17,12 @@ from emastudy.study.measures.subject import Row, Subject, evenly_spaced, registe
 def scores(
     subject: Subject,
     *,
-    iterations: Sequence[int] = (0,),
+    iterations: Sequence[NonNegativeInt] = (0,),
     corruptions: Sequence[str] = ("",),
-    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    severities: Sequence[Annotated[int, Range(1, 5)]] = (1, 2, 3, 4, 5),
     splits: Sequence[str] = ("",),
     multi_scale: Sequence[bool] = (False,),
-    images: int = 0,
+    images: NonNegativeInt = 0,
 ) -> list[Row]:
     """Scores under other circumstances than the record's: every combination is a row.
 

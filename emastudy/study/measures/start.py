@@ -8,11 +8,12 @@ from torch.nn.functional import normalize
 from emastudy.em.gradients import shared_start_growth
 from emastudy.engine.diagnostics import SAME
 from emastudy.errors import InputError
+from emastudy.options import NonNegativeInt
 from emastudy.study.measures.subject import Row, Subject, register
 
 
 @register("start")
-def start(subject: Subject, *, images: int = 16) -> list[Row]:
+def start(subject: Subject, *, images: NonNegativeInt = 16) -> list[Row]:
     """What Theorem 8 predicts for a trained network's shared start μ^(0), beside what it is.
 
     Returns:

@@ -123,8 +123,9 @@ def _sparse(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that differ from the measure's defaults, sorted, as JSON has them."""
     if name not in MEASURES:
         raise InputError(f"measure is {name!r}; there are {', '.join(sorted(MEASURES))}")
-    known = function_options.defaults(MEASURES[name])
-    function_options.check(f"measure {name!r}", options, known)
+    known, owner = function_options.defaults(MEASURES[name]), f"measure {name!r}"
+    function_options.check(owner, options, known)
+    function_options.check_types(owner, options, MEASURES[name])
     given, usual = json.loads(json.dumps([dict(sorted(options.items())), known]))
     return function_options.sparse(given, usual)
 

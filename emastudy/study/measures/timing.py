@@ -7,6 +7,7 @@ from torch import Tensor
 
 from emastudy.engine import cost
 from emastudy.engine.diagnostics import unit_input
+from emastudy.options import PositiveInt
 from emastudy.study.measures.subject import Row, Subject, register
 
 
@@ -14,9 +15,9 @@ from emastudy.study.measures.subject import Row, Subject, register
 def timing(
     subject: Subject,
     *,
-    sides: Sequence[int] = (33, 49, 65, 97, 129),
-    size: int = 513,
-    repeats: int = 5,
+    sides: Sequence[PositiveInt] = (33, 49, 65, 97, 129),
+    size: PositiveInt = 513,
+    repeats: PositiveInt = 5,
 ) -> list[Row]:
     """How long the EMA unit takes, alone and as a share of its network; inference, one image.
 

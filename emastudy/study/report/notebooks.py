@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,10 +18,11 @@ import yaml
 from tqdm.auto import tqdm
 
 import emastudy
+from emastudy import options
 from emastudy.errors import NotebookError
 from emastudy.files import check_writable, write_text
 from emastudy.study.report.kernels import Kernel, forked_kernels
-from emastudy.study.report.page import PASSING
+from emastudy.study.report.page import PASSING, Page
 
 # How a notebook is run, not what it shows: changing these does not make a page out of date.
 _HOW = ("executor", "device", "runs_dir")
@@ -69,15 +70,20 @@ def run_notebooks(
 
     Raises:
         NotebookError: Unknown profile, notebook or parameter, or a cell that failed.
+        InputError: A parameter of another type, or out of its range.
         WriteError: The folder for the executed notebooks cannot be written.
     """
     settings = _settings(experiments / "profiles" / f"{profile}.yaml")
     given = {name: value for name, value in (parameters or {}).items() if value != ""}
     notebooks = sorted(experiments.glob("[0-9]*.ipynb"))
-    every = {path: set(papermill.inspect_notebook(path)) for path in notebooks}
+    every = {path: _declared(path) for path in notebooks}
     chosen = {path: every[path] for path in _choose(experiments, notebooks, only)}
     _check_parameters(settings, every, f"profile {profile!r} sets", "no notebook")
     _check_parameters(given, chosen, "given is", "none of the chosen notebooks")
+    for source, values in ((f"profile {profile!r}", settings), ("", given)):
+        options.check_types(source, values, Page)
+        for declared in chosen.values():
+            options.check_values(source, values, declared)
     values = {**settings, **given}
     orders = []
     for path, declared in chosen.items():
@@ -101,8 +107,15 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def _declared(notebook: Path) -> dict[str, object]:
+    """The parameters of a notebook and their types; of texts, which take a number for one, none."""
+    types = {"int": int, "float": float, "bool": bool}
+    parameters = papermill.inspect_notebook(notebook)
+    return {name: types.get(found["inferred_type_name"]) for name, found in parameters.items()}
+
+
 def _check_parameters(
-    values: Mapping[str, Any], declared: Mapping[Path, set[str]], origin: str, who: str
+    values: Mapping[str, Any], declared: Mapping[Path, Collection[str]], origin: str, who: str
 ) -> None:
     """Papermill only warns of a parameter that a notebook lacks; here one of them must have it."""
     known = set[str]().union(*declared.values())

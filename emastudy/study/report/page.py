@@ -8,9 +8,11 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from emastudy import options
 from emastudy.engine import RunConfig, Runtime
 from emastudy.errors import InputError
 from emastudy.networks.emau import Gradient
+from emastudy.options import PositiveFloat, PositiveInt
 from emastudy.study.claims.evidence import DATASETS
 from emastudy.study.figures.charts import use_style
 from emastudy.study.measures import measure
@@ -33,15 +35,15 @@ class Page:
     the same calls on ``page.photographs()`` those on photographs.
 
     Raises:
-        InputError: A gradient regime that there is not.
+        InputError: A field out of its range, or a gradient regime that there is not.
     """
 
     profile: str = "quick"  #: Folder of ``experiments/records`` that holds the runs.
     dataset: str = "scenes"  #: Recipe of ``emastudy.study.recipes``.
     backbone: str = ""  #: Another backbone than the recipe's; "" = the recipe's.
     gradients: str = "detached,unrolled"  #: Gradient regimes, separated by commas.
-    seeds: int = 1  #: Number of seeds, counted from 0.
-    scale: float = 1.0  #: Share of the iterations that the recipe asks for.
+    seeds: PositiveInt = 1  #: Number of seeds, counted from 0.
+    scale: PositiveFloat = 1.0  #: Share of the iterations that the recipe asks for.
     data_root: str = ""  #: Folder of the dataset; not needed by scenes.
     weights_path: str = ""  #: File with ImageNet weights; "" downloads them.
     #: Where missing runs are made, see ``runs.run``; "none" takes only what is recorded.
@@ -49,6 +51,7 @@ class Page:
     device: Literal["auto", "cpu"] = "auto"  #: Where they compute.
 
     def __post_init__(self) -> None:
+        options.check_types("", vars(self), Page)
         known = get_args(Gradient)
         if unknown := [regime for regime in self.regimes if regime not in known]:
             raise InputError(
@@ -63,6 +66,8 @@ class Page:
         names = {field.name for field in fields(cls)}
         # A notebook may have imported a module that is called like a parameter: em.gradients.
         given = {k: v for k, v in variables.items() if k in names and not isinstance(v, ModuleType)}
+        # Parameters that are no fields, too, are what their notebook declares.
+        options.check_values("", variables, variables.get("__annotations__", {}))
         return cls(**given | changes)
 
     @property

@@ -151,8 +151,9 @@ def test_windows_cover_a_side_and_overlap_by_a_third(side, window):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scales": ()}, r"scales is \(\); expected positive factors"),
+        ({"scales": ()}, r"scales is \(\); expected at least one"),
         ({"scales": (1.0, 0.0)}, "scales is"),
+        ({"scales": (float("inf"),)}, "scales is"),
         ({"window": -1}, "window is -1"),
     ],
 )

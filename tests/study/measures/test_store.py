@@ -53,3 +53,5 @@ def test_unknown_measures_and_options_are_named(unit_run, runtime, tmp_path):
         measure([unit_run], "speed", tmp_path, runtime)
     with pytest.raises(ValueError, match="'rank' has no option 'pictures'; it has images"):
         measure([unit_run], "rank", tmp_path, runtime, pictures=3)
+    with pytest.raises(ValueError, match="'rank': images is -2; expected a whole number ≥ 0"):
+        measure([unit_run], "rank", tmp_path, runtime, images=-2)

@@ -9,6 +9,7 @@ import pytest
 from jupyter_client.kernelspec import get_kernel_spec
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from emastudy.errors import InputError
 from emastudy.study.report.notebooks import NotebookError, run_notebooks
 
 
@@ -55,6 +56,26 @@ def test_profiles_reach_the_notebook_and_reruns_are_skipped(experiments, tmp_pat
     outcome = run_notebooks(experiments, done, "quick", parameters={"n": 5})
     assert [o.skipped for o in outcome] == [False]
     assert "n is 5" in outputs(done / "01_count.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n": "two"}, "^n is 'two'; expected a whole number"),
+        ({"n": 1.5}, "^n is 1.5; expected a whole number"),
+        ({"seeds": 0}, "^seeds is 0; expected a whole number ≥ 1"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_named_before_anything_runs(
+    experiments, tmp_path, parameters, message
+):
+    write(experiments, "02_more", "", "n: int = 1\nseeds: int = 1")
+    with pytest.raises(InputError, match=message):
+        run_notebooks(experiments, tmp_path / "done", "quick", parameters=parameters)
+    (experiments / "profiles" / "quick.yaml").write_text("n: many\n")
+    with pytest.raises(InputError, match="^profile 'quick': n is 'many'; expected a whole number"):
+        run_notebooks(experiments, tmp_path / "done", "quick")
+    assert not (tmp_path / "done").exists()
 
 
 def test_unknown_names_are_errors(experiments, tmp_path):

@@ -31,6 +31,22 @@ def test_a_page_takes_its_own_of_the_parameters_and_sets_the_style(page, tmp_pat
     assert plt.rcParams["axes.spines.top"] is False
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("seeds", 0, "a whole number ≥ 1"),
+        pytest.param("seeds", 1.5, "a whole number ≥ 1", marks=pytest.mark.unchecked),
+        pytest.param("seeds", "two", "a whole number ≥ 1", marks=pytest.mark.unchecked),
+        ("scale", 0.0, "a finite number > 0"),
+        ("scale", float("inf"), "a finite number > 0"),
+        ("images", "all", "a whole number"),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_named_before_anything_runs(name, value, expected):
+    with pytest.raises(InputError, match=f"^{name} is {value!r}; expected {expected}$"):
+        Page.of({"__annotations__": {"images": int}, "images": 3, name: value})
+
+
 def test_an_unknown_regime_is_named_before_anything_runs():
     with pytest.raises(InputError, match="'onestep' is no regime; expected some of detached,one"):
         Page(gradients="detached,onestep")
