@@ -22,6 +22,18 @@ def for_any_size() -> bool:
     return is_tracing() or _is_exporting()
 
 
+def is_for_several_sizes(features: Tensor) -> bool:
+    """Whether a graph is exported for maps of other heights or widths, too, as was asked for."""
+    if not _is_exporting():
+        return False
+    from torch.fx.experimental import symbolic_shapes  # slow to import
+
+    # Older versions of torch cannot tell.
+    is_fixed = getattr(symbolic_shapes, "has_static_value", lambda size: True)
+    height, width = features.shape[-2:]
+    return not (is_fixed(height) and is_fixed(width))
+
+
 def is_making_a_graph() -> bool:
     """Whether a graph is made, whose compiler chooses layouts itself."""
     return torch.compiler.is_compiling() or for_any_size()

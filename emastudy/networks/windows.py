@@ -15,6 +15,7 @@ from emastudy.em import EMResult, reconstruct
 from emastudy.em.steps import is_tracing
 from emastudy.errors import InputError, require
 from emastudy.networks.emau import EMAU, Gradient, divisors
+from emastudy.networks.graphs import is_for_several_sizes
 from emastudy.options import PositiveFloat, PositiveInt, Probability
 
 
@@ -60,8 +61,8 @@ class WindowedEMAU(EMAU):
 
     Raises:
         InputError: An argument out of its range; a map with fewer rows or columns than windows;
-            ``torch.jit.trace``. (``torch.compile`` takes it, ``torch.export`` for maps of one
-            size.)
+            ``torch.jit.trace``, or an export for maps of several sizes. (``torch.compile`` takes
+            it, ``torch.export`` and ONNX for maps of one size.)
 
     Source: none; it belongs to this study (page 38).
     """
@@ -160,6 +161,12 @@ class WindowedEMAU(EMAU):
                 "tell of later maps; use torch.export, for maps of one size, or EMAU"
             )
         height, width = features.shape[-2:]
+        if is_for_several_sizes(features):
+            raise InputError(
+                "WindowedEMAU cuts its windows by the size of the map, so that it can be exported "
+                "for maps of one size alone: leave height and width out of dynamic_shapes (or "
+                "dynamic_axes), or take an EMAU"
+            )
         if min(height, width) < max(self.windows):
             raise InputError(
                 f"the feature map has {height}×{width} pixels, fewer a side than windows="

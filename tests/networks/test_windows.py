@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
 from emastudy import em, networks
@@ -157,6 +158,25 @@ def test_an_exported_unit_serves_maps_of_its_size_and_no_other(x):
     torch.testing.assert_close(graph(x), unit(x))
     with pytest.raises(AssertionError, match="Guard failed"):
         graph(x[..., :4])
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_export_for_several_sizes_is_refused(x, strict):
+    unit, sizes = WindowedEMAU(16, 4, heads=4).eval(), {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    with pytest.raises(
+        (InputError, RuntimeError), match="for maps of one size alone: leave height"
+    ):
+        torch.export.export(unit, (x,), dynamic_shapes=(sizes,), strict=strict)
+    torch.export.export(unit, (x,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=strict)
+
+
+@pytest.mark.unchecked
+def test_onnx_refuses_several_sizes_with_the_same_words(x):
+    pytest.importorskip("onnxscript", reason="in the extra 'dev'")
+    unit, sizes = WindowedEMAU(16, 4, heads=4).eval(), {2: "height", 3: "width"}
+    with pytest.raises(RuntimeError, match="for maps of one size alone: leave height and width"):
+        torch.onnx.export(unit, (x,), dynamo=True, dynamic_shapes=(sizes,), verbose=False)
 
 
 def test_it_works_in_bfloat16_under_autocast(x):
