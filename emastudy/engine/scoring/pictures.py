@@ -21,7 +21,7 @@ from emastudy.engine.config import RunConfig
 from emastudy.engine.runtime import Machine
 from emastudy.engine.scoring.photographs import Photograph, find_photographs
 from emastudy.engine.scoring.predict import Views, predict, predict_probabilities
-from emastudy.errors import EmastudyError, InputError, MissingFileError
+from emastudy.errors import EmastudyError, InputError, MissingFileError, require
 from emastudy.files import check_writable, written_whole
 from emastudy.networks import SHIPPED, SegmentationNetwork, from_pretrained
 
@@ -123,7 +123,7 @@ def predict_files(
     """Segment image files and write what is predicted, see :func:`write_prediction`.
 
     Masks and overlays have the size of the photograph as a viewer shows it, upright. An image that
-    cannot be read, or for which the memory does not suffice, stops no other one.
+    cannot be read, is too small for the network or does not fit into memory stops no other one.
 
     Args:
         images: Files, folders and patterns, see ``photographs.find_photographs``.
@@ -137,8 +137,8 @@ def predict_files(
         Each file's outcome, with a bar on the terminal.
 
     Raises:
-        InputError: No image is given, or a prediction would overwrite one; nothing has been
-            computed.
+        InputError: No image is given, a prediction would overwrite one, or the window is too small
+            for the network; nothing has been computed.
         MissingFileError: None of the files exists.
         CheckpointError: See :func:`open_trained`.
         WriteError: The folder cannot be written.
@@ -149,6 +149,9 @@ def predict_files(
     trained = open_trained(checkpoint)
     check_writable(folder)
     network, kind = trained.network.to(machine.start()), trained.kind
+    smallest = network.backbone.native_stride
+    large_enough = not window or window + (1 - window) % 8 >= smallest  # see pad_to_grid
+    require(large_enough, "window", window, f"at least {smallest}, the backbone's stride, or 0")
     dtype = machine.autocast_dtype(trained.config)
 
     def segment(photograph: Photograph) -> dict[str, float]:
@@ -205,10 +208,12 @@ def _is_foreign(path: Path) -> bool:
 
 @contextmanager
 def _translated(path: Path, folder: Path, window: int) -> Iterator[None]:
-    """Say what to do where memory does not suffice for an image, or its files cannot be written."""
+    """Say which image it is, and what to do where memory does not suffice or a disk is full."""
     try:
         yield
-    except EmastudyError:
+    except EmastudyError as error:
+        if isinstance(error, InputError) and str(path) not in str(error):
+            raise InputError(f"{path}: {error}") from error
         raise
     except OSError as error:
         check_writable(folder)  # a full disk concerns all

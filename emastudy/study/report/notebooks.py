@@ -21,6 +21,7 @@ import emastudy
 from emastudy import options
 from emastudy.errors import NotebookError
 from emastudy.files import check_writable, write_text
+from emastudy.options import PositiveInt
 from emastudy.study.report.kernels import Kernel, forked_kernels
 from emastudy.study.report.page import PASSING, Page
 
@@ -39,6 +40,7 @@ class Outcome:
     skipped: bool
 
 
+@options.checked
 def run_notebooks(
     experiments: Path,
     output: Path,
@@ -46,7 +48,7 @@ def run_notebooks(
     *,
     only: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
-    jobs: int = 1,
+    jobs: PositiveInt = 1,
 ) -> list[Outcome]:
     """Execute notebooks with a profile's parameters; those that are up to date are left alone.
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from emastudy import options
 from emastudy.engine import NUMBERS_VERSION, RunConfig, Runtime, train
 from emastudy.errors import InputError, MissingFileError
+from emastudy.options import NonNegativeInt, Seed
 from emastudy.study.runs.record import Record, load_records
 from emastudy.study.runs.sweep import complete, run_one
 
@@ -25,12 +27,13 @@ logger = logging.getLogger(__name__)
 TOLERANCE = {"miou": 0.3, "loss": 0.02}
 
 
+@options.checked
 def audit(
     folder: Path,
     runtime: Runtime,
     *,
-    sample: int = 0,
-    seed: int = 0,
+    sample: NonNegativeInt = 0,
+    seed: Seed = 0,
     ids: Sequence[str] = (),
     executor: str = "local",
 ) -> pd.DataFrame:
@@ -48,7 +51,8 @@ def audit(
         not hold and may be drawn again.
 
     Raises:
-        InputError: No current record has one of the ids, or there is none at all.
+        InputError: No current record has one of the ids, or there is none at all; a negative
+            sample or seed.
         SweepError: As in ``sweep.run``.
     """
     records = load_records(folder)

@@ -1,5 +1,7 @@
 """Predictions as pictures."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,18 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(run, tmp_path):
     assert "b.png cannot be read as an image: it is empty" in str(seen[1].error)
     assert "there is no " in str(seen[2].error)
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_an_image_too_small_for_the_network_is_named_and_the_others_are_done(tmp_path):
+    for name, side in (("a", 64), ("b", 9), ("c", 64)):
+        photograph(tmp_path / "in" / f"{name}.png", side, side)
+    seen = segment([tmp_path / "in"], "animals-ema", tmp_path / "out")
+    assert [outcome.error is None for outcome in seen] == [True, False, True]
+    assert re.match(r".*in/b.png: the image is 9×9 pixels, smaller than .* 32", str(seen[1].error))
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    with pytest.raises(InputError, match="window is 17; expected at least 32"):
+        segment([tmp_path / "in"], "animals-ema", tmp_path / "out", window=17)
+    assert segment([tmp_path / "in" / "a.png"], "animals-ema", tmp_path / "out", window=26)
 
 
 def test_a_lying_photograph_is_predicted_upright(run, tmp_path):

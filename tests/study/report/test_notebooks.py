@@ -75,6 +75,8 @@ def test_parameters_that_make_no_sense_are_named_before_anything_runs(
     (experiments / "profiles" / "quick.yaml").write_text("n: many\n")
     with pytest.raises(InputError, match="^profile 'quick': n is 'many'; expected a whole number"):
         run_notebooks(experiments, tmp_path / "done", "quick")
+    with pytest.raises(InputError, match="^jobs is 0; expected a whole number ≥ 1"):
+        run_notebooks(experiments, tmp_path / "done", "quick", jobs=0)
     assert not (tmp_path / "done").exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 from study.tiny import make_record
 
 from emastudy.engine import NUMBERS_VERSION
+from emastudy.errors import InputError
 from emastudy.study import load_records, run_one
 from emastudy.study.runs import TOLERANCE, audit
 from emastudy.study.runs.audit import compare, draw
@@ -81,6 +82,12 @@ def test_what_no_record_has_is_named(recorded, runtime):
     with pytest.raises(ValueError, match="no record of scenes-x"):
         audit(recorded, runtime, ids=["scenes-x"])
     assert compare(recorded).empty
+
+
+@pytest.mark.parametrize(("name", "value"), [("sample", -3), ("seed", -1), ("seed", 2**32)])
+def test_a_negative_sample_is_not_nearly_all_runs(recorded, runtime, name, value):
+    with pytest.raises(InputError, match=f"^{name} is {value}; expected a whole number ≥ 0"):
+        audit(recorded, runtime, **{"sample": 0, name: value})
 
 
 def test_a_run_that_diverges_now_does_not_hold_and_stops_no_other(
