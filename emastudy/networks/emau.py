@@ -333,7 +333,9 @@ class EMAU(nn.Module):
         estimate = estimate.to(features.dtype)
         # A view, channels_last whatever the input is: a change of layout costs half a conv.
         estimate = estimate.reshape(-1, *features.shape[2:], estimate.shape[2]).permute(0, 3, 1, 2)
-        change = self.norm(self.conv2(F.relu(estimate, inplace=True)))
+        # In place of a view, a graph keeps another view, whose strides of unknown size the compiler
+        # cannot sort (torch 2.14).
+        change = self.norm(self.conv2(F.relu(estimate, inplace=not is_making_a_graph())))
         return self._without_gradient_to_conv1(F.relu(self._add(features, change), inplace=True))
 
     def _add(self, features: Tensor, change: Tensor) -> Tensor:

@@ -218,6 +218,26 @@ def test_the_unit_compiles_to_machine_code_in_every_regime(gradient):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("gradient", ["detached", "one_step", "unrolled"])
+@pytest.mark.unchecked
+def test_the_compiled_unit_learns_from_maps_of_a_second_size(gradient):
+    """From the second on sizes are symbols to the compiler."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    unit = networks.EMAU(8, 4, gradient=gradient).train()
+    plain = copy.deepcopy(unit)
+    compiled = torch.compile(unit, fullgraph=True)
+    for size in ((5, 7), (8, 6)):
+        x = torch.randn(2, 8, *size)
+        gradients = []
+        for module in (compiled, plain):
+            features = x.clone().requires_grad_()
+            module(features).square().mean().backward()
+            gradients.append(features.grad)
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(unit.bases, plain.bases)
+
+
 @pytest.mark.unchecked
 def test_a_compiled_unit_maintains_its_bases():
     torch.manual_seed(0)
