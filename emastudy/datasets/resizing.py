@@ -21,7 +21,8 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
         """Draw the new size; torchvision calls this once for image and mask together."""
         factor = self.scales[int(torch.randint(len(self.scales), ()))]
         height, width = v2.functional.get_size(flat_inputs[0])
-        return {"size": [max(1, round(length * factor)) for length in (height, width)]}
+        # A crop needs a pixel, and of a single one torch's antialiasing fails.
+        return {"size": [max(2, round(length * factor)) for length in (height, width)]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize the image (bilinear) or the mask (nearest)."""

@@ -61,6 +61,12 @@ def test_padding_is_the_mean_colour_and_ignored():
         assert (image[:, padded] == 0).all()
 
 
+def test_the_smallest_scale_leaves_something_to_crop():
+    for image, mask in stream(Gradient(), stop=2, scales=(0.01,), crop_size=8):
+        assert image.isfinite().all()
+        assert (mask != 255).sum() == 4
+
+
 def test_scales_are_used_and_flips_happen():
     crops = [image for image, _ in stream(Gradient(), stop=60, crop_size=33)]
     columns = [float(255 * (image[1, 16, 20] - image[1, 16, 12])) for image in crops]
