@@ -121,6 +121,7 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+@functools.cache
 def _test(declared: object) -> Test | None:
     """How a declared type is tested; None where it is not."""
     kind, parts = get_origin(declared), get_args(declared)
