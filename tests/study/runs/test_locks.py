@@ -87,7 +87,10 @@ def test_the_processes_of_one_distributed_run_do_not_block_each_other(tiny, runt
     ]
     assert [process.stdout.readline() for process in ranks] == ["inside from main\n"] * 2
     assert is_locked(runtime.run_dir(tiny))
+    for process in ranks:  # both, before one is waited for: the first holds what connects them
+        process.stdin.write("\n")
+        process.stdin.flush()
     for process in ranks:
-        process.communicate("\n")
+        process.communicate()
     assert [process.returncode for process in ranks] == [0, 0]
     assert not is_locked(runtime.run_dir(tiny))
