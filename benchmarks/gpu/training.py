@@ -191,7 +191,8 @@ def _engine_step(config: RunConfig, place: Place, *, compiled: bool) -> Callable
     device = "auto" if place.device.type == "cuda" else "cpu"
     runtime = Runtime(runs_dir=str(place.out / "runs"), device=device, compile=compiled)
     AcceleratorState._reset_state(reset_partial_state=True)
-    with mock.patch.object(trainer, "load_dataset", return_value=_Nothing()):
+    nothing = {"load_dataset": mock.Mock(return_value=_Nothing()), "learnable": lambda *_: []}
+    with mock.patch.multiple(trainer, **nothing):
         made = Trainer(config, runtime, build_accelerator(config, runtime))
     made._set_training_mode()
 

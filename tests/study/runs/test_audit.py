@@ -93,7 +93,7 @@ def test_a_negative_sample_is_not_nearly_all_runs(recorded, runtime, name, value
 def test_a_run_that_diverges_now_does_not_hold_and_stops_no_other(
     recorded, tiny, runtime, tmp_path, caplog
 ):
-    wild = dataclasses.replace(tiny, learning_rate=1e30, iterations=5)
+    wild = dataclasses.replace(tiny, learning_rate=1e6, iterations=5)
     make_record(wild).write(recorded)
     place = dataclasses.replace(runtime, runs_dir=str(tmp_path / "audit"))
     with caplog.at_level(logging.INFO):
