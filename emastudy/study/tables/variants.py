@@ -92,6 +92,17 @@ def paces(
     }
 
 
+def without_drift(methods: Mapping[str, Sequence[RunConfig]]) -> dict[str, list[RunConfig]]:
+    """The same runs with the next larger crop whose labels do not drift, see ``datasets.askew``."""
+    return {
+        method: [
+            replace(c, crop_size=c.crop_size + -(c.crop_size - 1) % c.output_stride)
+            for c in configs
+        ]
+        for method, configs in methods.items()
+    }
+
+
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     """EMA with several heads and windows, unrolled, beside EMA as it is and its rivals.
 
@@ -225,19 +236,32 @@ def mixing(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     }
 
 
-def scored_with_padding(scored: pd.DataFrame) -> pd.DataFrame:
-    """What each method gains when it is scored with padding, as it learns, paired by seed.
+def whole_images(methods: Mapping[str, Sequence[RunConfig]]) -> dict[str, list[RunConfig]]:
+    """The same runs, of heads on frozen features, learning from images without padding."""
+    return {
+        method: [replace(config, crop_size=0) for config in configs]
+        for method, configs in methods.items()
+    }
+
+
+def by_padding(usual: pd.DataFrame, scored: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+    """What padding does to each method: what its mIoU changes by, paired by seed.
 
     Args:
-        scored: The measure ``padded`` of several methods.
+        usual: Records of runs that learn with padding and are scored without.
+        scored: Their measure ``padded``, of some.
+        whole: Records of :func:`whole_images`, of some.
 
     Returns:
-        As ``statistics.paired_differences``, indexed by "method".
+        Index ("method", "padding"); as ``statistics.paired_differences``.
     """
-    kinds = {"without": scored, "with": scored.assign(miou=scored["padded"])}
+    kinds = {
+        "learnt": usual,
+        "learnt and scored": scored.assign(miou=scored["padded"]),
+        "none": whole,
+    }
     runs = pd.concat([found.assign(padding=kind) for kind, found in kinds.items()])
-    gains = paired_differences(runs, "padding", "miou", baseline="without", within=["method"])
-    return gains.droplevel("padding")
+    return paired_differences(runs, "padding", "miou", baseline="learnt", within=["method"])
 
 
 def padding_share(size: tuple[int, int], config: RunConfig) -> float:

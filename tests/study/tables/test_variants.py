@@ -8,8 +8,8 @@ import pytest
 import torch
 from study.tiny import make_record
 
-from emastudy.datasets import IGNORE, Scenes, training_transform
-from emastudy.study.recipes import grid, scenes
+from emastudy.datasets import IGNORE, Scenes, askew, training_transform
+from emastudy.study.recipes import animals, grid, scenes
 from emastudy.study.report import remarks
 from emastudy.study.tables import accuracy, variants
 
@@ -51,10 +51,36 @@ def test_paces_are_multiples_of_the_recipes_rate():
     assert methods["FCN"][0] in paced["FCN"]
 
 
-def test_what_padding_gains_is_paired_within_a_method():
+def test_crops_without_drift_are_the_next_larger_ones():
+    methods = {"EMA": [scenes("ema")], "photographs": [animals("ema")]}
+    straight = variants.without_drift(methods)
+    assert straight["EMA"][0] == dataclasses.replace(scenes("ema"), crop_size=65)
+    assert straight["photographs"] == methods["photographs"]
+    assert not any(askew(c.crop_size, c.output_stride) for (c,) in straight.values())
+
+
+def test_what_padding_changes_is_paired_within_a_method():
     usual = scored({"FCN": [50, 52], "EMA": [55, 57]})
-    table = variants.scored_with_padding(usual.assign(padded=[51.0, 52.0, 58.0, 61.0]))
-    assert table["difference"].to_dict() == {"FCN": 0.5, "EMA": 3.5}
+    padded = usual.assign(padded=[51.0, 52.0, 58.0, 61.0])
+    whole = scored({"FCN": [50, 52], "EMA": [56, 59]})
+    table = variants.by_padding(usual, padded, whole)
+    assert table["difference"].to_dict() == {
+        ("FCN", "learnt and scored"): 0.5,
+        ("FCN", "none"): 0.0,
+        ("EMA", "learnt and scored"): 3.5,
+        ("EMA", "none"): 1.5,
+    }
+
+
+def test_without_padding_nothing_else_is_changed():
+    methods = variants.mixing(
+        lambda head="ema", **axes: grid("camvid_frozen", head, seeds=1, **axes)
+    )
+    whole = variants.whole_images(methods)
+    assert list(whole) == list(methods)
+    for method, (config,) in whole.items():
+        assert config.crop_size == 0
+        assert dataclasses.replace(config, crop_size=481) == methods[method][0]
 
 
 def test_the_share_of_padding_is_that_of_the_training_crops():

@@ -22,7 +22,7 @@ Side = Mapping[str, Any]
 # What a side says beside options of its head.
 _APART = ("head", "learning_rate", "value")
 # Fields of a config that a side may say as well.
-_FIELDS = ("batch_size", "bn_momentum")
+_FIELDS = ("batch_size", "bn_momentum", "crop_size")
 # Axes as readers call them; gradient regimes need none.
 _AXES = {"num_iterations": "T", "num_bases": "K", "concentration": "λ"}
 _SIGNS: dict[str, Callable[[Any, float], Any]] = {
