@@ -21,8 +21,8 @@ from emastudy.datasets.pascal_context import PascalContext
 from emastudy.datasets.scenes import Scenes
 from emastudy.datasets.transforms import (
     TrainingStream,
-    askew,
     evaluation_transform,
+    misalignment,
     pad_to_grid,
     training_transform,
     whole_image_transform,
@@ -47,7 +47,6 @@ __all__ = [
     "SegmentationDataset",
     "TrainingStream",
     "View",
-    "askew",
     "check",
     "check_own",
     "corrupt",
@@ -59,6 +58,7 @@ __all__ = [
     "image_files",
     "learnable",
     "load",
+    "misalignment",
     "pad_to_grid",
     "read_image",
     "report_text",

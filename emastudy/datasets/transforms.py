@@ -78,16 +78,25 @@ def pad_to_grid(
     return F.pad(image, (0, -(width - 1) % step, 0, -(height - 1) % step))
 
 
-def askew(crop_size: int, stride: int) -> list[str]:
+def misalignment(crop_size: int, stride: int) -> list[str]:
     """A warning where the corners of a crop and of its feature map do not coincide.
 
     The last of ⌈S/s⌉ positions is that of pixel s (⌈S/s⌉ - 1), and upsampling with aligned corners
     puts it on the last pixel, S - 1: towards right and below, predictions are learnt from the
     labels of other pixels.
+
+    Args:
+        crop_size: S, side of the crop in pixels; 0 = whole images, which are padded as is right.
+        stride: s, image pixels per pixel of the feature map.
+
+    Returns:
+        One sentence with the nearest sides that are aligned; none where S is.
+
+    Source: derived; the paper's 513 at stride 16 is aligned.
     """
     last = (crop_size - 1) // stride * stride
     off = crop_size - 1 - last
-    if not off or not crop_size:  # 0 = whole images, padded as is right
+    if not off or not crop_size:
         return []
     sides = " or ".join(str(side) for side in (last + 1, last + stride + 1) if side > 1)
     return [

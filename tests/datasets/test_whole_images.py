@@ -9,8 +9,8 @@ from torchvision.tv_tensors import Image, Mask
 
 from emastudy.datasets import (
     Scenes,
-    askew,
     evaluation_transform,
+    misalignment,
     pad_to_grid,
     whole_image_transform,
 )
@@ -93,20 +93,20 @@ def drift(side, stride):
 def test_a_crop_whose_labels_drift_gets_a_warning_with_the_sides_that_do_not(side, stride):
     off = drift(side, stride)
     if not off:
-        assert askew(side, stride) == []
+        assert misalignment(side, stride) == []
         return
-    (warning,) = askew(side, stride)
+    (warning,) = misalignment(side, stride)
     assert f"up to {off} pixels" in warning
     good = re.search(r"labels; ([\d or]+) is without", warning)[1].split(" or ")
     for other in map(int, good):
         assert abs(other - side) < stride
         assert drift(other, stride) == 0
-        assert askew(other, stride) == []
+        assert misalignment(other, stride) == []
 
 
 @pytest.mark.parametrize(("side", "stride"), [(0, 16), (513, 16), (321, 16), (481, 16)])
 def test_whole_images_and_the_recipes_on_photographs_do_not_drift(side, stride):
-    assert askew(side, stride) == []
+    assert misalignment(side, stride) == []
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16, 32])

@@ -150,8 +150,10 @@ def predict_files(
     check_writable(folder)
     network, kind = trained.network.to(machine.start()), trained.kind
     smallest = network.backbone.native_stride
-    large_enough = not window or window + (1 - window) % 8 >= smallest  # see pad_to_grid
-    require(large_enough, "window", window, f"at least {smallest}, the backbone's stride, or 0")
+    if window:
+        piece = torch.empty(1, 3, window, window, device="meta")
+        large_enough = datasets.pad_to_grid(piece, network.output_stride).shape[-1] >= smallest
+        require(large_enough, "window", window, f"at least {smallest}, the backbone's stride, or 0")
     dtype = machine.autocast_dtype(trained.config)
 
     def segment(photograph: Photograph) -> dict[str, float]:

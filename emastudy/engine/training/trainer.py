@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
-from emastudy.datasets import TrainingStream, askew, learnable, require_same
+from emastudy.datasets import TrainingStream, learnable, misalignment, require_same
 from emastudy.engine import checkpoints
 from emastudy.engine.build import (
     build_accelerator,
@@ -175,7 +175,7 @@ class Trainer:
             require_same(self.dataset.fingerprint(), manifest.data, config.id, fix)
             return
         warnings = learnable(self.dataset, load_dataset(config, config.eval_split, self.runtime))
-        warnings += askew(config.crop_size, config.output_stride)
+        warnings += misalignment(config.crop_size, config.output_stride)
         for warning in warnings if self.accelerator.is_main_process else ():
             logger.warning("%s: %s", config.id, warning)
 

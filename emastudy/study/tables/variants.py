@@ -93,7 +93,7 @@ def paces(
 
 
 def without_drift(methods: Mapping[str, Sequence[RunConfig]]) -> dict[str, list[RunConfig]]:
-    """The same runs with the next larger crop whose labels do not drift, see ``datasets.askew``."""
+    """The same runs with the next larger crop that is aligned, see ``datasets.misalignment``."""
     return {
         method: [
             replace(c, crop_size=c.crop_size + -(c.crop_size - 1) % c.output_stride)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from study.tiny import make_record
 
-from emastudy.datasets import IGNORE, Scenes, askew, training_transform
+from emastudy.datasets import IGNORE, Scenes, misalignment, training_transform
 from emastudy.study.recipes import animals, grid, scenes
 from emastudy.study.report import remarks
 from emastudy.study.tables import accuracy, variants
@@ -56,7 +56,7 @@ def test_crops_without_drift_are_the_next_larger_ones():
     straight = variants.without_drift(methods)
     assert straight["EMA"][0] == dataclasses.replace(scenes("ema"), crop_size=65)
     assert straight["photographs"] == methods["photographs"]
-    assert not any(askew(c.crop_size, c.output_stride) for (c,) in straight.values())
+    assert not any(misalignment(c.crop_size, c.output_stride) for (c,) in straight.values())
 
 
 def test_what_padding_changes_is_paired_within_a_method():
