@@ -25,6 +25,7 @@ ICCV 2019, Sections 4 and 5.3.
 from emastudy.em import gradients, mixtures, relatives
 from emastudy.em.steps import (
     EMResult,
+    Gradient,
     Normalization,
     Projected,
     expectation_maximization,
@@ -37,6 +38,7 @@ from emastudy.em.steps import (
 
 __all__ = [
     "EMResult",
+    "Gradient",
     "Normalization",
     "Projected",
     "expectation_maximization",

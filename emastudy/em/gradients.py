@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emastudy.em.steps import (
+    Gradient,
     Normalization,
     expectation_maximization,
     normalize,
@@ -41,7 +42,7 @@ from emastudy.em.steps import (
 )
 from emastudy.errors import InputError, require
 
-Regime = Literal["detached", "one_step", "unrolled", "implicit"]
+Regime = Gradient | Literal["implicit"]
 
 
 def jacobian(
@@ -119,7 +120,7 @@ def critical_concentration(
         are equal ("none", "gaussian"); 0 for "l2" if their mean is 0.
 
     Raises:
-        ValueError: ``normalization`` is unknown.
+        InputError: ``normalization`` is unknown.
     """
     if normalization == "layer":
         x, normalization = x.shape[-1] ** 0.5 * (x - x.mean(dim=-1, keepdim=True)), "l2"
@@ -279,7 +280,7 @@ def shared_start_growth(
         that λ · growth^(-1/T) is the λ at which the shared start loses its stability.
 
     Raises:
-        ValueError: No image, or what ``expectation_maximization`` refuses.
+        InputError: No image, or what ``expectation_maximization`` refuses.
 
     Source: derived, chapter 20 of the book.
     """
@@ -287,11 +288,11 @@ def shared_start_growth(
     total, count = torch.zeros(()), 0
     for x in images:
         current = bases
-        product = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        chain = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
         for _ in range(num_iterations):
-            product = difference_map(x, current, **options) @ product
+            chain = difference_map(x, current, **options) @ chain
             current = _iterate(x, current, 1, **options)
-        total, count = total.to(product) + product, count + 1
+        total, count = total.to(chain) + chain, count + 1
     if count == 0:
         raise InputError("images is empty; the growth is a mean over at least one image")
     return spectral_radius(total / count)
@@ -369,18 +370,18 @@ def reestimate(
         X̃, (…, N, C).
 
     Raises:
-        ValueError: Unknown regime, or what ``expectation_maximization`` refuses.
+        InputError: Unknown regime, or what ``expectation_maximization`` refuses.
 
     Source: Bai, Kolter, Koltun, "Deep equilibrium models", NeurIPS 2019, for the implicit one.
     """
-    require(regime in get_args(Regime), "regime", regime, f"one of {', '.join(get_args(Regime))}")
+    known = (*get_args(Gradient), "implicit")
+    require(regime in known, "regime", regime, f"one of {', '.join(known)}")
     options: dict[str, Any] = {"concentration": concentration, "normalization": normalization}
     if regime != "implicit":
-        if regime == "one_step":
-            with torch.no_grad():
-                bases, num_iterations = _iterate(x, bases, num_iterations - 1, **options), 1
+        z, end, _ = expectation_maximization(
+            x, bases, num_iterations, gradient=regime, trace=False, **options
+        )
         with torch.set_grad_enabled(regime != "detached" and torch.is_grad_enabled()):
-            z, end, _ = expectation_maximization(x, bases, num_iterations, trace=False, **options)
             return reconstruct(z, end)
     with torch.no_grad():
         fixed = _iterate(x, bases, num_iterations, **options)

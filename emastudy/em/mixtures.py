@@ -39,7 +39,7 @@ class ConvergenceWarning(UserWarning):
 class MixtureParameters(NamedTuple):
     """θ of a mixture of K components."""
 
-    bases: Float[Tensor, "*b k c"]  #: μ: means of Gaussians, unit directions of von Mises-Fisher's.
+    bases: Float[Tensor, "*b k c"]  #: μ: means, or unit mean directions (von Mises-Fisher).
     #: Gaussian: covariances Σ_k, (…, K, C, C) if full, else variances (…, K, C or 1). Von
     #: Mises-Fisher: λ, (…).
     spread: Float[Tensor, "..."]
@@ -102,7 +102,7 @@ class Mixture(ABC):
         return (z * self.log_joint(x, parameters) + entropy).sum(dim=(-2, -1))
 
     def check(self, x: Tensor, bases: Tensor) -> None:
-        """Raise ValueError where x and bases cannot be fitted, and say what to do about it."""
+        """Raise InputError where x and bases cannot be fitted, and say what to do about it."""
         if x.shape[-1] != bases.shape[-1]:
             raise InputError(
                 f"x has {x.shape[-1]} channels and bases have {bases.shape[-1]}; "
@@ -140,7 +140,7 @@ class GaussianMixture(Mixture):
         unit_means: Hold the means at ‖μ_k‖ = 1; wants ``covariance="identity"``.
 
     Raises:
-        ValueError: An argument out of its range, named in the message.
+        InputError: An argument out of its range, named in the message.
 
     Source: Eqs 3-7 of the paper, with the prior left in where asked.
     """
@@ -245,7 +245,7 @@ class VonMisesFisherMixture(Mixture):
         learn_weights: Learn π or hold it at 1/K.
 
     Raises:
-        ValueError: λ ≤ 0 or an unknown concentration.
+        InputError: λ ≤ 0 or an unknown concentration.
 
     Source: Banerjee, Dhillon, Ghosh, Sra, "Clustering on the unit hypersphere using von
     Mises-Fisher distributions", JMLR 2005, Section 3; concentrations per sample are ours.
@@ -331,7 +331,7 @@ def fit(
         θ, posterior, the whole trace of the log-likelihood, and whether it converged.
 
     Raises:
-        ValueError: Data or bases that cannot be fitted (the message says what to do), T < 1.
+        InputError: Data or bases that cannot be fitted (the message says what to do), T < 1.
 
     Warns:
         ConvergenceWarning: The last iteration still gained more than the tolerance.

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emastudy.em.steps import EMResult, Normalization, reconstruct, responsibilities, update_bases
-from emastudy.errors import InputError
+from emastudy.errors import InputError, require
 
 
 def non_local(x: Float[Tensor, "*b n c"], *, concentration: float = 1.0) -> Float[Tensor, "*b n c"]:
@@ -49,12 +49,13 @@ def attention_matrix(
     """
     if normalization == "layer":
         x = x - x.mean(dim=-1, keepdim=True)
+    tiny = torch.finfo(z.dtype).tiny  # for bases that no pixel chooses
     if normalization in ("none", "gaussian"):
         scale = z.sum(dim=-2)
     else:
         means = update_bases(x, z, normalization=normalization)
-        scale = (z.mT @ x).norm(dim=-1) / means.norm(dim=-1)
-    return (z / scale.clamp_min(torch.finfo(z.dtype).tiny).unsqueeze(-2)) @ z.mT
+        scale = (z.mT @ x).norm(dim=-1) / means.norm(dim=-1).clamp_min(tiny)
+    return (z / scale.clamp_min(tiny).unsqueeze(-2)) @ z.mT
 
 
 def double_attention(
@@ -91,12 +92,22 @@ def slot_attention(
     Slots are layer-normalised before they are compared; the softmax runs over the slots and the
     update is the weighted mean, as in EMA. :math:`\lambda = 1/\sqrt C` in the original.
 
+    Args:
+        x: Features, (…, N, C).
+        bases: The slots at the start, (…, K, C).
+        num_iterations: T ≥ 1.
+        concentration: λ.
+
     Returns:
         z from the last comparison, the slots, and no objective.
+
+    Raises:
+        InputError: T < 1.
 
     Source: Locatello et al., "Object-Centric Learning with Slot Attention", NeurIPS 2020,
     Algorithm 1.
     """
+    require(num_iterations >= 1, "num_iterations", num_iterations, "at least 1")
     for _ in range(num_iterations):
         keys = F.layer_norm(bases, bases.shape[-1:])
         z = responsibilities(x, keys, concentration=concentration)
@@ -123,7 +134,7 @@ def factorize(
         Z, μ and -½‖X - Zμ‖² after 0, …, T iterations, which never falls.
 
     Raises:
-        ValueError: x or bases hold negative values.
+        InputError: x or bases hold negative values.
 
     Source: Lee and Seung, "Algorithms for non-negative matrix factorization", NeurIPS 2000;
     Geng et al., "Is attention better than matrix decomposition?", ICLR 2021.

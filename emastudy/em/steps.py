@@ -15,11 +15,14 @@ from torch import Tensor
 from emastudy.errors import InputError, require
 
 Normalization = Literal["l2", "layer", "none", "gaussian"]
+_NORMALIZATIONS = get_args(Normalization)
+Gradient = Literal["detached", "one_step", "unrolled"]
+_GRADIENTS = get_args(Gradient)
 Concentration = float | Float[Tensor, "*l"]
 
 
 class Projected(NamedTuple):
-    r"""Features :math:`x_n = W y_n + b` that are given by others and never computed.
+    r"""Features given as an affine map of others, :math:`x_n = W y_n + b`, and never computed.
 
     EM asks features for two things only: inner products with K bases, which are
     :math:`x_n^\top\mu_k = y_n^\top (W^\top\mu_k) + b^\top\mu_k`, and weighted sums, which are
@@ -102,7 +105,7 @@ def update_bases(
         bases, (…, K, C), float32 or wider.
 
     Raises:
-        ValueError: ``normalization`` is unknown.
+        InputError: ``normalization`` is unknown.
 
     Source: Eq. 13 (whose print lacks the numerator's sum) and Section 5.3.
     """
@@ -125,19 +128,23 @@ def normalize(
         bases, (…, K, C), float32 or wider.
 
     Raises:
-        ValueError: ``normalization`` is none of "l2", "layer", "none", "gaussian".
+        InputError: ``normalization`` is none of "l2", "layer", "none", "gaussian".
 
     Source: Section 5.3.
     """
+    _check_normalization(normalization)
     bases = wide(bases)
     if normalization == "l2":
         return F.normalize(bases, dim=-1)
     if normalization == "layer":
         return F.layer_norm(bases, bases.shape[-1:])
-    if normalization in ("none", "gaussian"):
-        return bases
-    known = ", ".join(get_args(Normalization))
-    raise InputError(f"normalization is {normalization!r}; expected one of {known}")
+    return bases
+
+
+def _check_normalization(normalization: str) -> None:
+    if normalization not in _NORMALIZATIONS:
+        known = ", ".join(_NORMALIZATIONS)
+        raise InputError(f"normalization is {normalization!r}; expected one of {known}")
 
 
 def reconstruct(
@@ -194,6 +201,7 @@ def expectation_maximization(
     *,
     concentration: Concentration = 1.0,
     normalization: Normalization = "l2",
+    gradient: Gradient = "unrolled",
     trace: bool = True,
 ) -> EMResult:
     """Run T iterations of E step and M step from μ^(0).
@@ -206,19 +214,23 @@ def expectation_maximization(
         num_iterations: T ≥ 1.
         concentration: λ > 0, a number or a tensor (…).
         normalization: See :func:`normalize`; "gaussian" also changes the E step.
+        gradient: Where gradients go. "detached": nowhere, the result is a constant. "one_step":
+            through the last iteration, μ^(T-1) being a constant. "unrolled": through all T.
         trace: Record the objective at every iteration, at the price of one more E step at the end.
 
     Returns:
         Z^(T), μ^(T) and the trace of the objective.
 
     Raises:
-        ValueError: T < 1, λ ≤ 0 or not finite, unknown normalisation, or shapes that do not fit.
+        InputError: T < 1, λ ≤ 0 or not finite, unknown normalisation or
+            gradient, or shapes that do not fit.
 
     Source: Section 4.
     """
     if num_iterations < 1:
         raise InputError(f"num_iterations is {num_iterations}; EM needs at least 1 iteration")
-    # Of tensors nothing is asked: they would have to be read back from the device.
+    require(gradient in _GRADIENTS, "gradient", gradient, f"one of {', '.join(_GRADIENTS)}")
+    # A tensor is not checked: that would read it back from the device.
     known = isinstance(concentration, Tensor) or 0 < concentration < math.inf
     require(known, "concentration", concentration, "a finite number > 0")
     channels = x.weight.shape[-2] if isinstance(x, Projected) else x.shape[-1]
@@ -231,14 +243,18 @@ def expectation_maximization(
 
     x = _without_float16(x)  # once, not in every step
     values = []
-    for _ in range(num_iterations):
-        logits = _logits(x, bases, concentration, normalization)
-        if trace:
-            values.append(torch.logsumexp(logits, dim=-1).sum(dim=-1))
-        z = _softmax(logits)
-        bases = update_bases(x, z, normalization=normalization)
-    if trace:
-        values.append(objective(x, bases, concentration=concentration, normalization=normalization))
+    for step in range(1, num_iterations + 1):
+        start = bases.detach() if gradient == "one_step" else bases
+        learns = gradient == "unrolled" or (gradient == "one_step" and step == num_iterations)
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+            logits = _logits(x, start, concentration, normalization)
+            if trace:
+                values.append(torch.logsumexp(logits, dim=-1).sum(dim=-1))
+            z = _softmax(logits)
+            bases = update_bases(x, z, normalization=normalization)
+            if trace and step == num_iterations:
+                end = _logits(x, bases, concentration, normalization)
+                values.append(torch.logsumexp(end, dim=-1).sum(dim=-1))
     return EMResult(z, bases, torch.stack(values, dim=-1) if trace else None)
 
 
@@ -246,6 +262,7 @@ def _logits(
     x: Tensor | Projected, bases: Tensor, concentration: Concentration, normalization: str
 ) -> Tensor:
     """The exponents of the E step."""
+    _check_normalization(normalization)
     x = _without_float16(x)
     if isinstance(concentration, Tensor):
         concentration = wide(concentration)[..., None, None]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emastudy import em
 from emastudy.datasets import SegmentationDataset, pad_to_grid
-from emastudy.engine.diagnostics import basis_groups, unit_input, unit_of
+from emastudy.engine.diagnostics import basis_groups, unit_input, unit_of_one_head
 from emastudy.engine.scoring import predict
 from emastudy.networks import SegmentationNetwork
 
@@ -93,13 +93,15 @@ def walk_through(
     """Follow a photograph, RGB from 0 to 1, through the unit of a ``from_pretrained`` network."""
     from torchvision.transforms.v2.functional import normalize
 
-    unit = unit_of(network)
+    unit = unit_of_one_head(network)
     seen = normalize(image, SegmentationDataset.mean, SegmentationDataset.std)
     features = unit_input(network, pad_to_grid(seen[None], network.output_stride))
     inputs, starts = unit.em_input(features)
     x, start = inputs[0], starts.reshape(-1, *starts.shape[-2:])[0]
-    options: dict[str, Any] = {"normalization": unit.normalization}
-    options["concentration"] = unit.concentration
+    concentration = unit.concentrations(inputs)
+    if isinstance(concentration, torch.Tensor) and concentration.ndim:
+        concentration = concentration[0]
+    options: dict[str, Any] = {"normalization": unit.normalization, "concentration": concentration}
     counts = range(1, num_iterations + 1)
     steps = [em.expectation_maximization(x, start, count, **options) for count in counts]
     groups = basis_groups(steps[-1].bases)

@@ -1,12 +1,10 @@
 """Context modules that came after EMA, which it is compared with. Convs start as torch's do.
 
-
 Each is made by NAME(C, **options), which raises an InputError where an argument is out of its
 range, and maps (B, C, H, W) to the same shape. In the equations X is the map as a matrix (N, C) of
 N = H·W pixels, and softmax_n, say, normalises over the index n.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -19,7 +17,7 @@ from emastudy import options
 from emastudy.em.steps import wide
 from emastudy.errors import InputError
 from emastudy.networks.context import AttentionBlock
-from emastudy.networks.layers import classifier, conv_bn_relu
+from emastudy.networks.layers import as_map, batch_norm, classifier, conv_bn_relu, pixels
 from emastudy.options import NonNegativeInt, PositiveInt, Probability
 
 
@@ -134,22 +132,7 @@ class ExternalAttention(nn.Module):
         return over_pixels / (over_pixels.sum(dim=1, keepdim=True) + 1e-9)
 
 
-class _LinearAttention(AttentionBlock, ABC):
-    """A block whose weighted mean is another than :class:`NonLocal`'s."""
-
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Attend over all pixels and add to the input."""
-        query, key, value = (conv(features) for conv in (self.query, self.key, self.value))
-        y = self.attend(query, key, _pixels(value))
-        change: Tensor = self.norm(self.out(_map(y, features)))
-        return features + change
-
-    @abstractmethod
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Every pixel's mean of the values (B, N, d); query and key are maps (B, d, H, W)."""
-
-
-class EfficientAttention(_LinearAttention):
+class EfficientAttention(AttentionBlock):
     r"""Attention whose two softmaxes run apart, so that it costs N·C² and not N²·C.
 
     .. math:: E = \mathrm{softmax}_d(Q)\, \big(\mathrm{softmax}_n(K)^\top V\big)
@@ -171,12 +154,12 @@ class EfficientAttention(_LinearAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Gather the values by channel of the keys, then hand every pixel a mixture."""
-        over_channels = wide(_pixels(query)).softmax(dim=2).to(value.dtype)
-        over_pixels = wide(_pixels(key)).softmax(dim=1).to(value.dtype)
-        return over_channels @ (over_pixels.mT @ value)
+        over_channels = wide(pixels(query)).softmax(dim=2).to(value.dtype)
+        over_pixels = wide(pixels(key)).softmax(dim=1).to(value.dtype)
+        return over_channels @ (over_pixels.mT @ pixels(value))
 
 
-class NystromAttention(_LinearAttention):
+class NystromAttention(AttentionBlock):
     r"""Full attention approximated through a few landmarks, means over the cells of a grid.
 
     .. math:: \hat S V = \mathrm{s}(Q \tilde K^\top)\; \mathrm{s}(\tilde Q \tilde K^\top)^{+}\,
@@ -218,10 +201,10 @@ class NystromAttention(_LinearAttention):
         cells = min(self.grid, query.shape[2]), min(self.grid, query.shape[3])
         with _without_autocast(query):
             query, key = wide(query) / query.shape[1] ** 0.5, wide(key)
-            near_query, near_key = (_pixels(F.adaptive_avg_pool2d(x, cells)) for x in (query, key))
-            query, key = _pixels(query), _pixels(key)
+            near_query, near_key = (pixels(F.adaptive_avg_pool2d(x, cells)) for x in (query, key))
+            query, key = pixels(query), pixels(key)
             among = pseudo_inverse((near_query @ near_key.mT).softmax(dim=2), self.num_iterations)
-            gathered = (near_query @ key.mT).softmax(dim=2) @ value.to(key.dtype)
+            gathered = (near_query @ key.mT).softmax(dim=2) @ pixels(value).to(key.dtype)
             attended = (query @ near_key.mT).softmax(dim=2) @ (among @ gathered)
         return attended.to(value.dtype)
 
@@ -285,12 +268,11 @@ class SlotAttention(nn.Module):
         self.recurrent = nn.GRUCell(d, d)
         self.mlp = nn.Sequential(nn.Linear(d, 2 * d), nn.ReLU(), nn.Linear(2 * d, d))
         self.out = nn.Conv2d(d, channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-        nn.init.zeros_(self.norm.weight)
+        self.norm = batch_norm(channels, zero_init=True)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Refine the slots, rebuild the pixels from them and add to the input."""
-        x = self.norm_pixels(_pixels(features))
+        x = self.norm_pixels(pixels(features))
         key, value = self.key(x), self.value(x)
         slots = self.queries.repeat(len(x), 1, 1)
         for _ in range(self.num_iterations):
@@ -301,7 +283,7 @@ class SlotAttention(nn.Module):
             slots = flat.reshape(slots.shape)
             slots = slots + self.mlp(self.norm_mlp(slots))
         y = z.to(slots.dtype) @ slots
-        change: Tensor = self.norm(self.out(_map(y, features)))
+        change: Tensor = self.norm(self.out(as_map(y, features)))
         return features + change
 
 
@@ -386,11 +368,11 @@ class ObjectContext(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """Mean features of the classes by the coarse logits, handed back to the pixels."""
         shares = wide(coarse.flatten(2)).softmax(dim=2).to(features.dtype)  # (B, K, N)
-        regions = (shares @ _pixels(features)).mT.unsqueeze(3)  # (B, C, K, 1)
+        regions = (shares @ pixels(features)).mT.unsqueeze(3)  # (B, C, K, 1)
         query, key, value = self.pixel(features), self.region(regions), self.value(regions)
-        similarity = _pixels(query) @ key.flatten(2) / query.shape[1] ** 0.5  # (B, N, K)
+        similarity = pixels(query) @ key.flatten(2) / query.shape[1] ** 0.5  # (B, N, K)
         weights = wide(similarity).softmax(dim=2).to(value.dtype)
-        y = _map(weights @ _pixels(value), features)
+        y = as_map(weights @ pixels(value), features)
         fused: Tensor = self.fuse(torch.cat([self.up(y), features], dim=1))
         return fused
 
@@ -435,14 +417,6 @@ class OCRHead(nn.Module):
 def _twice(in_channels: int, channels: int) -> nn.Sequential:
     first = conv_bn_relu(in_channels, channels, 1)
     return nn.Sequential(first, conv_bn_relu(channels, channels, 1))
-
-
-def _pixels(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
-    return x.flatten(2).transpose(1, 2)
-
-
-def _map(y: Float[Tensor, "b n d"], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-    return y.transpose(1, 2).reshape(len(y), -1, *like.shape[-2:])
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[object]:

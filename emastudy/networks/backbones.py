@@ -63,8 +63,8 @@ class Backbone(nn.Module):
         are dilated by 1, 4, 8 at stride 16 and by 2, 8, 16 at stride 8.
 
         Raises:
-            InputError: ``output_stride`` is no power of two from 4 to the native stride, or lies
-                within a single layer's stride.
+            InputError: ``output_stride`` is no power of two from 4 to the native stride, lies
+                within a single layer's stride, or would have to dilate a pooling layer.
 
         Source: Chen et al., "Rethinking Atrous Convolution", arXiv 1706.05587, Section 3.1.
         """
@@ -98,6 +98,13 @@ class Backbone(nn.Module):
                     else:
                         stride *= step
                 layer.stride = (1, 1) if dense else (step, step)
+        made, whole = (stride, stride * dilation), (output_stride, self.native_stride)
+        if output_stride < self.native_stride and made != whole:
+            raise InputError(
+                f"output_stride is {output_stride}; this backbone also downsamples by pooling, "
+                f"which cannot be dilated: take {self.native_stride}, its own stride, or give it "
+                "strided convs"
+            )
 
     def _grid(self, layer: str) -> int:
         stage, *block = layer.split(".")  # 3.0.conv2

@@ -50,9 +50,13 @@ class SegmentationNetwork(nn.Module):
             InputError: The backbone or the ASPP does not allow it.
         """
         self.backbone.set_output_stride(output_stride)
-        for module in self.head.modules():
-            if isinstance(module, ASPP):
-                module.set_output_stride(output_stride)
+        try:
+            for module in self.head.modules():
+                if isinstance(module, ASPP):
+                    module.set_output_stride(output_stride)
+        except InputError:
+            self.backbone.set_output_stride(self.output_stride)
+            raise
         self.output_stride = output_stride
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
@@ -189,7 +193,7 @@ def head_defaults(head: str) -> dict[str, Any]:
     Raises:
         InputError: Unknown head.
     """
-    return _defaults(_lookup("head", ALIASES.get(head, head), HEADS))
+    return _defaults(_lookup("head", head, HEADS))
 
 
 def backbone_defaults(backbone: str, head: str = "fcn") -> dict[str, Any]:
@@ -206,6 +210,8 @@ def backbone_defaults(backbone: str, head: str = "fcn") -> dict[str, Any]:
 
 
 def _lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    if kind == "head":
+        name = ALIASES.get(name, name)
     if own.is_path(name):
         if kind == "head":
             return partial(ContextHead, import_context(name, ContextHead))

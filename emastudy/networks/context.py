@@ -1,5 +1,6 @@
 """Context modules that EMA is compared with. Each maps (B, C, H, W) to the same shape."""
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch.nn.functional as F
@@ -8,17 +9,18 @@ from torch import Tensor, nn
 
 from emastudy import options
 from emastudy.errors import InputError
-from emastudy.networks.layers import batch_norm
+from emastudy.networks.layers import as_map, batch_norm, pixels
 from emastudy.options import PositiveInt
 
 Kernel = Literal["embedded_gaussian", "dot"]
 
 
-class AttentionBlock(nn.Module):
-    """What a block of attention has around its weighted mean.
+class AttentionBlock(nn.Module, ABC):
+    r"""A block of attention, but for its weighted mean, :meth:`attend`.
 
-    Queries, keys and values at half the channels, each by a 1×1 conv, and a conv back with a batch
-    norm.
+    .. math:: Y = X + \mathrm{BN}\big(W_o\, \mathrm{attend}(Q, K, V)\big)
+
+    Q, K and V are 1×1 convs of X to half the channels.
 
     Args:
         channels: C, even.
@@ -36,6 +38,21 @@ class AttentionBlock(nn.Module):
         self.value = nn.Conv2d(channels, inner, 1)
         self.out = nn.Conv2d(inner, channels, 1, bias=False)
         self.norm = batch_norm(channels, zero_init)
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Attend over all pixels and add to the input."""
+        y = self.attend(self.query(features), self.key(features), self.value(features))
+        change: Tensor = self.norm(self.out(as_map(y, features)))
+        return features + change
+
+    @abstractmethod
+    def attend(
+        self,
+        query: Float[Tensor, "b d h w"],
+        key: Float[Tensor, "b d h w"],
+        value: Float[Tensor, "b d h w"],
+    ) -> Float[Tensor, "b n d"]:
+        """Every pixel's mean of the values."""
 
 
 class NonLocal(AttentionBlock):
@@ -69,20 +86,15 @@ class NonLocal(AttentionBlock):
         super().__init__(channels, zero_init=zero_init)
         self.kernel = kernel
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Attend over all pixels and add to the input."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Similarity to all pixels, and what they hold."""
         # Contiguous pixels: the fused kernels want them. No copy where the map is channels_last.
-        query, key, value = (
-            conv(features).permute(0, 2, 3, 1).contiguous().flatten(1, 2).unsqueeze(1)
-            for conv in (self.query, self.key, self.value)
-        )
+        query, key, value = (pixels(x).contiguous().unsqueeze(1) for x in (query, key, value))
         if self.kernel == "dot":
-            y = query @ (key.transpose(-2, -1) @ value / key.shape[-2])
+            y = query @ (key.mT @ value / key.shape[-2])
         else:
             y = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        y = y.squeeze(1).transpose(1, 2).reshape(len(y), -1, *features.shape[-2:])
-        change: Tensor = self.norm(self.out(y))
-        return features + change
+        return y.squeeze(1)
 
 
 class DoubleAttention(nn.Module):
@@ -137,7 +149,7 @@ class DoubleAttention(nn.Module):
 
 
 class NoAttention(nn.Module):
-    r"""The control: the EMA unit with every pixel's own features where it has those of its bases.
+    r"""The control: the EMA unit without EM, in which every pixel keeps its own features.
 
     .. math:: Y = \mathrm{ReLU}\big(X + \mathrm{BN}(W_2\, \mathrm{ReLU}(W_1 X))\big)
 

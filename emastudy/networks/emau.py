@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from emastudy import options
 from emastudy.em import (
     EMResult,
+    Gradient,
     Normalization,
     Projected,
     expectation_maximization,
@@ -31,12 +31,11 @@ from emastudy.networks.graphs import (
     keep,
     pool_any_size,
 )
-from emastudy.networks.layers import batch_norm
+from emastudy.networks.layers import batch_norm, pixels
 from emastudy.networks.maintenance import Processes, Starts, within_backward
 from emastudy.options import PositiveFloat, PositiveInt, Probability
 
 Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
-Gradient = Literal["detached", "one_step", "unrolled"]
 ConcentrationScale = Literal["fixed", "learned", "critical"]
 
 
@@ -100,10 +99,10 @@ class EMAU(nn.Module):
       ``torch.compile`` hides which pass is repeated: a compiled unit must not be checkpointed.
     * *Several processes.* All have to run the unit in training mode equally often, as with
       SyncBatchNorm; one without images may give it a batch of none. DistributedDataParallel's
-      ``join`` wants ``throw_on_early_termination=True``. Who waits in vain is told so when the
-      time-out of the process group has passed. Where a process may skip the unit, give it a
-      ``process_group`` of its own, in which its sums cannot be taken for those of gradients. Under
-      ``nn.DataParallel`` the bases follow the images of the first device.
+      ``join`` wants ``throw_on_early_termination=True``. A process that waits in vain gets a
+      ProcessError once the time-out of its group has passed. Where a process may skip the unit,
+      give it a ``process_group`` of its own, in which its sums cannot be taken for those of
+      gradients. Under ``nn.DataParallel`` the bases follow the images of the first device.
     * *Export.* ``torch.export``, ONNX and ``torch.jit.trace`` take a unit in evaluation mode, for
       maps of any size; conv1 is then not folded. They refuse "pixels", and, for maps of both
       orientations, "grid" where K is no square; ONNX has no eigenvalues for "critical".
@@ -200,7 +199,7 @@ class EMAU(nn.Module):
             for parameter in self.conv1.parameters():
                 parameter.mul_(input_scale)
         if gradient == "detached":
-            # No gradient can reach it: say so, or DistributedDataParallel waits for one for ever.
+            # No gradient can reach it: DistributedDataParallel would miss one, and stop.
             self.conv1.requires_grad_(False)
 
         shape = (num_bases, channels) if heads == 1 else (heads, num_bases, channels // heads)
@@ -278,27 +277,15 @@ class EMAU(nn.Module):
         *,
         trace: bool,
     ) -> EMResult:
-        """T iterations on X, with gradients through as many as the regime has."""
-        run = partial(
-            expectation_maximization,
+        return expectation_maximization(
             x,
+            start,
+            self.num_iterations,
             concentration=concentration,
             normalization=self.normalization,
+            gradient=self.gradient,
             trace=trace,
         )
-        if not self._with_gradient():
-            with torch.no_grad():
-                return run(start, self.num_iterations)
-        if self.gradient == "unrolled":
-            return run(start, self.num_iterations)
-        if self.num_iterations == 1:
-            return run(start.detach(), 1)
-        with torch.no_grad():
-            early = run(start, self.num_iterations - 1)
-        last = run(early.bases, 1)
-        if early.objective is None or last.objective is None:
-            return last
-        return last._replace(objective=torch.cat([early.objective, last.objective[..., 1:]], -1))
 
     def _with_gradient(self) -> bool:
         """Whether a gradient goes through EM now."""
@@ -313,7 +300,7 @@ class EMAU(nn.Module):
         where every image starts from its own features.
         """
         self._check(features)
-        x = _pixels(self.conv1(features))
+        x = pixels(self.conv1(features))
         return self._split(x), self._start(features, x)
 
     def concentrations(self, x: Float[Tensor, "*b n d"] | Projected) -> Concentration:
@@ -388,7 +375,7 @@ class EMAU(nn.Module):
             if self._folds(features, self.value, uses=1):
                 values = self._fold(features, self.value)
             else:
-                values = self._split(_pixels(self.value(features)))
+                values = self._split(pixels(self.value(features)))
             means = update_bases(values, z, normalization="none")
         estimate = reconstruct(z, means)
         return estimate if self.heads == 1 else estimate.transpose(-3, -2).flatten(-2)
@@ -404,7 +391,7 @@ class EMAU(nn.Module):
     def _fold(self, features: Tensor, conv: nn.Conv2d) -> Projected:
         """The conv's output, split and not computed; all heads see the same pixels."""
         assert conv.bias is not None
-        y, weight, bias = _pixels(features), conv.weight.flatten(1), conv.bias
+        y, weight, bias = pixels(features), conv.weight.flatten(1), conv.bias
         if self.heads == 1:
             return Projected(y, weight, bias)
         weight, bias = (torch.unflatten(part, 0, (self.heads, -1)) for part in (weight, bias))
@@ -493,7 +480,7 @@ class EMAU(nn.Module):
     def _without_gradient_to_conv1(self, output: Tensor) -> Tensor:
         """Tell autograd of a ``conv1`` that somebody unfroze though no gradient can reach it.
 
-        DistributedDataParallel would wait for one for ever.
+        DistributedDataParallel would miss one, and stop at the next pass.
         """
         if self.gradient != "detached" or not torch.is_grad_enabled() or for_any_size():
             return output
@@ -545,13 +532,8 @@ class EMAU(nn.Module):
 
 
 def divisors(number: int) -> list[int]:
-    """Those of a number of channels, which heads may be as many as."""
+    """The divisors of a number of channels: how many heads it can be split into."""
     return [d for d in range(1, number + 1) if number % d == 0]
-
-
-def _pixels(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
-    """(B, C, H, W) → (B, N, C): a view; its pixels are contiguous if the map is channels_last."""
-    return features.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ class ChannelsFirst(torch.autograd.Function):
 
 
 class Unreached(torch.autograd.Function):
-    """Its first argument; the others take part in the graph and get no gradient."""
+    """Return the first argument; tie the others to the graph, without a gradient."""
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, *parameters: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from emastudy.networks.context import DoubleAttention, NoAttention, NonLocal
 from emastudy.networks.emau import EMAU
 from emastudy.networks.layers import Decoder, classifier, conv_bn_relu
 from emastudy.networks.psa import PSAHead
-from emastudy.networks.pyramids import DeepLabV3Head, DeepLabV3PlusHead, PSPHead
+from emastudy.networks.pyramids import DeepLabV3Head, PSPHead
 from emastudy.networks.windows import WindowedEMAU
 from emastudy.options import NonNegativeInt, PositiveInt, Probability
 
@@ -85,7 +85,7 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "a2": partial(ContextHead, DoubleAttention),
     "criss_cross": partial(ContextHead, after_ema.CrissCrossAttention),
     "deeplabv3": DeepLabV3Head,
-    "deeplabv3plus": DeepLabV3PlusHead,
+    "deeplabv3plus": partial(DeepLabV3Head, detail_channels=48),
     "efficient": partial(ContextHead, after_ema.EfficientAttention),
     "ema": partial(ContextHead, EMAU),
     "emanet_released": partial(ContextHead, EMAU, extra_channels=256),

@@ -32,7 +32,7 @@ def import_context(path: str, reserved: Callable[..., object]) -> Callable[..., 
 
     Args:
         path: Import path of a class.
-        reserved: Whose options it may not have as well: the head that it is put into.
+        reserved: The head that it is put into, whose options must have other names.
 
     Raises:
         InputError: It cannot be imported, is no ``nn.Module`` or cannot be called so. The maker
@@ -153,8 +153,8 @@ def _try_context(owner: str, unit: nn.Module, channels: int) -> None:
             )
         if not y.isfinite().all():
             raise InputError(
-                f"{owner} makes NaN or infinity of a random map in {_mode(training)}; start it "
-                "tamer"
+                f"{owner} makes NaN or infinity of a random map in {_mode(training)}; "
+                "initialise it with smaller weights"
             )
         if training:
             _try_gradients(owner, unit, x, y)

@@ -27,6 +27,16 @@ def classifier(channels: int, num_classes: int, dropout: float) -> nn.Sequential
     return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1))
 
 
+def pixels(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
+    """(B, C, H, W) → (B, N, C): a view; its pixels are contiguous if the map is channels_last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def as_map(y: Float[Tensor, "b n d"], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+    """(B, N, d) → (B, d, H, W), of the height and width of ``like``."""
+    return y.transpose(1, 2).reshape(len(y), -1, *like.shape[-2:])
+
+
 def resize_like(x: Tensor, reference: Tensor) -> Tensor:
     """Bilinear with aligned corners, to the height and width of ``reference``."""
     return F.interpolate(x, size=reference.shape[-2:], mode="bilinear", align_corners=True)

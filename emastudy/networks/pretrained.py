@@ -11,6 +11,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from emastudy import own
 from emastudy.errors import DownloadError, InputError, MissingFileError, why_not_fetched
@@ -45,12 +46,12 @@ def from_pretrained(name: str | Path) -> SegmentationNetwork:
         _refuse_own_parts(config["architecture"])
         network = build(**config["architecture"])
         network.load_state_dict(weights)  # copies, so half precision becomes float32
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        network.classes = tuple(config["classes"])
+        network.colors = tuple((r, g, b) for r, g, b in config["colors"])
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{folder} holds no network of save_pretrained, or an altered one: {error}"
         ) from error
-    network.classes = tuple(config["classes"])
-    network.colors = tuple((r, g, b) for r, g, b in config["colors"])
     return network.eval()
 
 

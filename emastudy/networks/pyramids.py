@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from emastudy import options
 from emastudy.errors import InputError
 from emastudy.networks.layers import Decoder, classifier, conv_bn_relu, resize_like
-from emastudy.options import PositiveInt, Probability
+from emastudy.options import NonNegativeInt, PositiveInt, Probability
 
 
 class ASPP(nn.Module):
@@ -73,8 +73,12 @@ class ASPP(nn.Module):
 class DeepLabV3Head(nn.Module):
     """:class:`ASPP` on the last feature map → 1×1 classifier.
 
-    Source: Chen et al., arXiv 1706.05587. Differs from torchvision's: no further 3×3 conv (the
-    EMANet paper's Table 1 counts none), and rates that follow the stride.
+    With ``detail_channels``, DeepLabV3+'s decoder stands between the two, and takes its details
+    from the first feature map.
+
+    Source: Chen et al., arXiv 1706.05587, and, for the decoder, ECCV 2018, Section 3.1. Differs
+    from torchvision's: no further 3×3 conv (the EMANet paper's Table 1 counts none), and rates that
+    follow the stride.
     """
 
     @options.checked
@@ -86,46 +90,22 @@ class DeepLabV3Head(nn.Module):
         channels: PositiveInt = 256,
         rate: PositiveInt = 6,
         image_pooling: bool = True,
+        detail_channels: NonNegativeInt = 0,
         dropout: Probability = 0.1,
     ) -> None:
         super().__init__()
         self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
+        details = (channels, in_channels[0], detail_channels)
+        self.decoder = Decoder(*details) if detail_channels else None
+        self.levels = (0, -1) if detail_channels else (-1,)
         self.classifier = classifier(channels, num_classes, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Logits (B, num_classes, h, w)."""
-        logits: Tensor = self.classifier(self.aspp(features[-1]))
-        return logits
-
-
-class DeepLabV3PlusHead(nn.Module):
-    """:class:`ASPP` on the last feature map → ``layers.Decoder`` with the first → 1×1 classifier.
-
-    Source: Chen et al., ECCV 2018, Section 3.1.
-    """
-
-    levels = (0, -1)
-
-    @options.checked
-    def __init__(
-        self,
-        in_channels: Sequence[int],
-        num_classes: PositiveInt,
-        *,
-        channels: PositiveInt = 256,
-        rate: PositiveInt = 6,
-        image_pooling: bool = True,
-        detail_channels: PositiveInt = 48,
-        dropout: Probability = 0.1,
-    ) -> None:
-        super().__init__()
-        self.aspp = ASPP(in_channels[-1], channels, rate, image_pooling)
-        self.decoder = Decoder(channels, in_channels[0], detail_channels)
-        self.classifier = classifier(channels, num_classes, dropout)
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits (B, num_classes, h, w) at the first feature map's resolution."""
-        logits: Tensor = self.classifier(self.decoder(self.aspp(features[-1]), features[0]))
+        pooled = self.aspp(features[-1])
+        if self.decoder is not None:
+            pooled = self.decoder(pooled, features[0])
+        logits: Tensor = self.classifier(pooled)
         return logits
 
 

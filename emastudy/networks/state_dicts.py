@@ -1,4 +1,4 @@
-"""State dicts that others saved: out of what they wrapped them in."""
+"""State dicts as others saved them, unwrapped."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emastudy import options
-from emastudy.em import EMResult, reconstruct
+from emastudy.em import EMResult, Gradient, reconstruct
 from emastudy.em.steps import is_tracing
 from emastudy.errors import InputError, require
-from emastudy.networks.emau import EMAU, Gradient, divisors
+from emastudy.networks.emau import EMAU, divisors
 from emastudy.networks.graphs import is_for_several_sizes
 from emastudy.options import PositiveFloat, PositiveInt, Probability
 
@@ -88,9 +88,10 @@ class WindowedEMAU(EMAU):
         require(grids > 0, "windows", windows, "at least one grid, such as [1, 2]")
         shared = f"a multiple of {grids}, the number of grids in windows"
         require(channels % grids == 0, "channels", channels, shared)
-        fitting = [str(d) for d in divisors(channels) if d % grids == 0]
-        expected = f"{shared}, that divides channels, {channels}: one of {', '.join(fitting)}"
-        require(str(heads) in fitting, "heads", heads, expected)
+        fitting = [d for d in divisors(channels) if d % grids == 0]
+        offered = ", ".join(map(str, fitting))
+        expected = f"{shared}, that divides channels, {channels}: one of {offered}"
+        require(heads in fitting, "heads", heads, expected)
         super().__init__(
             channels,
             num_bases,

@@ -225,5 +225,12 @@ def test_bad_arguments_are_named(change, message):
 
 
 def test_unknown_normalization_lists_the_known():
-    with pytest.raises(ValueError, match="l2, layer, none"):
-        em.normalize.__wrapped__(torch.randn(2, 3), "l1")
+    x = torch.randn(2, 3)
+    asked = (
+        lambda: em.normalize.__wrapped__(x, "l1"),
+        lambda: em.responsibilities.__wrapped__(x, x, normalization="l1"),
+        lambda: em.objective.__wrapped__(x, x, normalization="l1"),
+    )
+    for ask in asked:
+        with pytest.raises(ValueError, match="normalization is 'l1'; .* l2, layer, none"):
+            ask()

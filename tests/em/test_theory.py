@@ -572,6 +572,14 @@ def test_rank_counts_different_bases_and_ends_at_the_relu():
     assert torch.linalg.matrix_rank(estimate.relu()) > 50
 
 
+@pytest.mark.parametrize("normalization", ALL)
+def test_a_basis_that_no_pixel_chooses_is_no_part_of_the_attention_matrix(normalization):
+    x = torch.eye(3, 2, dtype=torch.float64)
+    z = torch.tensor([[1.0, 0], [1, 0], [1, 0]], dtype=torch.float64)
+    matrix = attention_matrix(x, z, normalization=normalization)
+    assert matrix.equal(attention_matrix(x, z[:, :1], normalization=normalization))
+
+
 @given(problem=problems())
 @quickly
 def test_slot_attention_is_ema_with_normalised_queries(problem):
@@ -579,6 +587,8 @@ def test_slot_attention_is_ema_with_normalised_queries(problem):
     slots = slot_attention(x, bases, 1, concentration=concentration)
     one = run(x, em.normalize(bases, "layer"), concentration, 1, "none")
     torch.testing.assert_close(slots.bases, one.bases)
+    with pytest.raises(ValueError, match="num_iterations is 0; expected at least 1"):
+        slot_attention(x, bases, 0)
 
 
 @given(problem=problems())

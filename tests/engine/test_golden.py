@@ -109,7 +109,7 @@ def test_defaults_of_heads_and_backbones_are_frozen():
     heads = {
         "a2": {**context, "num_bases": 64, "zero_init": True},
         "criss_cross": {**context, "num_recurrences": 2},
-        "deeplabv3": aspp,
+        "deeplabv3": {**aspp, "detail_channels": 0},
         "deeplabv3plus": {**aspp, "detail_channels": 48},
         "efficient": {**context, "zero_init": True},
         "ema": {**context, **ema},

@@ -143,6 +143,18 @@ def test_aspp_rates_follow_the_stride():
     network.head.aspp.rate = 1
     with pytest.raises(ValueError, match="use a multiple of 2"):
         network.set_output_stride(32)
+    assert network.output_stride == 8
+    assert network.backbone(torch.randn(1, 3, 64, 64))[-1].shape[-1] == 8
+
+
+@pytest.mark.parametrize("pool", [torch.nn.MaxPool2d, torch.nn.AvgPool2d])
+def test_pooling_cannot_be_dilated_and_says_so(pool):
+    widths = ((3, 4), (4, 4), (4, 4), (4, 6))
+    stages = [torch.nn.Sequential(torch.nn.Conv2d(*w, 3, padding=1), pool(2)) for w in widths]
+    backbone = Backbone(stages, (4, 4, 4, 6), native_stride=16)
+    assert backbone(torch.randn(1, 3, 64, 64))[-1].shape == (1, 6, 4, 4)
+    with pytest.raises(ValueError, match="by pooling, which cannot be dilated: take 16"):
+        backbone.set_output_stride(8)
 
 
 def test_bilinear_upsampling_aligns_corners():

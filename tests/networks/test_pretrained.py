@@ -70,6 +70,16 @@ def test_what_is_no_network_is_named(network, tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="altered"):
         from_pretrained(tmp_path)
+    save_pretrained(network, tmp_path, classes=CLASSES)
+    whole = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**whole, "classes": None}))
+    with pytest.raises(InputError, match="altered"):
+        from_pretrained(tmp_path)
+    save_pretrained(network, tmp_path, classes=CLASSES)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(InputError, match="altered"):
+        from_pretrained(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DownloadError, match=r"'someone/cats' is no folder(.|\n)*by hand"):
         from_pretrained("someone/cats")

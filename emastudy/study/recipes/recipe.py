@@ -43,16 +43,17 @@ def register(
             backbone: str = "",
             **head_options: Any,
         ) -> RunConfig:
-            config = _scaled(state(networks.ALIASES.get(head, head)), scale)
-            config = replace(config, head_options={**config.head_options, **head_options})
+            config = state(networks.ALIASES.get(head, head))
+            given = {**config.head_options, **head_options}
+            changed: dict[str, Any] = {"head_options": given, "seed": seed}
             if after:
                 options = {"seed": seed, "scale": scale, "backbone": backbone, **head_options}
-                config = replace(config, start_from=after(head, **options).id)
+                changed["start_from"] = after(head, **options).id
             if backbone:
                 known = networks.backbone_defaults(backbone)
                 kept = {k: v for k, v in config.backbone_options.items() if k in known}
-                config = replace(config, backbone=backbone, backbone_options=kept)
-            return replace(config, seed=seed)
+                changed |= {"backbone": backbone, "backbone_options": kept}
+            return replace(config, **changed, **_scaled(config, scale))
 
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(make, name, getattr(state, name))
@@ -62,11 +63,11 @@ def register(
     return decorate
 
 
-def _scaled(config: RunConfig, scale: float) -> RunConfig:
+def _scaled(config: RunConfig, scale: float) -> dict[str, Any]:
     if scale <= 0:
         raise InputError(f"scale is {scale}; expected a number > 0")
     images = max(4, round(config.eval_images * scale)) if config.eval_images else 0
-    return replace(config, iterations=max(2, round(config.iterations * scale)), eval_images=images)
+    return {"iterations": max(2, round(config.iterations * scale)), "eval_images": images}
 
 
 def recipe(name: str, backbone: str = "") -> Recipe:

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from emastudy import options
+from emastudy.em import Gradient
 from emastudy.engine import RunConfig, Runtime
 from emastudy.errors import InputError
-from emastudy.networks.emau import Gradient
 from emastudy.options import PositiveFloat, PositiveInt
 from emastudy.study.claims.evidence import DATASETS
 from emastudy.study.figures.charts import use_style
