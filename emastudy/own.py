@@ -148,6 +148,9 @@ def _execute(
     spec = importlib.util.find_spec(name)
     loaded = loaded or importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[name] = loaded
+    if not hasattr(loaded, "__path__"):  # what the file does not define any more is gone
+        for stale in [key for key in vars(loaded) if not key.startswith("__")]:
+            delattr(loaded, stale)
     vars(loaded)[_DIGEST] = None  # until it has run to its end
     _FILES.add(str(origin))
     before = set(sys.modules)

@@ -135,6 +135,23 @@ def test_another_head_takes_of_the_recipes_options_those_that_fit(monkeypatch, c
     assert seen[1].head_options["num_bases"] == 16
 
 
+def test_a_chain_of_another_seed_or_head_starts_from_that_ones_run(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(train, "run_one", lambda config, *_: seen.append(config) or sys.exit())
+    failure(monkeypatch, capsys, "train", "voc_test", "--seed", "1")
+    failure(monkeypatch, capsys, "train", "voc_test", "--head", "fcn")
+    failure(monkeypatch, capsys, "train", "voc_test", "--start-from", "mine")
+    assert seen[:2] == [recipes.RECIPES["voc_test"](seed=1), recipes.RECIPES["voc_test"]("fcn")]
+    assert seen[2].start_from == "mine"
+
+
+def test_another_backbone_keeps_of_the_options_those_that_fit(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(train, "run_one", lambda config, *_: seen.append(config) or sys.exit())
+    failure(monkeypatch, capsys, "train", "voc_val", "--backbone", "mobilenet_v2")
+    assert seen == [recipes.RECIPES["voc_val"](backbone="mobilenet_v2")]
+
+
 def test_another_dataset_takes_none_of_the_recipes_options(monkeypatch, capsys):
     """``animals`` restricts VOC to some classes, which are none of anybody's own."""
     seen = []

@@ -32,6 +32,15 @@ def test_a_module_that_was_imported_before_is_brought_up_to_date(my_module):
     assert imported.value == 3
 
 
+def test_what_a_file_does_not_define_any_more_is_gone(my_module):
+    my_module.write_text("class Old: pass\n")
+    own.load("my_module:Old")
+    my_module.write_text("class New: pass\n")
+    with pytest.raises(InputError, match="Old"):
+        own.load("my_module:Old")
+    assert own.load("my_module:New").__name__ == "New"
+
+
 def test_an_unchanged_file_is_executed_once(my_module):
     my_module.write_text("value = object()\n")
     assert own.load("my_module:value") is own.load("my_module:value")

@@ -50,14 +50,18 @@ class Order:
 
     def changed(self) -> RunConfig:
         """The config that was ordered, with the recipe's options for its head and its dataset."""
-        usual = RECIPES[self.recipe](self.config.head)
-        if self.config.dataset != usual.dataset:  # VOC's classes, say, are none of other data
-            usual = dataclasses.replace(usual, dataset_options={})
-        tables = {
+        make, config = RECIPES[self.recipe], self.config
+        given = options.parse(self.head_options)
+        usual = make(config.head, seed=config.seed, backbone=config.backbone, **given)
+        changed: dict[str, Any] = {
             name: {**getattr(usual, name), **options.parse(getattr(self, name))}
             for name in ("head_options", "backbone_options", "dataset_options")
         }
-        return RunConfig(**{**vars(self.config), **tables})
+        if config.dataset != usual.dataset:  # VOC's classes, say, are none of other data
+            changed["dataset_options"] = options.parse(self.dataset_options)
+        if config.start_from == make().start_from:  # that of another seed or head is another run
+            changed["start_from"] = usual.start_from
+        return RunConfig(**{**vars(config), **changed})
 
 
 def _recipes() -> Any:

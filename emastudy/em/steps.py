@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from emastudy.errors import InputError, require
@@ -192,6 +192,15 @@ def objective(
     Source: derived; not in the paper.
     """
     return torch.logsumexp(_logits(x, bases, concentration, normalization), dim=-1).sum(dim=-1)
+
+
+def falls(objective: Float[Tensor, "*b t"]) -> Bool[Tensor, "*b t-1"]:
+    """Where a course of F, in double precision, falls by more than rounding: 1e-9 of its size.
+
+    Args:
+        objective: F(μ^(0)), …, F(μ^(T)), as :func:`expectation_maximization` traces it.
+    """
+    return objective.diff(dim=-1) < -1e-9 * objective[..., 1:].abs()
 
 
 def expectation_maximization(

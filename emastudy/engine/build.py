@@ -127,10 +127,10 @@ def build_accelerator(config: RunConfig, runtime: Runtime) -> Accelerator:
             "LC_ALL=C.UTF-8, or choose a runs_dir of plain letters (--runs-dir for the command)"
         )
     precision = runtime.precision(config)
-    if precision == "fp16" and (runtime.device == "cpu" or not torch.accelerator.is_available()):
+    if precision == "fp16" and not runtime.has_gpu:
         raise InputError("precision is 'fp16', which wants a GPU; use 'bf16' or 'float32' on a CPU")
     return Accelerator(
-        cpu=runtime.device == "cpu",
+        cpu=not runtime.has_gpu,  # Accelerate takes one process for none where it finds no device
         mixed_precision="no" if precision == "float32" else precision,
         dynamo_backend="inductor" if runtime.compile else "no",
         # Without these two a launcher's settings would divide the loss once more, and several

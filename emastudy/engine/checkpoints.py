@@ -240,7 +240,9 @@ def _newest_or_error(run_dir: Path, fix: str) -> tuple[Path, Manifest]:
 
 def _newest_first(run_dir: Path) -> list[Path]:
     folders = (path for path in run_dir.glob("checkpoint-*") if path.is_dir())
-    return sorted((path for path in folders if path.suffix != ".partial"), reverse=True)
+    whole = (path for path in folders if path.suffix != ".partial")
+    # By the iteration, which from a million on has more digits.
+    return sorted(whole, key=lambda path: (len(path.name), path.name), reverse=True)
 
 
 def _write(

@@ -31,7 +31,7 @@ class Machine:
         InputError: A field out of its range.
     """
 
-    #: "auto" takes an accelerator where there is one; "cpu" forces the CPU.
+    #: "auto" takes a CUDA GPU where there is one; "cpu" forces the CPU.
     device: Literal["auto", "cpu"] = "auto"
     threads: Annotated[int, Range(0, 1024)] = 0  #: CPU threads of one process; 0 = torch's default.
 
@@ -42,13 +42,13 @@ class Machine:
         """Limit this process to its threads and return the device to compute on."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        return torch.device("cuda" if self._has_gpu else "cpu")
+        return torch.device("cuda" if self.has_gpu else "cpu")
 
     def choose_precision(self, config: RunConfig) -> Choice:
         """What the run computes in on this machine, and why: "auto" resolved."""
         if config.precision != "auto":
             return Choice(config.precision, "named by the config")
-        if not self._has_gpu:
+        if not self.has_gpu:
             return fastest_on_cpu(self.threads or torch.get_num_threads(), self._caches)
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Choice("bf16", "the GPU has bfloat16 in hardware")
@@ -63,7 +63,8 @@ class Machine:
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision(config))
 
     @property
-    def _has_gpu(self) -> bool:
+    def has_gpu(self) -> bool:
+        """Whether it computes on a CUDA GPU."""
         return self.device == "auto" and torch.cuda.is_available()
 
     @property

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emastudy import em
-from emastudy.datasets import SegmentationDataset, pad_to_grid
+from emastudy.datasets import pad_to_grid
 from emastudy.engine.diagnostics import basis_groups, unit_input, unit_of_one_head
 from emastudy.engine.scoring import predict
 from emastudy.networks import SegmentationNetwork
@@ -94,7 +94,7 @@ def walk_through(
     from torchvision.transforms.v2.functional import normalize
 
     unit = unit_of_one_head(network)
-    seen = normalize(image, SegmentationDataset.mean, SegmentationDataset.std)
+    seen = normalize(image, network.mean, network.std)
     features = unit_input(network, pad_to_grid(seen[None], network.output_stride))
     inputs, starts = unit.em_input(features)
     x, start = inputs[0], starts.reshape(-1, *starts.shape[-2:])[0]
@@ -115,7 +115,7 @@ def walk_through(
 
     return Walkthrough(
         image=image.permute(1, 2, 0).numpy(),
-        mask=predict(network, (image * 255).round().byte(), SegmentationDataset).numpy(),
+        mask=predict(network, (image * 255).round().byte(), network).numpy(),
         classes=network.classes,
         colors=network.colors,
         products=as_maps([x @ bases.mT for bases in (start, *(s.bases for s in steps[:-1]))]),

@@ -21,6 +21,8 @@ from emastudy.options import PositiveInt, Probability
 
 #: What a published network asks of its backbone, beside its head.
 _BACKBONE_OPTIONS = {"emanet_released": {"deep_stem": True, "multi_grid": True}}
+#: Of ImageNet's images, in RGB of 0 to 1.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class SegmentationNetwork(nn.Module):
@@ -31,6 +33,9 @@ class SegmentationNetwork(nn.Module):
 
     classes: tuple[str, ...] = ()  #: Name of each logit, where ``from_pretrained`` made it.
     colors: tuple[tuple[int, int, int], ...] = ()  #: RGB of each class, likewise.
+    #: Mean and standard deviation of the images that it learnt from, in RGB of 0 to 1, likewise.
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()

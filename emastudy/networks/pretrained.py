@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from emastudy import own
 from emastudy.errors import DownloadError, InputError, MissingFileError, why_not_fetched
 from emastudy.files import write_text, written_whole
-from emastudy.networks.build import SegmentationNetwork, build
+from emastudy.networks.build import IMAGENET_MEAN, IMAGENET_STD, SegmentationNetwork, build
 
 #: Name → folder of the networks that come with the package.
 SHIPPED = {path.name: path for path in sorted((Path(__file__).parent / "shipped").glob("*/"))}
@@ -27,8 +27,8 @@ _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 def from_pretrained(name: str | Path) -> SegmentationNetwork:
     """A trained network, in float32 and evaluation mode.
 
-    Its ``classes`` and ``colors`` are those that it was trained for. Photographs are normalised
-    with ``datasets.SegmentationDataset``'s mean and standard deviation, as ``engine.predict`` does.
+    Its ``classes`` and ``colors`` are those that it was trained for, and its ``mean`` and ``std``
+    what photographs are normalised with, as ``engine.predict`` does.
 
     Args:
         name: "animals-ema", which comes with the package; a folder of :func:`save_pretrained`; or
@@ -48,6 +48,8 @@ def from_pretrained(name: str | Path) -> SegmentationNetwork:
         network.load_state_dict(weights)  # copies, so half precision becomes float32
         network.classes = tuple(config["classes"])
         network.colors = tuple((r, g, b) for r, g, b in config["colors"])
+        network.mean = tuple(config.get("mean", IMAGENET_MEAN))
+        network.std = tuple(config.get("std", IMAGENET_STD))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{folder} holds no network of save_pretrained, or an altered one: {error}"
@@ -61,6 +63,8 @@ def save_pretrained(
     *,
     classes: Sequence[str],
     colors: Sequence[tuple[int, int, int]] = (),
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
     card: str = "",
     half: bool = False,
 ) -> None:
@@ -69,6 +73,8 @@ def save_pretrained(
     Args:
         classes: Name of each logit.
         colors: RGB of each class, for pictures; none = a palette of predict's own.
+        mean: Of the images that it was trained on, as its dataset has it.
+        std: Likewise, the standard deviation.
         card: Text of the model card: data, licence, score, how it was made, what it is not for.
         half: Write matrices and kernels in float16, half the size; vectors stay in float32.
 
@@ -88,6 +94,8 @@ def save_pretrained(
         "architecture": {**network.architecture, "output_stride": network.output_stride},
         "classes": list(classes),
         "colors": [list(color) for color in colors],
+        "mean": list(mean),
+        "std": list(std),
     }
     state = {
         name: (value.half() if half and value.ndim > 1 else value).detach().cpu().contiguous()

@@ -39,7 +39,7 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[fl
     # scipy warns of one value alone, and of values that are equal.
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         low, high = stats.ttest_1samp(sample, 0).confidence_interval(confidence)
-    return float(sample.mean()), float(low), float(high)
+        return float(sample.mean()), float(low), float(high)
 
 
 def mean_test(values: Iterable[float], limit: float = 0.0) -> float:
@@ -171,7 +171,8 @@ def paired_differences(
         "decided": whether q is below 5 %.
 
     Raises:
-        InputError: Two runs of one group share a seed: something else differs between them.
+        InputError: No run is of the baseline; or two runs of one group share a seed: something else
+            differs between them.
     """
     columns = ["difference", "low", "high", "p", "q", "seeds", "decided"]
     if within:
@@ -185,6 +186,9 @@ def paired_differences(
         nothing = pd.MultiIndex.from_arrays([[]] * (len(within) + 1), names=[*within, by])
         return pd.DataFrame(index=nothing, columns=columns)
     _one_run_each(frame, by)
+    if baseline not in set(frame[by]):
+        there = ", ".join(map(str, frame[by].unique()))
+        raise InputError(f"no run has {by} = {baseline}, the baseline; there are {there or 'none'}")
     wide = frame.pivot(index="seed", columns=by, values=value)
     rows = {}
     for group in frame[by].unique():

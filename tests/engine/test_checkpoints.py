@@ -87,6 +87,15 @@ def test_the_last_k_and_the_best_are_kept(tmp_path, monkeypatch, caplog):
     assert "damaged" in caplog.text
 
 
+def test_the_newest_is_that_of_the_last_iteration_also_beyond_a_million(tmp_path):
+    place = runtime(tmp_path, keep_checkpoints=1)
+    train(TINY, place)
+    folder = place.run_dir(TINY)
+    (folder / "checkpoint-000024").rename(folder / "checkpoint-1000000")
+    shutil.copytree(folder / "checkpoint-1000000", folder / "checkpoint-999900")
+    assert checkpoints.newest(folder)[0].name == "checkpoint-1000000"
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """Makes file systems of a given size, which may be mounted anew with other options."""

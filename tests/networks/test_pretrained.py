@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from emastudy.datasets import SegmentationDataset
 from emastudy.errors import DownloadError, InputError, MissingFileError
 from emastudy.networks import SHIPPED, build, from_pretrained, save_pretrained
 
@@ -29,6 +30,10 @@ def test_a_network_comes_back_as_it_was(network, tmp_path):
     assert torch.equal(read(image), network(image))
     assert (read.classes, read.colors, read.training) == (CLASSES, COLORS, False)
     assert read.architecture == network.architecture
+    assert (read.mean, read.std) == (SegmentationDataset.mean, SegmentationDataset.std)
+    save_pretrained(network, tmp_path / "y", classes=CLASSES, mean=(0.5,) * 3, std=(0.2,) * 3)
+    read = from_pretrained(tmp_path / "y")
+    assert (read.mean, read.std) == ((0.5,) * 3, (0.2,) * 3)
     assert {p.name for p in (tmp_path / "x").iterdir()} == {
         "README.md", "config.json", "model.safetensors",
     }  # fmt: skip

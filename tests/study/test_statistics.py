@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 
 from emastudy.engine.scoring import metrics
+from emastudy.errors import InputError
 from emastudy.study.statistics import (
     additive_model,
     benjamini_hochberg,
@@ -101,6 +102,12 @@ def test_an_effect_at_the_margin_is_rarely_called_equivalent():
     samples = np.random.default_rng(0).normal(0.5, 0.1, (400, 5))
     alarms = sum(equivalence(sample).equivalent for sample in samples)
     assert stats.binomtest(alarms, 400, 0.05).pvalue > 0.01
+
+
+def test_a_baseline_that_is_not_there_is_named():
+    runs = pd.DataFrame({"method": ["A", "B"], "seed": 0, "miou": 1.0})
+    with pytest.raises(InputError, match="no run has method = FCN, the baseline; there are A, B"):
+        paired_differences(runs, "method", "miou", baseline="FCN")
 
 
 def blocks():

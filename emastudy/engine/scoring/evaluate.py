@@ -1,5 +1,6 @@
 """Scoring: one confusion matrix over a whole set."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -48,9 +49,11 @@ class Scores:
     by_image: Int[Tensor, "n 3"] | None = None
 
     @property
-    def iou(self) -> dict[str, float]:
-        """Intersection over union per class, 0-1; NaN for a class neither present nor predicted."""
-        return dict(zip(self.classes, metrics.iou(self.confusion).tolist(), strict=True))
+    def iou(self) -> dict[str, float | None]:
+        """Intersection over union per class, 0-1; None for one neither present nor predicted."""
+        values = metrics.iou(self.confusion).tolist()
+        known = (None if math.isnan(value) else value for value in values)
+        return dict(zip(self.classes, known, strict=True))
 
     @property
     def miou(self) -> float:

@@ -1,11 +1,9 @@
 """Predictions as files: pictures, and probabilities where they are asked for."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from emastudy.engine.checkpoints import load_network
 from emastudy.engine.config import RunConfig
 from emastudy.engine.runtime import Machine
 from emastudy.engine.scoring.photographs import Photograph, find_photographs
-from emastudy.engine.scoring.predict import Views, predict, predict_probabilities
+from emastudy.engine.scoring.predict import Normalised, Views, predict, predict_probabilities
 from emastudy.errors import EmastudyError, InputError, MissingFileError, require
 from emastudy.files import check_writable, written_whole
 from emastudy.networks import SHIPPED, SegmentationNetwork, from_pretrained
@@ -77,13 +75,13 @@ class Trained:
     network: SegmentationNetwork
     classes: tuple[str, ...]
     colors: Sequence[tuple[int, int, int]]  #: RGB (0-255) of each.
-    #: Its dataset's class, for mean and standard deviation of images.
-    kind: type[datasets.SegmentationDataset]
-    config: RunConfig  #: The run that it is from, or the usual settings where it came as a folder.
+    dataset: Normalised  #: What gives the mean and standard deviation of images.
+    config: RunConfig  #: The run that it is from; default settings for a saved network.
 
 
 def open_trained(name: str | Path) -> Trained:
-    """A trained network by the folder of a run or checkpoint, or as ``from_pretrained`` takes it.
+    """A trained network: the folder of a run, of a checkpoint or of ``save_pretrained``, or one
+    that comes with the package.
 
     Raises:
         CheckpointError: See ``load_network``.
@@ -91,19 +89,18 @@ def open_trained(name: str | Path) -> Trained:
     """
     if str(name) in SHIPPED or (Path(name) / "config.json").is_file():
         network = from_pretrained(name)
-        kind: Any = datasets.SegmentationDataset  # abstract, but it is never called
-        colors = network.colors or kind.palette(network.classes)
-        return Trained(network, network.classes, colors, kind, RunConfig())
+        colors = network.colors or datasets.SegmentationDataset.default_palette(network.classes)
+        return Trained(network, network.classes, colors, network, RunConfig())
     network, manifest = load_network(name)
     manifest.config.check_sources(manifest.config.dataset)
-    kind = datasets.find(manifest.config.dataset)
-    colors = manifest.colors or kind.palette(manifest.classes)
-    return Trained(network, manifest.classes, colors, kind, manifest.config)
+    dataset = datasets.find(manifest.config.dataset)
+    colors = manifest.colors or dataset.palette(manifest.classes)
+    return Trained(network, manifest.classes, colors, dataset, manifest.config)
 
 
 @dataclass(frozen=True)
 class PredictedFile:
-    """What has become of one image file."""
+    """The outcome for one image file."""
 
     path: Path
     #: Shares of its pixels by class, largest first; empty where it failed.
@@ -148,7 +145,7 @@ def predict_files(
     _keep_what_is_there(photographs, folder)
     trained = open_trained(checkpoint)
     check_writable(folder)
-    network, kind = trained.network.to(machine.start()), trained.kind
+    network, dataset = trained.network.to(machine.start()), trained.dataset
     smallest = network.backbone.native_stride
     if window:
         piece = torch.empty(1, 3, window, window, device="meta")
@@ -159,14 +156,15 @@ def predict_files(
     def segment(photograph: Photograph) -> dict[str, float]:
         image = datasets.read_image(photograph.path)
         if save_probabilities:
-            p = predict_probabilities(network, image, kind, views=views, dtype=dtype)
+            p = predict_probabilities(network, image, dataset, views=views, dtype=dtype)
             classes = p.argmax(dim=0)
             write_probabilities(folder, photograph.name, p, trained.classes)
         else:
-            classes = predict(network, image, kind, views=views, dtype=dtype)
+            classes = predict(network, image, dataset, views=views, dtype=dtype)
         write_prediction(folder, photograph.name, image, classes, trained.colors)
-        counts = Counter(classes.flatten().tolist()).most_common()
-        return {trained.classes[c]: pixels / classes.numel() for c, pixels in counts}
+        shares = dict(zip(trained.classes, classes.flatten().bincount().tolist(), strict=False))
+        there = sorted((c for c in shares if shares[c]), key=shares.__getitem__, reverse=True)
+        return {c: shares[c] / classes.numel() for c in there}
 
     for photograph in tqdm(photographs, desc="predict", unit="image", disable=None):
         try:

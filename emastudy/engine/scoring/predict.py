@@ -13,8 +13,10 @@ from emastudy import options
 from emastudy.datasets import SegmentationDataset, pad_to_grid
 from emastudy.engine.config import Scale
 from emastudy.errors import require
-from emastudy.networks import evaluation_mode
+from emastudy.networks import SegmentationNetwork, evaluation_mode
 
+#: What knows the mean and standard deviation of a network's images.
+Normalised = type[SegmentationDataset] | SegmentationDataset | SegmentationNetwork
 #: The scales that multi-scale scores are averaged over.
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
@@ -129,13 +131,13 @@ def forward(
     padded = pad_to_grid(image, stride).contiguous(memory_format=torch.channels_last)
     with torch.autocast(image.device.type, dtype, enabled=dtype is not None):
         logits: Tensor = network(padded)
-    return logits[..., :height, :width]
+    return logits[..., :height, :width].float()
 
 
 def predict(
     network: nn.Module,
     image: Integer[Tensor, "3 h w"],
-    dataset: type[SegmentationDataset] | SegmentationDataset,
+    dataset: Normalised,
     *,
     views: Views = Views(),
     dtype: torch.dtype | None = None,
@@ -145,7 +147,8 @@ def predict(
     Args:
         network: Any network of images to logits; it is left as it was.
         image: (3, H, W) uint8 RGB.
-        dataset: Gives mean and standard deviation that the network was trained with.
+        dataset: Gives mean and standard deviation that the network was trained with: its dataset,
+            open or not, or a network of ``from_pretrained``, which knows its own.
         views: What the prediction is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.
     """
@@ -156,7 +159,7 @@ def predict(
 def predict_probabilities(
     network: nn.Module,
     image: Integer[Tensor, "3 h w"],
-    dataset: type[SegmentationDataset] | SegmentationDataset,
+    dataset: Normalised,
     *,
     views: Views = Views(),
     dtype: torch.dtype | None = None,
@@ -171,7 +174,7 @@ def predict_probabilities(
 def _normalised(
     network: nn.Module,
     image: Integer[Tensor, "3 h w"],
-    dataset: type[SegmentationDataset] | SegmentationDataset,
+    dataset: Normalised,
 ) -> Float[Tensor, "1 3 h w"]:
     device = next(network.parameters()).device
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (dataset.mean, dataset.std))

@@ -3,6 +3,7 @@
 ``panels`` are, by an option's column, what to call it and the runs with its values.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from emastudy import em
 from emastudy.study.figures import charts
 
 _SCORE = "mIoU, %"
@@ -35,7 +37,7 @@ def by_iterations(
 def objective_traces(
     objectives: Mapping[tuple[float, str], Float[Tensor, "problems steps"]],
 ) -> None:
-    """F against the iteration, a row of panels a λ: blue never falls, red does at least once.
+    """F against the iteration, a row of panels a λ: blue never falls, orange at least once.
 
     At most twenty problems of either kind are drawn; all are counted.
     """
@@ -46,7 +48,7 @@ def objective_traces(
     for row, concentration in zip(axes, rows, strict=True):
         for ax, normalization in zip(row, columns, strict=True):
             objective = objectives[concentration, normalization]
-            falls = (objective.diff(dim=1) < -1e-4 * objective[:, 1:].abs()).any(dim=1)
+            falls = em.falls(objective).any(dim=1)
             ax.plot(objective[~falls].T[:, :20], color="C0", alpha=0.3)
             if falls.any():
                 ax.plot(objective[falls].T[:, :20], color="C1", alpha=0.3)
@@ -160,12 +162,12 @@ def different_bases(
         bases = found.groupby(column)["num_bases"].first()
         ax.plot(bases.index, bases, ":", color="0.5", label="K")
         charts.log2_ticks(ax, found[column])
-    axes[0].set_yscale("log", base=2)
-    axes[0].set_yticks([1, 2, 4, 8, 16], [1, 2, 4, 8, 16])
-    axes[0].set_ylim(0.9, 18)
+    counted = [found for _, found in panels.values()]
+    most = max(found["different"].max() for found in counted)
+    charts.log2_counts(axes[0], max(16, math.ceil(most)))
     for ax in axes:
         ax.minorticks_off()
-    critical = np.concatenate(found["critical"].tolist())
+    critical = np.concatenate(counted[-1]["critical"].tolist())
     axes[-1].axvspan(*np.quantile(critical, [0.05, 0.95]), color="0.88", lw=0, zorder=0)
     charts.one_legend(axes)
     seeds = charts.number_of_seeds(next(iter(panels.values()))[1])

@@ -125,8 +125,5 @@ def distinct(courses: pd.DataFrame, *, bases: int, regimes: Sequence[str], title
     labels = {"xlabel": "iteration", "ylabel": "different bases, mean over images"}
     charts.lines(courses, "iteration", "distinct", "gradient", ax=ax, order=there, **labels)
     ax.axhline(bases, ls=":", color="0.5")
-    ax.set_yscale("log", base=2)
-    ticks = [2**p for p in range(int(np.log2(bases)) + 1)]
-    ax.set_yticks(ticks, [str(tick) for tick in ticks])
-    ax.set_ylim(0.9, 1.1 * bases)
+    charts.log2_counts(ax, bases)
     ax.set_title(f"{title}: of {bases} bases, {charts.number_of_seeds(courses)}")

@@ -21,6 +21,9 @@ from scipy.stats import gmean
 
 from emastudy.study.statistics import fit_exponent, mean_interval, summarize
 
+#: Columns that tell methods and settings of a head apart.
+_SETTINGS = r"^(head.*|method|gradient|normalisation|start|block|step|T|λ)$"
+
 
 def use_style() -> None:
     """Draw everything that follows in the study's style."""
@@ -98,9 +101,19 @@ def regime_lines(
 
 
 def number_of_seeds(runs: pd.DataFrame) -> str:
-    """For a title: "5 seeds"."""
-    count = runs["seed"].nunique()
-    return f"{count} seed{'s' * (count != 1)}"
+    """For a title: "5 seeds", or "3 to 8 seeds" where methods or settings have more or fewer."""
+    settings = runs.filter(regex=_SETTINGS).astype(str).agg(" ".join, axis="columns")
+    counts = runs["seed"].groupby(settings).nunique()
+    least, most = counts.min(), counts.max()
+    return f"{least} to {most} seeds" if least < most else f"{most} seed{'s' * bool(most != 1)}"
+
+
+def log2_counts(ax: Axes, most: int) -> None:
+    """A vertical axis of numbers of bases, in powers of two from 1 to ``most``."""
+    ticks = [2**power for power in range(int(np.log2(most)) + 1)]
+    ax.set_yscale("log", base=2)
+    ax.set_yticks(ticks, [str(tick) for tick in ticks])
+    ax.set_ylim(0.9, 1.1 * most)
 
 
 def log2_ticks(ax: Axes, values: pd.Series) -> None:

@@ -29,7 +29,14 @@ def score_panels(
     stacked: bool = False,
     in_view: bool = False,
 ) -> None:
-    """:func:`scores` of several kinds, side by side or, ``stacked``, with one axis of scores."""
+    """:func:`scores` of several kinds, side by side or, ``stacked``, with one axis of scores.
+
+    Args:
+        order: From top to bottom; default: the best of the first kind first.
+    """
+    if order is None:
+        means = summarize(next(iter(parts.values())), by, "miou")["mean"]
+        order = list(means.sort_values(ascending=False).index)
     rows, columns = (len(parts), 1) if stacked else (1, len(parts))
     figure, axes = plt.subplots(
         rows, columns, figsize=size, sharex=stacked, sharey=not stacked, squeeze=False

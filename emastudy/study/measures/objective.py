@@ -2,6 +2,7 @@
 
 import torch
 
+from emastudy import em
 from emastudy.options import NonNegativeInt, PositiveInt
 from emastudy.study.measures.subject import Row, Subject, register
 
@@ -13,23 +14,24 @@ def objective(
     """How the unit's objective F moves along ``iterations``, on features of unseen images.
 
     Returns:
-        One row: "at.iterations", "images", "falls" (images in which F falls by more than 1e-9 of
-        its size at any iteration; in double precision), "largest_fall" (of F's size), and
+        One row: "at.iterations", "images", "falls" (images in which F falls at any iteration, see
+        ``em.falls``), "largest_fall" (of F's size), and
         "objective" (nats per pixel, mean over images, after 0, 1, … iterations). Heads climb an F
         each; it falls where one of them does, and "objective" is their sum.
     """
-    courses, falls = [], []
+    courses, falls, largest = [], 0, 0.0
     for x, start, _ in subject.inputs(images):
         course = subject.em(x.double(), start.double(), iterations, trace=True).objective
         assert course is not None
         courses.append(course.reshape(-1, iterations + 1).sum(dim=0) / x.shape[-2])
-        falls.append(float((-course.diff() / course[..., 1:].abs()).max()))
+        falls += bool(em.falls(course).any())
+        largest = max(largest, float((-course.diff() / course[..., 1:].abs()).max()))
     return [
         {
             "at.iterations": iterations,
-            "images": len(falls),
-            "falls": sum(fall > 1e-9 for fall in falls),
-            "largest_fall": max(*falls, 0.0),
+            "images": len(courses),
+            "falls": falls,
+            "largest_fall": largest,
             "objective": torch.stack(courses).mean(dim=0).tolist(),
         }
     ]

@@ -10,6 +10,7 @@ from emastudy.datasets import SegmentationDataset, View
 from emastudy.engine import RunConfig, Runtime, load_dataset, train
 from emastudy.study.figures import drawing
 from emastudy.study.measures import evenly_spaced, per_image
+from emastudy.study.runs import lock_run
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Predictions:
         images = View(whole, evenly_spaced(len(whole), count))
         classes, scores = {}, {}
         for method, one in configs.items():
-            network = train(one, runtime).network
+            with lock_run(one, None, runtime):
+                network = train(one, runtime).network
             classes[method], scores[method] = per_image.predictions(network, images, one, runtime)
         return cls(images, classes, pd.DataFrame(scores))
 

@@ -134,7 +134,7 @@ def on_main_process(function: Callable[[], T], runtime: Runtime) -> T:
     """What a function returns in the main process, in every process of a distributed run."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return function()
-    state = PartialState(cpu=runtime.device == "cpu")
+    state = PartialState(cpu=not runtime.has_gpu)
     result: list[Any] = [function() if state.is_main_process else None]
     broadcast_object_list(result)
     return result[0]  # type: ignore[no-any-return]

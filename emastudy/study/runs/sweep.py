@@ -207,7 +207,7 @@ def _make(config: RunConfig, folder: Path, runtime: Runtime) -> Record:
     record = Record(
         config=config,
         metrics=scores.means,
-        iou={name: None if value != value else value for name, value in scores.iou.items()},
+        iou=scores.iou,
         confusion=scores.confusion.tolist(),
         curves=training.curves,
         seconds={"train": training.seconds, "evaluate": time.monotonic() - began},

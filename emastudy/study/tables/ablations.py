@@ -76,8 +76,8 @@ def random_objectives(
     Every problem has 64 pixels and 8 bases of 16 channels, the same for all settings.
     """
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(problems, 64, 16, generator=generator)
-    directions = torch.randn(problems, 8, 16, generator=generator)
+    x = torch.randn(problems, 64, 16, generator=generator).double()
+    directions = torch.randn(problems, 8, 16, generator=generator).double()
     objectives: dict[tuple[float, str], Tensor] = {}
     for concentration in concentrations:
         for normalization in NORMALIZATIONS:

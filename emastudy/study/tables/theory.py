@@ -37,14 +37,14 @@ def fall_shares(
     concentration: float,
     iterations: int = 12,
 ) -> pd.DataFrame:
-    """Share of images in which F falls, by more than rounding: of 1e-6 of its size."""
+    """Share of images in which F falls, see ``em.falls``."""
     rows = {}
     for name in NORMALIZATIONS:
         course = em.expectation_maximization(
             x, start, iterations, concentration=concentration, normalization=name
         ).objective
         assert course is not None
-        fall = course.diff(dim=1) < -1e-6 * (1 + course[:, 1:].abs())
+        fall = em.falls(course)
         rows[name] = {
             "first step": fall[:, 0].double().mean().item(),
             "any later step": fall[:, 1:].any(dim=1).double().mean().item(),

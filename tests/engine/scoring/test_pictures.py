@@ -193,3 +193,7 @@ def test_the_network_that_comes_along_knows_a_cat(tmp_path):
     networks.save_pretrained(network, saved, classes=network.classes)
     (again,) = segment([tmp_path / "cat.png"], saved, tmp_path / "out")  # colours of its own
     assert again.shares == seen.shares
+    other = {"mean": (0.9, 0.9, 0.9), "std": (0.1, 0.1, 0.1)}
+    networks.save_pretrained(network, saved, classes=network.classes, **other)
+    (changed,) = segment([tmp_path / "cat.png"], saved, tmp_path / "out")
+    assert changed.shares != seen.shares

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import resize
 from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform
 from emastudy.engine import MULTI_SCALE, Views, predict
-from emastudy.engine.scoring.predict import _starts, classify, forward
+from emastudy.engine.scoring.predict import _starts, classify, forward, predict_probabilities
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 65), (66, 71), (97, 40)])
@@ -107,6 +107,17 @@ def test_mirroring_the_image_mirrors_flip_averaged_classes():
     assert (once == again).float().mean() > 0.999
     alone = classify(net, image)
     assert (classify(net, image.flip(-1)).flip(-1) != alone).any()
+
+
+def test_a_network_that_answers_in_bfloat16_is_averaged_in_float32():
+    network = torch.nn.Conv2d(3, 4, 1)
+    image = torch.randint(0, 256, (3, 33, 41), dtype=torch.uint8)
+    options = {"views": Views((0.5, 1.0), flip=True), "dtype": torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(torch.rand(1, 3, 5, 5)).dtype == torch.bfloat16
+    total = predict_probabilities(network, image, Scenes, **options).sum(dim=0)
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, torch.ones(33, 41), rtol=0, atol=1e-5)
 
 
 def test_one_scale_without_mirror_is_the_argmax_of_the_logits_bitwise():

@@ -69,14 +69,14 @@ def test_accumulated_parts_equal_the_whole_batch(images_per_step, whole, tmp_pat
     assert_close(parts.network, parts.curves, whole)
 
 
-def launched(command, folder):
+def launched(command, folder, *more):
     """``emastudy train`` of CONFIG, started by a launcher of two processes."""
     options = [
         "scenes", "--head-options", "num_bases=4", "channels=16", "gradient=one_step",
         "dropout=0.0", "--dataset-options", "size=32", "num_classes=3",
         "noise=0.05", "style=0.0", "--crop-size", "32", "--iterations", "12",
         "--eval-images", "3", "--scales", "0.5", "0.75", "1.0", "--precision", "float32",
-        "--learning-rate", "0.5", "--freeze-bn", "--device", "cpu", "--threads", "1",
+        "--learning-rate", "0.5", "--freeze-bn", "--threads", "1", *more,
         "--records", str(folder / "records"), "--runs-dir", str(folder / "runs"),
     ]  # fmt: skip
     # Lower versions of accelerate pass on port 0 as it is, and wait for ever.
@@ -102,7 +102,8 @@ def launched(command, folder):
     ids=["torchrun", "accelerate launch"],
 )  # fmt: skip
 def test_two_processes_from_a_shell_equal_one(command, whole, tmp_path):
-    launched(command, tmp_path)
+    device = ["--device", "cpu"] if torch.cuda.is_available() else []  # "auto" finds it by itself
+    launched(command, tmp_path, *device)
     network, manifest = load_network(tmp_path / "runs" / CONFIG.id)  # as for one process
     assert manifest.config == CONFIG
     assert_close(network, manifest.curves, whole)

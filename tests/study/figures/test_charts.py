@@ -33,6 +33,13 @@ def test_panels_are_those_of_the_values_that_have_rows_in_the_order_asked_for():
     assert charts.panels(more, order, width=4.0)[0].get_figwidth() == 9
 
 
+def test_a_title_says_where_methods_have_more_seeds_than_others():
+    runs = pd.DataFrame({"method": ["A"] * 3 + ["B"], "seed": [0, 1, 2, 0], "miou": 1.0})
+    assert charts.number_of_seeds(runs) == "1 to 3 seeds"
+    assert charts.number_of_seeds(runs[:3]) == "3 seeds"
+    assert charts.number_of_seeds(runs[["seed", "miou"]][3:]) == "1 seed"
+
+
 def test_lines_keep_their_colours_in_a_panel_that_lacks_some_and_share_one_legend():
     frame = pd.DataFrame(
         [(name, t, t + seed) for name in ("a", "b", "c") for t in (1, 2) for seed in (0, 1)],

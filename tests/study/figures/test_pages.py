@@ -139,6 +139,14 @@ def test_both_starts_of_a_block_lie_on_its_line():
 
 def test_panels_of_scores_share_their_lines():
     one = pd.DataFrame({"method": ["A", "B"], "seed": 0, "miou": [1.0, 2.0]})
+    other = one.assign(miou=[4.0, 3.0])
+    parts = {"one": one, "other": other}
+    figures.comparisons.score_panels(parts, "method", xlabel="mIoU, %", size=(6.0, 3.0))
+    left, right = drawn()
+    assert labels(left) == ["B", "A"], "without an order the best of the first panel first"
+    heights = [line.get_ydata()[0] for line in right.lines if line.get_xdata()[0] == 4.0]
+    assert set(heights) == {-1}
+    plt.close("all")
     figures.comparisons.score_panels(
         {"one": one, "other": one.iloc[:1]},
         "method",

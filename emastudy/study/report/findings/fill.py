@@ -70,18 +70,18 @@ class Filled:
                 nothing, "inconclusive" where one does, or "equivalent" where none shows it.
         """
         text, tests = PLACEHOLDER.sub("", self.finding.text), self.tests
-        said, bears = _DECIDED.search(text), [t.holds and t.test == "difference" for t in tests]
-        if not said:
-            said = _EQUIVALENT.search(text)
-            bears = [one.holds and one.test == "equivalence" for one in tests]
-        if not said:
-            said, bears = _INCONCLUSIVE.search(text), [not one.holds for one in tests]
-        if said and not (tests and all(bears)):
-            found = ", ".join(f"{one.word} ({p_text(one.corrected)})" for one in tests) or "none"
-            raise self.finding.error(
-                f"it says {said[0]!r}, which its corrected tests do not bear. They are: {found}. "
-                "Say less, or let {name.word} say it"
-            )
+        for words, bears in (
+            (_DECIDED, [one.holds and one.test == "difference" for one in tests]),
+            (_EQUIVALENT, [one.holds and one.test == "equivalence" for one in tests]),
+            (_INCONCLUSIVE, [not one.holds for one in tests]),
+        ):
+            said = words.search(text)
+            if said and not (tests and all(bears)):
+                found = ", ".join(f"{t.word} ({p_text(t.corrected)})" for t in tests) or "none"
+                raise self.finding.error(
+                    f"it says {said[0]!r}, which its corrected tests do not bear. They are: "
+                    f"{found}. Say less, or let {{name.word}} say it"
+                )
 
 
 def _span(low: str, high: str) -> str:

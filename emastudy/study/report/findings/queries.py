@@ -90,7 +90,7 @@ class Comparison:
     #: How scores were made, see ``measures.scores``; "=AXIS" is the case's own value.
     at: Mapping[str, Any] = field(default_factory=dict)
     images: int = 0  #: On how many images scores were made; 0 = the most that they were.
-    #: That there is no difference, or equivalence within ±0.5.
+    #: What is tested: a difference from zero, or equivalence within ±0.5 (TOST).
     test: Literal["difference", "equivalence"] = "difference"
     seeds: int = 0  #: The fewest that there must be; 0 = as many as a verdict on the data needs.
     apart: bool = False  #: Whether its tests are corrected by themselves, since they are very many.
@@ -111,7 +111,7 @@ class Comparison:
             found = self.values(source, self.of, case)
             if self.less is not None:
                 found = (found - self.values(source, self.less, case)).dropna()
-                if not found.any():  # the same thing twice
+                if len(found) and not found.any():  # the same thing twice
                     continue
             _check_seeds(len(found), self.seeds or source.needed)
             number = Number(*mean_interval(found), len(found), _words(case), self.tested)

@@ -108,6 +108,7 @@ def test_equivalence_has_its_own_test(filled):
         ("EMA has {gap} over FCN, inconclusive.", 0.1, True),
         ("EMA has {gap} over FCN, inconclusive.", 2.0, False),
         ("EMA has {gap} over FCN: {gap.word}.", 0.1, True),
+        ("EMA beats FCN by {gap.size} and is equivalent to it.", 2.0, False),
         ("EMA scores {gap.size} more.", -2.0, False),
         ("FCN scores {gap} against EMA.", -2.0, True),
     ],
