@@ -213,10 +213,19 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def rounded(differences: pd.DataFrame) -> pd.DataFrame:
-    """A table for readers: two decimals, and p- and q-values by :func:`p_text`."""
-    texts = {name: differences[name].map(p_text) for name in ("p", "q") if name in differences}
-    return differences.round(2).assign(**texts)
+def readable(differences: pd.DataFrame) -> pd.DataFrame:
+    """Differences as a reader wants them: each with its interval in one column, p and q as texts.
+
+    Where there are fewer than three seeds, q and what it decides are left out: it decides nothing.
+    """
+    texts = {"difference": [as_text(row) for _, row in differences.iterrows()]}
+    for name in {"p", "q"} & {*differences}:
+        texts[name] = [p_text(p) for p in differences[name]]
+    texts["decided"] = ["yes" if decided else "no" for decided in differences["decided"]]
+    few = "seeds" in differences and differences["seeds"].max() < 3
+    hidden = ["low", "high", *(["q", "decided"] if few else [])]
+    shown = differences.assign(**texts).drop(columns=hidden, errors="ignore").round(2)
+    return shown.rename(columns={"difference": "difference [95 % interval]"})
 
 
 def standing(difference: pd.Series, margin: float = MARGIN) -> str:

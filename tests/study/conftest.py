@@ -1,5 +1,6 @@
 """A run that takes a second, where it happens, and made-up costs."""
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
 from study.tiny import TINY
@@ -7,6 +8,14 @@ from study.tiny import TINY
 from emastudy.engine import Runtime
 from emastudy.study.claims import cost
 from emastudy.study.claims.claim import _judged
+
+
+@pytest.fixture(autouse=True)
+def default_style():
+    """Each test draws in matplotlib's own style, whatever one before it has set."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        yield
 
 
 @pytest.fixture

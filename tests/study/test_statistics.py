@@ -19,6 +19,7 @@ from emastudy.study.statistics import (
     mean_test,
     over_images,
     paired_differences,
+    readable,
     spread_ratio_interval,
     standing,
     summarize,
@@ -102,6 +103,17 @@ def test_an_effect_at_the_margin_is_rarely_called_equivalent():
     samples = np.random.default_rng(0).normal(0.5, 0.1, (400, 5))
     alarms = sum(equivalence(sample).equivalent for sample in samples)
     assert stats.binomtest(alarms, 400, 0.05).pvalue > 0.01
+
+
+def test_a_reader_gets_intervals_in_one_column_and_no_verdict_of_two_seeds():
+    runs = pd.DataFrame(
+        {"method": list("AB") * 3, "seed": [0, 0, 1, 1, 2, 2], "miou": [1.0, 4, 2, 6, 3, 7.5]}
+    )
+    table = readable(paired_differences(runs, "method", "miou", baseline="A"))
+    assert list(table.columns) == ["difference [95 % interval]", "p", "q", "seeds", "decided"]
+    assert list(table.loc["B"]) == ["+3.83 [+1.94, +5.73]", "0.013", "0.013", 3, "yes"]
+    table = readable(paired_differences(runs[:4], "method", "miou", baseline="A"))
+    assert list(table.columns) == ["difference [95 % interval]", "p", "seeds"]
 
 
 def test_a_baseline_that_is_not_there_is_named():

@@ -102,7 +102,7 @@ def regime_lines(
 
 def number_of_seeds(runs: pd.DataFrame) -> str:
     """For a title: "5 seeds", or "3 to 8 seeds" where methods or settings have more or fewer."""
-    settings = runs.filter(regex=_SETTINGS).astype(str).agg(" ".join, axis="columns")
+    settings = runs.filter(regex=_SETTINGS).map(str).agg(" ".join, axis="columns")
     counts = runs["seed"].groupby(settings).nunique()
     least, most = counts.min(), counts.max()
     return f"{least} to {most} seeds" if least < most else f"{most} seed{'s' * bool(most != 1)}"

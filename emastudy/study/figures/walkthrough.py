@@ -96,7 +96,8 @@ def iterations(walk: Walkthrough, most: int = 5) -> Figure:
 def low_rank(walks: Mapping[str, Walkthrough]) -> Figure:
     """The features before and after, their three main directions as red, green and blue.
 
-    A row a walk, in the colours of the first, whose features the others are compared to.
+    A row a walk, each scaled for itself, in the directions of the first, whose features the others
+    are compared to.
     """
     first = next(iter(walks.values()))
     size = 2.4 if len(walks) > 1 else 3
@@ -113,7 +114,7 @@ def low_rank(walks: Mapping[str, Walkthrough]) -> Figure:
     ):
         xs = [getattr(walk, part) for walk in walks.values()]
         projected = np.stack([(x - mean) @ directions[:3].T for x in xs])
-        low, high = np.percentile(projected, (1, 99), axis=(0, 1))
+        low, high = np.percentile(projected, (1, 99), axis=1, keepdims=True)
         colors = ((projected - low) / (high - low)).clip(0, 1)
         for ax, walk, x, shown in zip(column, walks.values(), xs, colors, strict=True):
             ax.imshow(shown.reshape(*walk.maps.shape[-2:], 3))

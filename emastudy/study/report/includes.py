@@ -14,8 +14,8 @@ from emastudy.study.report import findings
 from emastudy.study.report.ledger import ledger_overview, ledger_table
 from emastudy.study.runs import Record, load_records
 from emastudy.study.statistics import as_text, paired_differences, summarize
-from emastudy.study.tables import estimate
-from emastudy.study.tables.accuracy import all_methods
+from emastudy.study.tables import audits, estimate
+from emastudy.study.tables.accuracy import all_methods, both_starts
 
 #: Between these lines README states findings.
 README_MARKERS = ("<!-- findings -->", "<!-- /findings -->")
@@ -63,21 +63,35 @@ def book_pages(toc: Path) -> list[str]:
 
 
 def headline(records: Path) -> str:
-    """The study's first result as a Markdown table: the animals runs, best first."""
-    methods = all_methods(animals, seeds=DATASETS["animals"].recorded)
+    """The study's first result as a Markdown table: the animals runs, best first.
+
+    Below it how runs of it that were trained anew compare, if some were.
+    """
+    seeds = DATASETS["animals"].recorded
+    methods = all_methods(animals, seeds=seeds) | both_starts(animals, seeds=seeds)
     runs = name_methods(load_records(records), methods)
     summary = summarize(runs, "method", "miou").sort_values("mean", ascending=False)
     differences = paired_differences(runs, "method", "miou", baseline="FCN")
     lines = [
-        "| context module | mIoU, % | 95 % interval | against FCN, paired by seed | seeds |",
-        "|---|---|---|---|---|",
+        "| context module | mIoU, % [95 % interval] | against FCN, paired by seed | seeds |",
+        "|---|---|---|---|",
     ]
     for method, row in summary.iterrows():
         against = as_text(differences.T[method]) if method in differences.index else "-"
+        interval = f"[{row['low']:.2f}, {row['high']:.2f}]"
         lines.append(
-            f"| {method} | {row['mean']:.2f} | [{row['low']:.2f}, {row['high']:.2f}] | {against} "
-            f"| {row['seeds']:.0f} |"
+            f"| {method} | {row['mean']:.2f} {interval} | {against} | {row['seeds']:.0f} |"
         )
+    if any((records / "audit").glob("*.json")):
+        folders = {"animals": records}
+        (found,) = audits.summary(folders, audits.load(folders)).to_dict("records")
+        lines += [
+            "",
+            f"Trained again were {found['trained anew']} of the {found['records']} runs on these "
+            f"data, with scores up to {found['largest difference']:.2f} mIoU from the record; the "
+            f"standard deviation over seeds is {found['standard deviation over seeds']:.2f}. "
+            "Intervals are over seeds, and do not cover that.",
+        ]
     return "\n".join(lines)
 
 

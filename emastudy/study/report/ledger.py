@@ -20,6 +20,8 @@ MARKS: dict[Verdict, str] = {
     "inconclusive": "?",
     "not run": "·",
 }
+#: Which way an inconclusive verdict leans whose own interval leaves out zero.
+_LEANS: dict[Verdict, str] = {"supported": "↑", "contradicted": "↓"}
 _WIDTH = max(map(len, get_args(Verdict)))
 
 
@@ -56,23 +58,22 @@ def ledger_text(judgements: Iterable[Judgement], *, verbose: bool = False) -> st
 def ledger_overview(judgements: Iterable[Judgement], pages: Collection[str]) -> str:
     """The ledger at a glance, as Markdown: a mark a verdict, one row a claim, a column a data set.
 
-    A cell has a place for each gradient regime, in the order of ``recipes.REGIMES``. Verdicts on
-    one regime that differ, by normalisation say, stand above each other.
+    A cell has a place for each gradient regime, in the order of ``recipes.REGIMES``, and a line for
+    each of its variants, normalisations say, whose verdicts differ.
 
     Args:
         pages: The book's pages, as in ``_toc.yml``; only these are linked.
     """
     judgements = list(judgements)
-    counts = Counter(judgement.verdict for judgement in judgements)
-    legend = ", ".join(
-        f"{badge(word, MARKS[word])} {word} ({counts[word]})" for word in get_args(Verdict)
-    )
+    legend = ", ".join(f"{badge(word, mark)} {word}" for word, mark in MARKS.items())
+    leaning = " and ".join(badge("inconclusive", f"?{arrow}") for arrow in _LEANS.values())
     # What a page proves or counts needs no data: identities, costs.
     columns = {"": "without data"} | {name: data.words for name, data in DATASETS.items()}
     lines = [
-        f"{legend}. Three marks in a cell are three gradient regimes: "
-        f"{', '.join(REGIMES.values())}; verdicts on several normalisations stand above each "
-        f"other, equal ones as one. Point at a mark to read its number. {history(judgements)}",
+        f"{legend}. {leaning} lean with and against the paper, by their own interval, but not "
+        "after the correction for their number. Three marks side by side are three gradient "
+        f"regimes: {', '.join(REGIMES.values())}. Point at a mark to read its number. "
+        f"{tally(judgements)}",
         "",
         f"| claim | the paper says | {' | '.join(columns.values())} |",
         "|---" * (2 + len(columns)) + "|",
@@ -98,6 +99,21 @@ def ledger_table(judgements: Iterable[Judgement], pages: Collection[str]) -> str
     return "\n".join(lines)
 
 
+def tally(judgements: Iterable[Judgement]) -> str:
+    """How many claims hold wherever they were run, how many nowhere, and how many here and there.
+
+    A claim holds where all its verdicts support it, and does not where all contradict it.
+    """
+    found = [{f.verdict for f in mine} - {"not run"} for _, mine in _by_claim(judgements)]
+    everywhere, nowhere = found.count({"supported"}), found.count({"contradicted"})
+    others = len(found) - everywhere - nowhere - found.count(set())
+    return (
+        f"Claims that hold wherever they were run: {everywhere} of {len(found)}; nowhere: "
+        f"{nowhere}; inconclusive, or differing by data set, regime or variant: {others}; not run: "
+        f"{found.count(set())}."
+    )
+
+
 def history(judgements: Iterable[Judgement]) -> str:
     """What was changed after the rules were fixed, and how many verdicts that changed."""
     run = [f for f in judgements if "not run" not in (f.verdict, f.original)]
@@ -114,7 +130,7 @@ def history(judgements: Iterable[Judgement]) -> str:
         "comparison, when first verdicts were known. Verdicts are corrected for "
         f"their number by Holm's method, over those on one data set under one regime; that leaves "
         f"{taken} inconclusive. In all, {changed} of {len(run)} verdicts shown here differ from "
-        f"those by the rules as first written; both are told."
+        f"those by the rules as first written; both are shown."
     )
 
 
@@ -168,16 +184,16 @@ def badge(verdict: Verdict, shown: str = "", *, title: str = "") -> str:
 
 
 def marks(judgements: Iterable[Judgement]) -> str:
-    """Verdicts as one character each in a coloured box, which names its judgements when pointed at.
+    """Verdicts as marks in coloured boxes, which name their judgements when pointed at.
 
-    Findings that say the same share a mark.
+    Judgements with the same verdict share a mark.
     """
-    titles: dict[Verdict, list[str]] = {}
+    titles: dict[tuple[Verdict, str], list[str]] = {}
     for judgement in judgements:
-        titles.setdefault(judgement.verdict, []).append(_words(judgement))
+        titles.setdefault((judgement.verdict, _mark(judgement)), []).append(_words(judgement))
     return "".join(
-        badge(verdict, MARKS[verdict], title=f"{verdict}: {'; '.join(words)}")
-        for verdict, words in titles.items()
+        badge(verdict, mark, title=f"{verdict}: {'; '.join(words)}")
+        for (verdict, mark), words in titles.items()
     )
 
 
@@ -214,9 +230,26 @@ def _cell(judgements: list[Judgement]) -> str:
     if not judgements:
         return ""
     places = REGIMES if any(judgement.gradient for judgement in judgements) else ("",)
-    stacks = [marks(f for f in judgements if f.gradient == place) for place in places]
-    cell = "".join(f'<span class="stack">{stack}</span>' for stack in stacks)
-    return f'<span class="marks">{cell}</span>'
+    variants: dict[str, list[Judgement]] = {}
+    for judgement in judgements:
+        variants.setdefault(judgement.variant, []).append(judgement)
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for variant, mine in variants.items():
+        there = {judgement.gradient: _mark(judgement) for judgement in mine}
+        lines.setdefault(tuple(there.get(place, "") for place in places), []).append(variant)
+    cell = []
+    for names in lines.values():
+        mine = [judgement for name in names for judgement in variants[name]]
+        row = "".join(marks(f for f in mine if f.gradient == place) for place in places)
+        name = f'<span class="variant">{escape(", ".join(names))}</span>' * (len(lines) > 1)
+        cell.append(f'{name}<span class="marks">{row}</span>')
+    return "".join(cell)
+
+
+def _mark(judgement: Judgement) -> str:
+    """Its verdict's, with an arrow where the correction alone leaves it open."""
+    taken_back = judgement.verdict != judgement.uncorrected
+    return MARKS[judgement.verdict] + (_LEANS[judgement.uncorrected] if taken_back else "")
 
 
 def _sentences(judgements: list[Judgement]) -> list[str]:

@@ -148,14 +148,25 @@ class Page:
         """Whether a run's network lies on this machine."""
         return any(self.runtime.run_dir(config).glob("checkpoint-*"))
 
+    def at_full_length(self) -> "Page":
+        """The page whose runs can answer its question: this one, or the committed records.
+
+        The latter, under all gradient regimes, where this page's own runs are too short to decide
+        anything and their data set has committed ones.
+        """
+        if self.profile not in PASSING or self.dataset not in DATASETS:
+            return self
+        full = replace(self.committed(self.dataset), gradients=",".join(get_args(Gradient)))
+        return full if any(full.folder.glob("*.json")) else self
+
     def how_made(self) -> str:
-        """A line of Markdown that says so where a page shows runs too short to decide anything."""
-        if self.profile not in PASSING:
-            return ""
+        """Markdown that tells runs too short to decide anything from those of the answer."""
         return (
-            f"\n\n*What follows is of this copy's own runs: profile `{self.profile}`, "
-            f"{self.seeds} seeds, {100 * self.scale:.0f} % of the iterations, too few to decide "
-            "anything. For the committed ones:* `make book PROFILE=scenes`"
+            f"**This copy's own runs**, profile `{self.profile}`: {self.seeds} seeds, "
+            f"{100 * self.scale:.0f} % of the iterations. They show that everything works and "
+            "decide nothing; they may point the other way than the answer above. So do the numbers "
+            "below, but where they are said to be from the committed records. `make book "
+            "PROFILE=scenes` has those throughout."
         )
 
     def photographs(self) -> "Page":

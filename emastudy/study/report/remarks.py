@@ -211,9 +211,9 @@ def audits(summary: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
     ]
     absent = ", ".join(summary.index.difference(done.index, sort=False))
     lines += [f"- Not audited yet: {absent}."] if absent else []
-    verdict = "yes" if (done["hold"] == done["trained anew"]).all() else "not all of them"
+    held, again = int(done["hold"].sum()), int(done["trained anew"].sum())
     return (
-        f"Of those that were trained anew: {verdict}. A run holds if it scores within "
+        f"{held} of {again} runs that were trained anew hold. A run holds if it scores within "
         f"{tolerance['miou']:g} points of mIoU of its record and its loss stays, on average, "
         f"within {tolerance['loss']:g} nats of the recorded curve.\n\n" + "\n".join(lines)
     )

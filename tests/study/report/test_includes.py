@@ -16,9 +16,10 @@ def test_the_headline_is_best_first_and_paired(tmp_path):
         make_record(animals(seed=seed), miou=52.0 + seed + 0.01 * seed).write(tmp_path)
         make_record(animals(seed=seed, heads=8), miou=60.0).write(tmp_path)  # no method's setting
     lines = includes.headline(tmp_path).splitlines()
-    assert lines[2].startswith("| EMA, detached | 53.01 |")
+    assert lines[2].startswith("| EMA, detached | 53.01 [")
     assert "+2.01 [+1.99, +2.03] | 3 |" in lines[2]
-    assert lines[3].startswith("| FCN | 51.00 |")
+    assert lines[3].startswith("| FCN | 51.00 [")
+    assert len(lines) == 4
 
 
 def test_readme_and_book_say_what_the_records_say(root):

@@ -67,15 +67,17 @@ def test_at_a_glance_a_mark_stands_in_the_place_of_its_data_set_and_regime(
     assert [name.strip() for name in rows["claim"]][:2] == ["without data", "scenes"]
 
     def marks(claim, column):
-        stacks = re.findall(r'<span class="stack">(.*?)</span></span>', rows[claim][column])
-        return [re.findall(r">(.)<", stack + "<") for stack in stacks]
+        lines = re.findall(r'<span class="marks">(.*?)</span></span>', rows[claim][column])
+        return [re.findall(r">(.)<", line + "<") for line in lines]
 
-    assert marks("C17", 1) == [["✓"], ["·"], ["·"]]  # detached, unrolled, one-step
-    assert marks("C3", 0) == [["✓", "✗"]]  # one verdict a variant, above each other
+    assert marks("C17", 1) == [["✓", "·", "·"]]  # detached, unrolled, one-step
+    assert marks("C3", 0) == [["✓"], ["✗"]]  # a line for each variant, with its name
+    named = re.findall(r'<span class="variant">(.*?)</span>', rows["C3"][0])
+    assert named == ["θ = log softmax(ρ)", "θ linear, as in the block"]
     assert rows["C3"][1].strip() == ""
     assert 'title="supported: scenes, detached gradient: EMA less A²: +' in rows["C17"][1]
     # Variants that say the same share a mark, which tells of each.
-    assert marks("C1", 1) == [["·"], ["·"], ["·"]]
+    assert marks("C1", 1) == [["·", "·", "·"]]
     assert rows["C1"][1].count("scenes, detached gradient, gaussian: ") == 2  # title and label
     assert overview.count("](notebooks/14_relatives.ipynb)") == 2
     # A shape and a class of its own for every verdict, so that colour is never alone.
@@ -83,7 +85,8 @@ def test_at_a_glance_a_mark_stands_in_the_place_of_its_data_set_and_regime(
     for verdict, shape in MARKS.items():
         kind = verdict.replace(" ", "-")
         assert f".verdict.{kind} " in style
-        assert f'<span class="verdict {kind}">{shape}</span> {verdict} (' in overview
+        assert f'<span class="verdict {kind}">{shape}</span> {verdict}' in overview
+    assert "hold wherever they were run: 4 of 19; nowhere: 0; " in overview
 
 
 def test_the_text_is_aligned_and_verbose_shows_every_part(mixed):
@@ -119,3 +122,4 @@ def test_verdicts_that_changed_are_told_with_what_they_were():
     taken = [dataclasses.replace(found[0], adjusted=0.2)]
     assert "supported before the correction by Holm's method, p = " in report.ledger_text(taken)
     assert "that leaves 1 inconclusive" in report.ledger_text(taken)
+    assert ">?↑</span>" in ledger_overview(taken, []).splitlines()[-1]

@@ -1,5 +1,7 @@
 """A page takes a notebook's parameters, and its calls are those of the package."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -52,11 +54,17 @@ def test_an_unknown_regime_is_named_before_anything_runs():
         Page(gradients="detached,onestep")
 
 
-def test_short_runs_are_named_as_such():
+def test_runs_too_short_are_named_as_such_and_do_not_answer(monkeypatch, tmp_path):
     quick = Page(profile="quick", seeds=2, scale=0.15)
-    assert "`quick`, 2 seeds, 15 % of the iterations" in quick.how_made()
+    assert "`quick`: 2 seeds, 15 % of the iterations" in quick.how_made()
     assert "make book PROFILE=scenes" in quick.how_made()
-    assert Page(profile="scenes", seeds=5).how_made() == ""
+    full = quick.at_full_length()
+    assert (full.profile, full.seeds, full.scale, full.executor) == ("scenes", 5, 1.0, "none")
+    assert full.regimes == ("detached", "one_step", "unrolled")
+    for own in (Page(profile="scenes", seeds=5), Page(profile="mine"), replace(quick, dataset="x")):
+        assert own.at_full_length() is own
+    monkeypatch.setattr(Page, "folder", tmp_path)  # nothing is recorded
+    assert quick.at_full_length() is quick
 
 
 def test_a_grid_is_the_recipes_with_the_pages_seeds_and_length(page):

@@ -111,8 +111,8 @@ def test_critical_concentrations_are_those_of_all_images():
     assert text.endswith("λ is 1.")
 
 
-@pytest.mark.parametrize(("held", "word"), [(3, "yes"), (2, "not all of them")])
-def test_audits_say_how_many_hold_and_what_is_missing(held, word):
+@pytest.mark.parametrize("held", [3, 2])
+def test_audits_say_how_many_hold_and_what_is_missing(held):
     summary = pd.DataFrame(
         {
             "records": [10, 5],
@@ -125,7 +125,7 @@ def test_audits_say_how_many_hold_and_what_is_missing(held, word):
         index=["scenes", "camvid"],
     )
     text = remarks.audits(summary, {"miou": 0.3, "loss": 0.02})
-    assert f"trained anew: {word}." in text
+    assert text.startswith(f"{held} of 3 runs that were trained anew hold.")
     assert f"10 records, 3 of them trained anew, of which {held} came out" in text
     assert "Not audited yet: camvid." in text
     nothing = remarks.audits(summary.iloc[1:], {"miou": 0.3, "loss": 0.02})

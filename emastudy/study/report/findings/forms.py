@@ -47,9 +47,9 @@ def _size(numbers: Sequence[Number], decimals: int) -> str:
 
 
 def _range(numbers: Sequence[Number], decimals: int) -> str:
-    _positive(numbers)
     values = [one.value for one in numbers]
-    ends = dict.fromkeys(f"{end:.{decimals}f}" for end in (min(values), max(values)))
+    form = f"{'+' if min(values) <= 0 and numbers[0].signed else ''}.{decimals}f"
+    ends = dict.fromkeys(f"{end:{form}}" for end in (min(values), max(values)))
     return " to ".join(ends)
 
 
@@ -83,8 +83,9 @@ def _above(numbers: Sequence[Number], _: int) -> str:
 
 
 #: What a placeholder may show of its numbers: "number", with sign and interval (the default);
-#: "size", without, which must be above 0; "range", the least and the largest size; "word" of the
-#: tests; "count", in how many they hold; and "above", the count of those that hold and are above 0.
+#: "size", without, which must be above 0; "range", the least and the largest, with signs unless
+#: both are above 0; "word" of the tests; "count", in how many they hold; and "above", the count of
+#: those that hold and are above 0.
 FORMS: dict[str, Callable[[Sequence[Number], int], str]] = {
     "number": _number,
     "size": _size,

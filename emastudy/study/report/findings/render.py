@@ -13,18 +13,22 @@ from emastudy.study.runs import records_folder
 
 #: What the words in findings mean.
 MEANING = (
-    "*Decided*: the test of the difference, paired by seed, stands at 5 % after the correction for "
-    "the number of tests. *Equivalent*: so does the test (TOST) that it is within ±0.5 mIoU. "
-    "*Inconclusive*: neither. Brackets hold 95 % intervals, each by itself. With a claim's number "
-    "stands p by Holm's method over the ledger's verdicts on one data set under one gradient "
-    "regime; that of a verdict's further comparisons is scaled alike, which does not hold the 5 % "
-    "for all of them together. A part of a claim that is open as a whole is open with it, and has "
-    "no p. q is Benjamini and Hochberg's over all other tests of a page's findings, and counts no "
-    "comparison that no sentence was made of; Holm's method is the stricter, so that of two "
-    "differences the larger may be open and the smaller decided. A table's q is over its own rows, "
-    "and may be another; *equivalent within 0.5* beside a table is the test of that one "
-    "comparison, uncorrected. With one iteration, or one basis, the one-step and the unrolled "
-    "gradient make the same network: what is counted over regimes counts it twice."
+    "*Decided*: significant at 5 % after the correction for the number of tests. *Equivalent*: "
+    "shown to be within ±0.5 mIoU. *Inconclusive*: neither; there may still be a difference. "
+    "Differences are paired by seed; brackets hold 95 % intervals over seeds, each by itself. p, "
+    "with a claim's number, is corrected by Holm's method over the ledger's verdicts; q by "
+    "Benjamini and Hochberg's, which is milder, over the page's other tests: a smaller difference "
+    "may be decided where a larger one is not."
+)
+#: What a statistician would ask of them.
+DETAILS = (
+    "Equivalence is tested by two one-sided tests (TOST). Holm's family is the verdicts on one "
+    "data set under one gradient regime; the p of a verdict's further comparisons is scaled alike, "
+    "which does not hold the 5 % for all of them together, and a part of a claim that is "
+    "inconclusive as a whole has no p. q counts no comparison that no sentence was made of. A "
+    "table's q is over its own rows, and may be another; *equivalent within 0.5* beside a table is "
+    "the test of that one comparison, uncorrected. With one iteration, or one basis, the one-step "
+    "and the unrolled gradient make the same network: what is counted over regimes counts it twice."
 )
 #: How many findings a page shows before it folds the others away; README's come first.
 FIRST = 4
@@ -66,7 +70,8 @@ def found_here(page: str) -> str:
         more = f"{len(others)} more finding{'s' * (len(others) > 1)}"
         parts.append(_folded(more, "\n".join(map(_item, others))))
     if any(one.tests for one in filled):
-        parts.append(_folded("What the words mean", MEANING + family))
+        more = " More of it is on [the page of all findings](../findings.md)."
+        parts.append(_folded("What the words mean", MEANING + family + more))
     return "\n\n".join(parts)
 
 
@@ -96,7 +101,7 @@ def main_findings(experiments: Path, link: str) -> str:
 
 def all_findings(experiments: Path) -> str:
     """All findings in Markdown, page by page."""
-    stems, parts = _notebooks(experiments), [MEANING]
+    stems, parts = _notebooks(experiments), [MEANING, DETAILS]
     filled = sorted(committed(experiments), key=lambda one: one.finding.page)
     for page, mine in groupby(filled, lambda one: one.finding.page):
         notebook = (experiments / f"{stems[page]}.ipynb").read_text(encoding="utf-8")
