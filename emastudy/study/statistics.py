@@ -136,8 +136,18 @@ def spread_ratio_interval(
     return ratio, float(low), float(high), float(p)
 
 
-def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
-    """Mean over seeds with interval, one row a group: "mean", "low", "high" and "seeds"."""
+def summarize(
+    frame: pd.DataFrame, by: str, value: str, *, within: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Mean over seeds with interval, one row a group: "mean", "low", "high" and "seeds".
+
+    Args:
+        within: Columns whose values lead the index: a row for each combination and group.
+    """
+    if within:
+        parts = frame.groupby(list(within), sort=False)
+        keyed = {key if len(key) > 1 else key[0]: summarize(part, by, value) for key, part in parts}
+        return pd.concat(keyed, names=[*within, by])
     rows = {
         group: (*mean_interval(part[value]), part["seed"].nunique())
         for group, part in frame.groupby(by, sort=False)
@@ -147,9 +157,9 @@ def summarize(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
 
 def summarize_columns(frame: pd.DataFrame, by: str, columns: Mapping[str, str]) -> pd.DataFrame:
     """:func:`summarize` of several columns (→ what to call them), one row a group and column."""
-    tables = {name: summarize(frame, by, column) for column, name in columns.items()}
-    both = pd.concat(tables).swaplevel()
-    return both.loc[list(itertools.product(frame[by].unique(), tables))]
+    names = list(columns.values())
+    long = frame.rename(columns=columns).melt([by, "seed"], names, "quantity", "number")
+    return summarize(long, "quantity", "number", within=[by]).rename_axis([None, None])
 
 
 def paired_differences(

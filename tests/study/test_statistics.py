@@ -116,6 +116,15 @@ def test_a_reader_gets_intervals_in_one_column_and_no_verdict_of_two_seeds():
     assert list(table.columns) == ["difference [95 % interval]", "p", "seeds"]
 
 
+def test_summaries_are_those_of_each_combination():
+    runs = pd.DataFrame(
+        {"regime": list("aabb"), "T": 3, "seed": [0, 1, 0, 1], "miou": [50.0, 52, 60, 60]}
+    )
+    found = summarize(runs, "T", "miou", within=["regime"])
+    assert found["mean"].to_dict() == {("a", 3): 51.0, ("b", 3): 60.0}
+    assert list(found.index.names) == ["regime", "T"]
+
+
 def test_a_baseline_that_is_not_there_is_named():
     runs = pd.DataFrame({"method": ["A", "B"], "seed": 0, "miou": 1.0})
     with pytest.raises(InputError, match="no run has method = FCN, the baseline; there are A, B"):

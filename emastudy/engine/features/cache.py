@@ -32,15 +32,17 @@ from tqdm.auto import tqdm
 from emastudy import datasets, networks, own
 from emastudy.datasets import SegmentationDataset, evaluation_transform, pad_to_grid
 from emastudy.engine.config import RunConfig
-from emastudy.engine.features.store import CachedFeatures, Writer
+from emastudy.engine.features import store
+from emastudy.engine.features.store import CachedFeatures
 from emastudy.engine.loading import loading_errors, one_by_one
 from emastudy.engine.runtime import Runtime
 from emastudy.errors import InputError
+from emastudy.files import write_text
 from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 3  # part of the digest: raised when files of before would be misread
+_FORMAT = 4  # part of the digest: raised when files of before would be misread
 
 
 class HeadNetwork(nn.Module):
@@ -188,16 +190,20 @@ def _build(
 ) -> None:
     """Compute what is missing of a folder under another name, then rename it."""
     unfinished = folder.with_name(folder.name + ".partial")
+    write_text(unfinished / "manifest.json", json.dumps(description, indent=1, sort_keys=True))
+    dtype: torch.dtype = getattr(torch, description["dtype"])
     device = next(network.parameters()).device
     stages = network.backbone.stages[: description["stage"] + 1]
     pairs, fit = side is not None, evaluation_transform(dataset)
     if side is not None:
         fit = datasets.whole_image_transform(dataset, side, network.output_stride)
     see = partial(_views, fit, None if pairs else network.output_stride)
-    with loading_errors(workers), Writer(unfinished, description) as writer:
-        done, total, first = writer.done, len(dataset), writer.first
+    done, total = store.written(unfinished), len(dataset)
+    first = tuple(store.read(unfinished, 0)[1].shape) if done else ()
+    with loading_errors(workers):
         loader = one_by_one(dataset, range(done, total), see, workers)
-        for views, mask in tqdm(loader, folder.name, total, initial=done, unit="image"):
+        progress = tqdm(loader, folder.name, total, initial=done, unit="image")
+        for index, (views, mask) in enumerate(progress, done):
             first = first or tuple(mask.shape)
             if side == 0 and tuple(mask.shape) != first:
                 raise InputError(
@@ -206,10 +212,10 @@ def _build(
                     "they are fitted into, since a batch is of one size"
                 )
             x = views.to(device).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, writer.dtype, enabled=writer.dtype != torch.float32):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 for stage in stages:
                     x = stage(x)
-            writer.append(x, mask)
+            store.write(unfinished, index, x, mask, dtype)
     unfinished.rename(folder)
 
 

@@ -6,7 +6,7 @@ for each kind of claim.
 
 # Importing them registers their claims.
 from emastudy.study.claims import ablations, comparisons, cost, identities, unit  # noqa: F401
-from emastudy.study.claims.claim import CLAIMS, Claim, claim, judge, ledger
+from emastudy.study.claims.claim import CLAIMS, Claim, claim, judge
 from emastudy.study.claims.evidence import DATASETS, Evidence, load_evidence
 from emastudy.study.claims.verdict import Judgement, Part, Verdict
 
@@ -20,6 +20,5 @@ __all__ = [
     "Verdict",
     "claim",
     "judge",
-    "ledger",
     "load_evidence",
 ]

@@ -121,20 +121,3 @@ def judge(evidence: Sequence[Evidence], ids: Iterable[str] = ()) -> list[Judgeme
         for id, judgements in judged.items()
     }
     return [f for id in chosen for f in corrected.get(id) or CLAIMS[id].judgements(evidence)]
-
-
-def ledger(judgements: Iterable[Judgement]) -> pd.DataFrame:
-    """Findings as a tidy table: a row each, with the numbers of its decisive part.
-
-    "original" is the verdict by the rule as first written, "p" of the uncorrected verdict and
-    "adjusted" by Holm's method.
-    """
-    of_finding = ["claim", "dataset", "gradient", "variant"]
-    of_finding += ["verdict", "uncorrected", "original", "p", "adjusted"]
-    rows = []
-    for one in judgements:
-        part = one.decisive
-        numbers = (part.what, part.effect, *part.interval, part.unit, part.seeds)
-        rows.append((*(getattr(one, name) for name in of_finding), *numbers, one.missing))
-    of_part = ["what", "effect", "low", "high", "unit", "seeds"]
-    return pd.DataFrame(rows, columns=[*of_finding, *of_part, "missing"])

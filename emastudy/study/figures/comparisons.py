@@ -52,6 +52,23 @@ def score_panels(
         figure.suptitle(title)
 
 
+def tradeoff(runs: pd.DataFrame, costs: pd.DataFrame, title: str) -> None:
+    """Score against the head's cost, see :func:`charts.tradeoff`.
+
+    Args:
+        costs: Index = method, see ``tables.accuracy.head_costs``.
+    """
+    _, ax = plt.subplots(figsize=(8, 4.4))
+    charts.tradeoff(
+        summarize(runs, "method", "miou").assign(cost=costs["mmacs"]),
+        ax=ax,
+        xlabel="multiply-adds of the head on one image, millions",
+        ylabel="mIoU, %, single scale",
+        family="EMA",
+    )
+    ax.set_title(f"Accuracy against the head's cost: {title}")
+
+
 def starts(parts: Mapping[str, pd.DataFrame], *, xlabel: str, size: tuple[float, float]) -> None:
     """Means of blocks with their intervals: a panel a data set, a colour for each start.
 

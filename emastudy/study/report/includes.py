@@ -87,10 +87,10 @@ def headline(records: Path) -> str:
         (found,) = audits.summary(folders, audits.load(folders)).to_dict("records")
         lines += [
             "",
-            f"Trained again were {found['trained anew']} of the {found['records']} runs on these "
-            f"data, with scores up to {found['largest difference']:.2f} mIoU from the record; the "
-            f"standard deviation over seeds is {found['standard deviation over seeds']:.2f}. "
-            "Intervals are over seeds, and do not cover that.",
+            f"Runs on these data that were trained again: {found['trained anew']} of "
+            f"{found['records']}; largest distance from the record: "
+            f"{found['largest difference']:.2f} mIoU; standard deviation over seeds: "
+            f"{found['standard deviation over seeds']:.2f}. Intervals are over seeds alone.",
         ]
     return "\n".join(lines)
 

@@ -290,15 +290,27 @@ def published_tables(scores: pd.DataFrame, hours: pd.Series) -> str:
 
 
 def commands(plan: pd.DataFrame) -> str:
-    """The commands that run the paper's Tables 2-4, as a block of Markdown."""
+    """The commands that run and score the paper's Tables 2-4, as blocks of Markdown."""
     lines = ["```sh"]
     for table, part in plan["command"].groupby("table"):
         lines += [f"# {table!s}", *part]
     lines += [
-        "# scores, multi-scale and flip; for VOC the files that its server takes",
-        "emastudy evaluate runs/ID --multi-scale --flip --data-root FOLDER",
+        "# for VOC test the files that its server takes, multi-scale and flip",
         "emastudy evaluate runs/ID --split test --multi-scale --flip --submit OUT "
         "--data-root FOLDER",
+        "```",
+        "",
+        "Scores of the other tables, likewise, are measured beside the records, where this page "
+        "and the ledger look for them:",
+        "",
+        "```python",
+        "from emastudy.engine import Runtime",
+        "from emastudy.study import measure, records_folder, runs_folder",
+        "from emastudy.study.recipes import RECIPES",
+        "",
+        'runs, place = [RECIPES["pascal_context"](seed=0)], records_folder("paper")',
+        'runtime = Runtime(data_root="FOLDER", runs_dir=str(runs_folder()))',
+        'measure(runs, "scores", place, runtime, multi_scale=[True])',
         "```",
     ]
     return "\n".join(lines)

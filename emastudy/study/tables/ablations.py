@@ -54,13 +54,6 @@ def comparable(runs: pd.DataFrame, by: str, *, within: str = "gradient") -> pd.D
     return runs.groupby(within).filter(lambda part: part[by].nunique() > 1)
 
 
-def summaries(runs: pd.DataFrame, by: str, value: str, *, within: Sequence[str]) -> pd.DataFrame:
-    """``statistics.summarize`` within each combination of some columns, which lead the index."""
-    keys = within[0] if len(within) == 1 else list(within)
-    parts = {key: summarize(part, by, value) for key, part in runs.groupby(keys, sort=False)}
-    return pd.concat(parts, names=[*within, by])
-
-
 def without_record(configs: Iterable[RunConfig]) -> pd.DataFrame:
     """How many seeds are not recorded, by gradient regime, normalisation and T."""
     columns = ["head.gradient", "head.normalization", "head.num_iterations"]
@@ -180,7 +173,7 @@ def panel_differences(
 def panel_summaries(panels: Mapping[str, tuple[str, pd.DataFrame]], value: str) -> pd.DataFrame:
     """Means over seeds with intervals, see :func:`panel_differences`."""
     parts = {
-        title: summaries(runs, column, value, within=["gradient"])
+        title: summarize(runs, column, value, within=["gradient"])
         for column, (title, runs) in panels.items()
     }
     return _changed(parts)

@@ -42,11 +42,10 @@ def test_the_rules_are_those_written_down(paper_claims):
 
 def test_without_evidence_only_identities_and_costs_are_decided(cheap_costs):
     found = claims.judge([evidence()])
-    table = claims.ledger(found)
-    assert list(table["claim"].unique()) == list(CLAIMS)
-    decided = table[table["verdict"] != "not run"]
-    assert set(decided["claim"]) == {"C2", "C3", "C4", "C7"}
-    assert (table[table["verdict"] == "not run"]["missing"] != "").all()
+    assert list(dict.fromkeys(one.claim for one in found)) == list(CLAIMS)
+    decided = {one.claim for one in found if one.verdict != "not run"}
+    assert decided == {"C2", "C3", "C4", "C7"}
+    assert all(one.missing for one in found if one.verdict == "not run")
 
 
 def test_every_data_set_and_regime_is_judged_by_itself():
@@ -75,13 +74,7 @@ def test_verdicts_are_corrected_among_all_on_one_data_set_and_regime():
     assert [f.adjusted for f in column] == holm([f.p for f in column]).tolist()
     assert found.adjusted == pytest.approx(5 * found.p)
     assert (found.uncorrected, found.verdict) == ("supported", "inconclusive")
-    row = claims.ledger([found]).iloc[0]
-    assert row[["verdict", "uncorrected", "original"]].tolist() == [
-        "inconclusive",
-        "supported",
-        "supported",
-    ]
-    assert row["adjusted"] == found.adjusted
+    assert found.original == "supported"
 
 
 def test_amendments_are_dated_after_the_rules_and_say_why():

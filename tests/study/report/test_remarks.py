@@ -54,6 +54,7 @@ def test_commands_are_grouped_by_table_and_say_how_to_score():
     lines = remarks.commands(plan).splitlines()
     assert lines[1:5] == ["# Table 2", "emastudy train x", "# Table 3", "emastudy train y"]
     assert lines[-1] == "```"
+    compile("\n".join(lines[lines.index("```python") + 1 : -1]), "scores", "exec")
 
 
 def test_what_was_not_run_says_what_it_would_take():

@@ -29,13 +29,6 @@ def test_only_regimes_with_something_to_compare_are_kept():
     assert ablations.comparable(pd.DataFrame(), "T").empty
 
 
-def test_summaries_are_those_of_each_combination():
-    table = ablations.named(runs({ema(): [50.0, 52.0], ema(gradient="unrolled"): [60.0, 60.0]}))
-    found = ablations.summaries(table, "T", "miou", within=["gradient"])
-    assert found["mean"].to_dict() == {("detached", 3): 51.0, ("unrolled", 3): 60.0}
-    assert list(found.index.names) == ["gradient", "T"]
-
-
 def test_seeds_without_a_record_are_counted_by_setting():
     configs = [scenes(seed=0), scenes(seed=1), scenes(seed=0, gradient="unrolled")]
     counts = ablations.without_record(configs)["seeds without a record"].to_dict()

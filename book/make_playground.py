@@ -1,8 +1,7 @@
 """The data of the book's playground: a photograph and the features whose EM the reader moves.
 
-The page's script reads it as a script of its own, for a page opened from file:// may not fetch:
-
-    write_playground(Path("book/playground/cat.js"), cat())
+``python book/make_playground.py`` writes them. The page reads them as a script of its own, for a
+page opened from file:// may not fetch.
 """
 
 import base64
@@ -86,3 +85,7 @@ def write_playground(path: Path, data: dict[str, Any]) -> None:
     head = json.dumps({**data, "features": None}, indent=0)
     filled = head.replace('"features": null', f'"features": [\n{rows}]')
     write_text(path, f"window.emaPlayground = {filled};\n")
+
+
+if __name__ == "__main__":
+    write_playground(Path(__file__).with_name("playground") / "cat.js", cat())
