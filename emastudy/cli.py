@@ -110,7 +110,7 @@ def _explanation(error: Exception) -> str | None:
     if isinstance(error, EmastudyError):
         return str(error)
     if fault := own.fault(error):
-        return f"an error in a part of your own, {fault}; mend it there, --traceback shows all"
+        return f"an error in a part of your own, {fault}; fix it there, --traceback shows all"
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("emastudy"):
         return (
             f"{error.name} is not installed; pip install 'emastudy[study]' brings all that the "

@@ -301,7 +301,7 @@ def test_an_error_in_a_part_of_ones_own_is_no_bug_of_the_package(
         "--runs-dir", str(tmp_path / "runs"), "--records", str(tmp_path / "records"),
     )  # fmt: skip
     assert f"an error in a part of your own, {my_module}, line" in error
-    assert "in Mean.forward (assert len(x) < 3): AssertionError; mend it there" in error
+    assert "in Mean.forward (assert len(x) < 3): AssertionError; fix it there" in error
     assert "bug" not in error
     assert "Traceback" not in error
 
@@ -355,7 +355,7 @@ def test_ctrl_c_says_how_to_resume(monkeypatch, capsys):
         (("evaluate", "/nowhere"), "holds no whole checkpoint"),
         (("predict", "x.jpg", "--checkpoint", "/nowhere"), "there is no x.jpg"),
         (("predict", "--checkpoint", "/nowhere"), "images is []; expected at least one file"),
-        (("predict", "x/*.jpg", "--checkpoint", "/nowhere"), "no file is called as 'x/*.jpg' asks"),
+        (("predict", "x/*.jpg", "--checkpoint", "/nowhere"), "no file matches 'x/*.jpg'"),
     ],
 )
 def test_bad_input_is_one_clear_line(monkeypatch, capsys, tmp_path, arguments, message):

@@ -408,7 +408,7 @@ TROUBLES = {
             lambda folder: load_network(folder),
         ),
         Trouble(
-            "no file is called as '…' asks",
+            "no file matches '…'",
             "A pattern that matches nothing; nothing was computed, and the status is 2.",
             "Look with `ls`; a pattern in quotation marks is read by emastudy, not by the shell.",
             segment("*.tiff"),

@@ -34,7 +34,7 @@ def command(
             "slurm partition=gpu gpus_per_node=1" tells Slurm what a run needs.
         parameters: Further parameters of the notebooks.
         output: Folder for the executed notebooks; default book/notebooks of this checkout.
-        jobs: Notebooks executed at a time; those that measure times are executed alone, at last.
+        jobs: Notebooks executed at a time; those that measure times run last, one at a time.
     """
     parse_executor(executor or "local")  # a slip shows now, not in the first notebook
     experiments = experiments_folder()

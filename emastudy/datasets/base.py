@@ -146,9 +146,9 @@ def require_repeatable(dataset: SegmentationDataset, index: int) -> None:
     once, again = dataset[index], dataset[index]
     if not all(map(torch.equal, once, again)):
         raise InputError(
-            f"dataset {dataset.name!r}: item {index} of split {dataset.split!r} is another each "
-            "time it is read, and scores would be of other data each time; take what is random "
-            "out of __getitem__: training itself mirrors images, and scales and crops them "
+            f"dataset {dataset.name!r}: item {index} of split {dataset.split!r} differs each "
+            "time it is read, so no two scores would be of the same data; remove the randomness "
+            "from __getitem__: training itself mirrors images, and scales and crops them "
             "(scales and crop_size of the run)"
         )
 

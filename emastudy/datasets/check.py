@@ -28,7 +28,7 @@ class Report:
     #: Split → sizes of its images and classes, where the dataset's class states neither.
     contents: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)  #: One sentence each, naming the file.
-    warnings: list[str] = field(default_factory=list)  #: What may be meant so, one sentence each.
+    warnings: list[str] = field(default_factory=list)  #: What may be intended, one sentence each.
 
 
 def check(
@@ -270,4 +270,4 @@ def report_text(kind: type[SegmentationDataset], report: Report) -> str:
         lines.append(f"{split:<10} {count:,}{f' of {official:,}' if official else ''} images{more}")
     lines += [f"{split:<10} absent: {reason}" for split, reason in report.absent.items()]
     lines += [f"- {problem}" for problem in report.problems]
-    return "\n".join(lines + [f"- it may be meant so: {warning}" for warning in report.warnings])
+    return "\n".join(lines + [f"- may be intended: {warning}" for warning in report.warnings])

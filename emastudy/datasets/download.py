@@ -72,8 +72,8 @@ def fetch(archive: Archive, path: Path) -> None:
     except RuntimeError as error:
         partial.unlink(missing_ok=True)
         raise InputError(
-            f"what {archive.url} sent has not the MD5 {archive.md5}: it was broken off, or the "
-            "file there has changed; try again"
+            f"what {archive.url} sent does not have the MD5 {archive.md5}: the transfer was cut "
+            "short, or the file there has changed; try again"
         ) from error
     partial.rename(path)
 

@@ -41,7 +41,8 @@ class FileDataset(SegmentationDataset):
             missing ones to be found when they are read, as the check of a whole root does.
 
     Raises:
-        FileNotFoundError: ``root`` has not this layout, or files named by the split are missing.
+        FileNotFoundError: ``root`` does not have this layout, or files named by the split
+            are missing.
         ValueError: Unknown class or split, empty split, a name listed twice; on reading, a damaged
             image, a mask that holds other values or has another size than its image.
     """
@@ -216,7 +217,7 @@ class FileDataset(SegmentationDataset):
 
     def _require_files(self) -> None:
         fix = (
-            "a listed line is one name without columns: mend the list, or unpack the dataset again"
+            "a listed line is one name without columns: fix the list, or unpack the dataset again"
             if any(isinstance(name, Listed) for name in self.names)
             else "every image needs a mask of its name, and every mask an image"
         )

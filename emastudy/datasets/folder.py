@@ -130,7 +130,7 @@ def _read_description(root: Path) -> _Description:
     try:
         content: Any = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or "classes" not in content:
         raise InputError(f"{path} has to say at least classes: [NAME, NAME, ...]")
 

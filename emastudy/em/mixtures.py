@@ -117,7 +117,7 @@ class Mixture(ABC):
         for name, tensor in (("x", x), ("bases", bases)):
             if not torch.isfinite(tensor).all():
                 raise InputError(
-                    f"{name} holds NaN or infinite values; drop those rows or mend what made them "
+                    f"{name} holds NaN or infinite values; drop those rows or fix what made them "
                     "(a diverged network, a division by zero)"
                 )
 

@@ -24,7 +24,7 @@ from scipy import stats
 from emastudy.engine.scoring.metrics import iou
 from emastudy.errors import InputError
 
-#: A difference of mIoU that makes none in practice, either way.
+#: Differences of mIoU up to this, in either direction, count as none in practice.
 MARGIN = 0.5
 #: Of tests, after the correction for their number.
 LEVEL = 0.05

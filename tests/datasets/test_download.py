@@ -85,7 +85,7 @@ def test_what_was_put_there_by_hand_is_taken(tmp_path):
 
 def test_a_bad_checksum_is_refused(web, tmp_path):
     source = archive(web, tar(tmp_path / "a.tar.gz", ["1.jpg"]), md5="0" * 32)
-    with pytest.raises(ValueError, match="has not the MD5 0000"):
+    with pytest.raises(ValueError, match="does not have the MD5 0000"):
         download([source], tmp_path / "root")
     assert files(tmp_path / "root") == []
 

@@ -71,8 +71,8 @@ def test_own_data_trains_and_scores_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ("classes: [a, b", "is no YAML"),
-        ("classes:\n\t- a", "is no YAML: .*cannot start any token"),
+        ("classes: [a, b", "is not YAML"),
+        ("classes:\n\t- a", "is not YAML: .*cannot start any token"),
         ("classes: [a, ]\nimages: 3", "images is 3; expected the name of a folder"),
         ("classes: [a, null]", "list of 1 to 254 names"),
         ("classes: [a, [b]]", "list of 1 to 254 names"),

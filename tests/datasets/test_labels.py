@@ -221,7 +221,7 @@ def test_sound_data_of_ones_own_pass_without_a_word(my_module):
         ("image = image // 255", "no value of 64 images of split 'train' is above 1; images are"),
         (
             "image = image.flip(-1) if index and torch.rand(()) < 0.5 else image",
-            "of split 'train' is another each time it is read, .* training itself mirrors images",
+            "of split 'train' differs each time it is read, .* training itself mirrors images",
         ),
         ("mask[0, 0] = 7 * (index == 69)", "item 69 of split 'train' has the value 7"),
         ("1 / (index - 69)", "item 69 of split 'train': .* division by zero"),

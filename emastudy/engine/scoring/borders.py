@@ -1,4 +1,4 @@
-"""How well borders are met: a score that wants images, not only a confusion matrix."""
+"""The boundary F-score, which wants images, not only a confusion matrix."""
 
 import math
 

@@ -174,7 +174,7 @@ def _labelled(scores: Scores, split: str) -> Scores:
     if not scores.confusion.any():
         raise InputError(
             f"no pixel of split {split!r} belongs to a class, all are {IGNORE}, ignored: it can be "
-            "predicted, not scored; choose another split, or mend its masks"
+            "predicted, not scored; choose another split, or fix its masks"
         )
     return scores
 

@@ -60,7 +60,7 @@ def _meant(given: Path, results: Path) -> list[tuple[Path, Path]]:
         # Not Path.glob: a pattern may begin at the root, and hidden files are not meant.
         matching = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207
         if not matching:
-            raise InputError(f"no file is called as {str(given)!r} asks")
+            raise InputError(f"no file matches {str(given)!r}")
         return [pair for path in matching for pair in _meant(Path(path), results)]
     return [(given, given.parent)]
 
@@ -80,6 +80,6 @@ def _names(pairs: Sequence[tuple[Path, Path]]) -> list[str]:
         if len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names):
             return names
     raise InputError(
-        "names of images differ in capitals alone, so that their predictions might overwrite each "
+        "image names differ only in case, so that their predictions might overwrite each "
         f"other: {', '.join(sorted(map(str, below), key=str.casefold))}; rename one"
     )

@@ -64,7 +64,7 @@ SUCCESSORS = {
     "external": Method("External attention", "external"),
     "hamburger": Method("Hamburger", "hamburger"),
 }
-#: What tells how much of a gain is attention at all.
+#: Controls: the same convolutions without attention, to see how much of a gain it is.
 CONTROLS = {"no_attention": Method("1×1 convs alone", "no_attention")}
 #: Methods whose batch norm starts at the other end: blocks of attention at one, EMA and the
 #: control at zero.

@@ -202,7 +202,7 @@ class _Order:
         except papermill.PapermillExecutionError as error:
             raise NotebookError(
                 f"{self.notebook} failed in cell {error.cell_index}: {error.ename}: "
-                f"{error.evalue}\nThe traceback is in {partial}; mend the cause and run again: "
+                f"{error.evalue}\nThe traceback is in {partial}; fix the cause and run again: "
                 "what was finished is kept."
             ) from error
         executed.metadata["emastudy"] = {"digest": self._digest()}

@@ -22,8 +22,8 @@ from emastudy.study.runs.sweep import complete, run_one
 logger = logging.getLogger(__name__)
 
 #: What a run made again may differ by and still hold: points of mIoU, and the mean distance of the
-#: two loss curves in nats. Another processor rounds otherwise, and training lets that grow; another
-#: seed changes the median method by at least half as much again, in every profile.
+#: two loss curves in nats. Another processor rounds otherwise, and training lets that grow; for
+#: the median method of every profile another seed changes both by at least 1.5 times as much.
 TOLERANCE = {"miou": 0.3, "loss": 0.02}
 
 

@@ -40,8 +40,8 @@ Job = Callable[[RunConfig, Path, Runtime], object]
 class Local:
     """This machine: one run per GPU, or as many as the cores carry.
 
-    Parameters are "cores" that the sweep may use, and "gpus", a list as in CUDA_VISIBLE_DEVICES, by
-    default all that this process may use, and submitit's.
+    Parameters: "cores", how many the sweep may use; "gpus", a list as in CUDA_VISIBLE_DEVICES (of
+    both, by default, all that this process may use); and submitit's own.
     """
 
     #: Seconds between two looks at the jobs.

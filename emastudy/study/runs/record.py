@@ -154,7 +154,7 @@ def read_json(path: Path, kind: str, make: Callable[[dict[str, Any]], T]) -> T:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RecordError(f"{kind} {path} is no JSON ({error}): truncated? {fix}") from error
+        raise RecordError(f"{kind} {path} is not JSON ({error}): truncated? {fix}") from error
     if not isinstance(values, dict) or values.pop("schema", None) != _SCHEMA:
         raise RecordError(f"{kind} {path} does not use schema {_SCHEMA}; {fix}")
     try:

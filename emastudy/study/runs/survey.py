@@ -19,7 +19,7 @@ STATES: dict[State, str] = {
     "outdated": "recorded before the numbers changed, see CHANGELOG.md; delete it and run again",
     "running": "a process works on it now",
     "interrupted": "stopped half-way; run again, it goes on from its checkpoint",
-    "failed": "ended with an error; mend the cause and run again",
+    "failed": "ended with an error; fix the cause and run again",
     "damaged": "its file cannot be trusted; delete it and run again",
 }
 _COLUMNS = "profile id state head options seed progress miou minutes commit note"

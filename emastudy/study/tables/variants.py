@@ -106,7 +106,7 @@ def without_drift(methods: Mapping[str, Sequence[RunConfig]]) -> dict[str, list[
 def several_heads(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
     """EMA with several heads and windows, unrolled, beside EMA as it is and its rivals.
 
-    Heads may soften the softmax, by up to √H, so that one head at smaller λ is among it.
+    Heads may soften the softmax, by up to √H, so one head at smaller λ is included as a control.
     """
     bases = config_columns(grid()[0])["head.num_bases"]
     unrolled: dict[str, dict[str, Any]] = {
@@ -224,7 +224,7 @@ def explored_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def mixing(grid: Callable[..., list[RunConfig]]) -> dict[str, list[RunConfig]]:
-    """Methods from what hears of no other pixel, 1×1 convs, to what mixes those of a map."""
+    """Methods from one in which a pixel sees no other, 1×1 convs, to those that mix a whole map."""
     control = CONTROLS["no_attention"]
     return {
         "FCN": grid("fcn"),

@@ -38,8 +38,8 @@ def test_the_table_is_tidy(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("truncated", "is no JSON"),
-        ("empty", "is no JSON"),
+        ("truncated", "is not JSON"),
+        ("empty", "is not JSON"),
         ("older schema", "does not use schema 1"),
         ("another's", "says it is run"),
         ("unknown field", "no field 'colour'"),

@@ -71,7 +71,7 @@ def load_findings(path: Path) -> list[Finding]:
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     found: dict[str, Finding] = {}
     for entry in entries:
         about = f"{path.name}, finding {entry.get('id', len(found) + 1)!r}"

@@ -50,7 +50,7 @@ class Number:
     case: str = ""  #: Which of the query's cases it is, in words; "" = there is one alone.
     signed: bool = False  #: Whether it is a difference, to be shown with its sign.
     unit: str = ""  #: Of a count, e.g. "of 5 seeds".
-    #: That there is no difference, that it is beyond ±0.5 ("equivalence"), or none.
+    #: "difference": from zero; "equivalence": within ±0.5 (TOST); "": no test.
     test: Test = ""
     p: float = math.nan  #: Of the test, by itself.
     corrected: float = math.nan  #: For the number of tests: by Holm's method, or a q-value.

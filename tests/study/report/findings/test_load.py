@@ -78,5 +78,5 @@ def test_what_lacks_and_what_is_there_twice_is_named(load):
 def test_what_is_no_yaml_is_named_with_its_line(tmp_path):
     path = tmp_path / "findings.yaml"
     path.write_text("- id: &same a\n- id: &same b\n")
-    with pytest.raises(InputError, match=r"findings\.yaml is no YAML: .*anchor 'same'.*line 2"):
+    with pytest.raises(InputError, match=r"findings\.yaml is not YAML: .*anchor 'same'.*line 2"):
         load_findings(path)
