@@ -28,6 +28,8 @@ from emastudy.errors import InputError
 MARGIN = 0.5
 #: Of tests, after the correction for their number.
 LEVEL = 0.05
+#: Seeds that a difference must have to be called decided.
+_FEWEST = 3
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -178,7 +180,7 @@ def paired_differences(
         Index = group (after ``within``, in the order of the frame); columns "difference", "low",
         "high" (95 % t-interval), "p" (of the paired t-test), "q" (the same by
         :func:`benjamini_hochberg` over the rows of the table), "seeds" (those that both have) and
-        "decided": whether q is below 5 %.
+        "decided": whether q is below 5 %, of three seeds or more.
 
     Raises:
         InputError: No run is of the baseline; or two runs of one group share a seed: something else
@@ -211,9 +213,12 @@ def paired_differences(
 
 
 def corrected(differences: pd.DataFrame) -> pd.DataFrame:
-    """Differences that are read together, with their q-values, and what these decide."""
+    """Differences that are read together, with their q-values, and what these decide.
+
+    Two seeds decide nothing: a test of one degree of freedom rests on its assumption alone.
+    """
     q = benjamini_hochberg(differences["p"])
-    return differences.assign(q=q, decided=q < LEVEL)
+    return differences.assign(q=q, decided=(q < LEVEL) & (differences["seeds"] >= _FEWEST))
 
 
 def p_text(p: float) -> str:
@@ -226,13 +231,13 @@ def p_text(p: float) -> str:
 def readable(differences: pd.DataFrame) -> pd.DataFrame:
     """Differences as a reader wants them: each with its interval in one column, p and q as texts.
 
-    Where there are fewer than three seeds, q and what it decides are left out: it decides nothing.
+    Where there are fewer than three seeds, q and what it decides are left out.
     """
     texts = {"difference": [as_text(row) for _, row in differences.iterrows()]}
     for name in {"p", "q"} & {*differences}:
         texts[name] = [p_text(p) for p in differences[name]]
     texts["decided"] = ["yes" if decided else "no" for decided in differences["decided"]]
-    few = "seeds" in differences and differences["seeds"].max() < 3
+    few = "seeds" in differences and differences["seeds"].max() < _FEWEST
     hidden = ["low", "high", *(["q", "decided"] if few else [])]
     shown = differences.assign(**texts).drop(columns=hidden, errors="ignore").round(2)
     return shown.rename(columns={"difference": "difference [95 % interval]"})
