@@ -141,6 +141,8 @@ def test_a_chain_of_another_seed_or_head_starts_from_that_ones_run(monkeypatch, 
     failure(monkeypatch, capsys, "train", "voc_test", "--seed", "1")
     failure(monkeypatch, capsys, "train", "voc_test", "--head", "fcn")
     failure(monkeypatch, capsys, "train", "voc_test", "--start-from", "mine")
+    error = failure(monkeypatch, capsys, "train", "scenes", "--head-options", "seed=3")
+    assert "no option 'seed'" in error
     assert seen[:2] == [recipes.RECIPES["voc_test"](seed=1), recipes.RECIPES["voc_test"]("fcn")]
     assert seen[2].start_from == "mine"
 

@@ -38,7 +38,18 @@ def test_what_a_file_does_not_define_any_more_is_gone(my_module):
     my_module.write_text("class New: pass\n")
     with pytest.raises(InputError, match="Old"):
         own.load("my_module:Old")
-    assert own.load("my_module:New").__name__ == "New"
+    New = own.load("my_module:New")
+    assert New.__name__ == "New"
+
+
+def test_a_file_that_is_wrong_now_takes_nothing_from_units_made_before(my_module):
+    my_module.write_text("F = 3\nclass U:\n    def f(self): return F\n")
+    unit = own.load("my_module:U")()
+    for wrong in ("F = (\n", "raise ZeroDivisionError\n"):
+        my_module.write_text(wrong)
+        with pytest.raises(InputError, match="cannot be imported"):
+            own.load("my_module:U")
+        assert unit.f() == 3
 
 
 def test_an_unchanged_file_is_executed_once(my_module):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from emastudy import options
+from emastudy import networks, options
 from emastudy.commands.common import Pairs, say
 from emastudy.engine import RunConfig, Runtime
 from emastudy.engine.config import Option
@@ -52,6 +52,7 @@ class Order:
         """The config that was ordered, with the recipe's options for its head and its dataset."""
         make, config = RECIPES[self.recipe], self.config
         given = options.parse(self.head_options)
+        networks.check_options("head", config.head, given, networks.head_defaults(config.head))
         usual = make(config.head, seed=config.seed, backbone=config.backbone, **given)
         changed: dict[str, Any] = {
             name: {**getattr(usual, name), **options.parse(getattr(self, name))}

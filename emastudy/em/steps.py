@@ -252,16 +252,16 @@ def expectation_maximization(
 
     x = _without_float16(x)  # once, not in every step
     values = []
-    for step in range(1, num_iterations + 1):
+    for last in [False] * (num_iterations - 1) + [True]:
         start = bases.detach() if gradient == "one_step" else bases
-        learns = gradient == "unrolled" or (gradient == "one_step" and step == num_iterations)
+        learns = gradient == "unrolled" or (gradient == "one_step" and last)
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             logits = _logits(x, start, concentration, normalization)
             if trace:
                 values.append(torch.logsumexp(logits, dim=-1).sum(dim=-1))
             z = _softmax(logits)
             bases = update_bases(x, z, normalization=normalization)
-            if trace and step == num_iterations:
+            if trace and last:
                 end = _logits(x, bases, concentration, normalization)
                 values.append(torch.logsumexp(end, dim=-1).sum(dim=-1))
     return EMResult(z, bases, torch.stack(values, dim=-1) if trace else None)

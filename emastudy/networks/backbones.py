@@ -103,7 +103,7 @@ class Backbone(nn.Module):
             raise InputError(
                 f"output_stride is {output_stride}; this backbone also downsamples by pooling, "
                 f"which cannot be dilated: take {self.native_stride}, its own stride, or give it "
-                "strided convs"
+                "strided convs (or native_stride is not what its layers make)"
             )
 
     def _grid(self, layer: str) -> int:

@@ -54,8 +54,8 @@ class SegmentationNetwork(nn.Module):
         Raises:
             InputError: The backbone or the ASPP does not allow it.
         """
-        self.backbone.set_output_stride(output_stride)
         try:
+            self.backbone.set_output_stride(output_stride)
             for module in self.head.modules():
                 if isinstance(module, ASPP):
                     module.set_output_stride(output_stride)

@@ -251,10 +251,13 @@ def standing(difference: pd.Series, margin: float = MARGIN) -> str:
 
     Returns:
         "decided": q is below 5 %; "equivalent within 0.5": it is not, and the two one-sided tests,
-        by themselves, place the difference within the margin; else "inconclusive".
+        by themselves, place the difference within the margin; else, and of two seeds,
+        "inconclusive".
     """
     if difference["decided"]:
         return "decided"
+    if difference["seeds"] < _FEWEST:
+        return "inconclusive"
     # The 90 % interval, from the 95 % one.
     freedom = difference["seeds"] - 1
     shorter = stats.t.ppf(0.95, freedom) / stats.t.ppf(0.975, freedom) if freedom else np.nan

@@ -292,3 +292,13 @@ def test_unknown_regime_is_refused():
     # the second where shapes and literals are checked at run time
     with pytest.raises((ValueError, TypeCheckError), match="regime"):
         reestimate(x, bases, 1, regime="magic")
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("regime", ["detached", "one_step", "unrolled"])
+def test_compiled_a_regime_takes_another_number_of_iterations(regime):
+    x, bases = torch.randn(2, 9, 4), torch.randn(3, 4)
+    compiled = torch.compile(reestimate, backend="aot_eager", fullgraph=True)
+    for count in (2, 3):
+        expected = reestimate(x, bases, count, regime=regime)
+        torch.testing.assert_close(compiled(x, bases, count, regime=regime), expected)

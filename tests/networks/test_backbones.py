@@ -143,6 +143,8 @@ def test_aspp_rates_follow_the_stride():
     network.head.aspp.rate = 1
     with pytest.raises(ValueError, match="use a multiple of 2"):
         network.set_output_stride(32)
+    with pytest.raises(ValueError, match="allows"):
+        network.set_output_stride(5)
     assert network.output_stride == 8
     assert network.backbone(torch.randn(1, 3, 64, 64))[-1].shape[-1] == 8
 

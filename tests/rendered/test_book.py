@@ -116,6 +116,13 @@ def test_no_page_names_a_script_style_or_picture_elsewhere(built):
         assert [r for r in parser.found if r.startswith(("http:", "https:", "//"))] == [], path
 
 
+def test_no_link_leads_to_a_source_in_place_of_its_page(built):
+    """Links that a notebook prints, too; the sources themselves may be downloaded."""
+    for path in built.rglob("*.html"):
+        links = re.findall(r'<a [^>]*href="([^"#]+\.(?:md|ipynb))[#"]', path.read_text())
+        assert [link for link in links if "_sources/" not in link] == [], path
+
+
 def public_names():
     """Package → its ``__all__``."""
     inside = pkgutil.walk_packages(emastudy.__path__, "emastudy.")

@@ -125,6 +125,13 @@ def test_summaries_are_those_of_each_combination():
     assert list(found.index.names) == ["regime", "T"]
 
 
+def test_of_two_seeds_nothing_is_said():
+    scores = {"seed": [0, 0, 1, 1], "miou": [1, 1.02, 2, 2.03]}
+    runs = pd.DataFrame({"method": list("AB") * 2, **scores})
+    (row,) = paired_differences(runs, "method", "miou", baseline="A").to_dict("records")
+    assert standing(pd.Series(row)) == "inconclusive"
+
+
 def test_a_baseline_that_is_not_there_is_named():
     runs = pd.DataFrame({"method": ["A", "B"], "seed": 0, "miou": 1.0})
     with pytest.raises(InputError, match="no run has method = FCN, the baseline; there are A, B"):

@@ -164,6 +164,10 @@ def _cached(
                 # Another process may have been the builder that this one waited for.
                 if not folder.is_dir():
                     _build(folder, description, side, network, dataset, runtime.workers)
+        if (there := store.written(folder)) != len(dataset):
+            raise InputError(
+                f"{folder} holds {there} of {len(dataset)} images; delete it and it is built again"
+            )
         folders.append(folder)
     return CachedFeatures(folders, dataset.classes, indices)
 

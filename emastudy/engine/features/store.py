@@ -3,7 +3,7 @@
 One folder holds one feature map (one stage of the backbone) of one split: ``manifest.json``, what
 was computed, and a file an image, ``000000.safetensors`` and so on, with its "maps", (views, h, w,
 channels), and its "mask", uint8 (H, W). A file is whole or it is not there, so an interrupted
-writer goes on from the first that is missing.
+writer goes on from as many as are there.
 """
 
 from collections.abc import Sequence

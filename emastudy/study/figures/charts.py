@@ -102,6 +102,8 @@ def regime_lines(
 
 def number_of_seeds(runs: pd.DataFrame) -> str:
     """For a title: "5 seeds", or "3 to 8 seeds" where methods or settings have more or fewer."""
+    if runs.empty:
+        return "0 seeds"
     settings = runs.filter(regex=_SETTINGS).map(str).agg(" ".join, axis="columns")
     counts = runs["seed"].groupby(settings).nunique()
     least, most = counts.min(), counts.max()

@@ -240,7 +240,8 @@ def _cell(judgements: list[Judgement]) -> str:
     cell = []
     for names in lines.values():
         mine = [judgement for name in names for judgement in variants[name]]
-        row = "".join(marks(f for f in mine if f.gradient == place) for place in places)
+        shown = [marks(f for f in mine if f.gradient == place) for place in places]
+        row = "".join(f'<span class="place">{mark}</span>' for mark in shown)
         name = f'<span class="variant">{escape(", ".join(names))}</span>' * (len(lines) > 1)
         cell.append(f'{name}<span class="marks">{row}</span>')
     return "".join(cell)

@@ -151,22 +151,25 @@ class Page:
     def at_full_length(self) -> "Page":
         """The page whose runs can answer its question: this one, or the committed records.
 
-        The latter, under all gradient regimes, where this page's own runs are too short to decide
-        anything and their data set has committed ones.
+        The latter, under all gradient regimes, where this page's own runs are on scenes and too
+        short to decide anything. On other data not every page has all of its runs on record.
         """
-        if self.profile not in PASSING or self.dataset not in DATASETS:
+        if self.profile not in PASSING or self.dataset != "scenes":
             return self
-        full = replace(self.committed(self.dataset), gradients=",".join(get_args(Gradient)))
+        full = replace(self.committed("scenes"), gradients=",".join(get_args(Gradient)))
         return full if any(full.folder.glob("*.json")) else self
 
     def how_made(self) -> str:
-        """Markdown that tells runs too short to decide anything from those of the answer."""
+        """A paragraph of Markdown that says so of runs too short to decide anything; else ""."""
+        if self.profile not in PASSING:
+            return ""
+        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         return (
-            f"**This copy's own runs**, profile `{self.profile}`: {self.seeds} seeds, "
+            f"\n\n**This copy's own runs**, profile `{self.profile}`: {seeds}, "
             f"{100 * self.scale:.0f} % of the iterations. They show that everything works and "
-            "decide nothing; they may point the other way than the answer above. So do the numbers "
-            "below, but where they are said to be from the committed records. `make book "
-            "PROFILE=scenes` has those throughout."
+            "decide nothing, and may point the other way than the findings above. What follows is "
+            "of these runs unless it is said to be from the committed records; `make book "
+            "PROFILE=scenes` shows the committed ones on every page."
         )
 
     def photographs(self) -> "Page":

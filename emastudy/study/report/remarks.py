@@ -308,9 +308,10 @@ def commands(plan: pd.DataFrame) -> str:
         "from emastudy.study import measure, records_folder, runs_folder",
         "from emastudy.study.recipes import RECIPES",
         "",
-        'runs, place = [RECIPES["pascal_context"](seed=0)], records_folder("paper")',
-        'runtime = Runtime(data_root="FOLDER", runs_dir=str(runs_folder()))',
-        'measure(runs, "scores", place, runtime, multi_scale=[True])',
+        'for recipe, folder in {"pascal_context": "FOLDER", "coco_stuff": "FOLDER"}.items():',
+        '    runs, place = [RECIPES[recipe](seed=0)], records_folder("paper")',
+        "    runtime = Runtime(data_root=folder, runs_dir=str(runs_folder()))",
+        '    measure(runs, "scores", place, runtime, multi_scale=[True])',
         "```",
     ]
     return "\n".join(lines)

@@ -340,3 +340,12 @@ def test_an_interrupted_builder_is_taken_over(runtime, tmp_path):
     assert names == [path.name for path in sorted(resumed.iterdir())]
     for name in names:
         assert (resumed / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def test_a_folder_that_lost_an_image_is_named(runtime):
+    network = built(CONFIG, runtime)
+    learned_from(network, CONFIG, runtime)
+    (folder,) = folders(runtime)
+    (folder / "000009.safetensors").unlink()
+    with pytest.raises(InputError, match="holds 9 of 10 images; delete it"):
+        learned_from(network, CONFIG, runtime)

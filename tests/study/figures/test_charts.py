@@ -38,6 +38,7 @@ def test_a_title_says_where_methods_have_more_seeds_than_others():
     assert charts.number_of_seeds(runs) == "1 to 3 seeds"
     assert charts.number_of_seeds(runs[:3]) == "3 seeds"
     assert charts.number_of_seeds(runs[["seed", "miou"]][3:]) == "1 seed"
+    assert charts.number_of_seeds(runs[:0]) == "0 seeds"
 
 
 def test_lines_keep_their_colours_in_a_panel_that_lacks_some_and_share_one_legend():

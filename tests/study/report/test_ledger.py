@@ -67,7 +67,7 @@ def test_at_a_glance_a_mark_stands_in_the_place_of_its_data_set_and_regime(
     assert [name.strip() for name in rows["claim"]][:2] == ["without data", "scenes"]
 
     def marks(claim, column):
-        lines = re.findall(r'<span class="marks">(.*?)</span></span>', rows[claim][column])
+        lines = re.findall(r'<span class="marks">(.*?)</span></span></span>', rows[claim][column])
         return [re.findall(r">(.)<", line + "<") for line in lines]
 
     assert marks("C17", 1) == [["✓", "·", "·"]]  # detached, unrolled, one-step

@@ -61,8 +61,12 @@ def test_runs_too_short_are_named_as_such_and_do_not_answer(monkeypatch, tmp_pat
     full = quick.at_full_length()
     assert (full.profile, full.seeds, full.scale, full.executor) == ("scenes", 5, 1.0, "none")
     assert full.regimes == ("detached", "one_step", "unrolled")
-    for own in (Page(profile="scenes", seeds=5), Page(profile="mine"), replace(quick, dataset="x")):
+    for own in (Page(profile="scenes", seeds=5), Page(profile="mine")):
         assert own.at_full_length() is own
+        assert own.how_made() == ""
+    assert full.how_made() == ""
+    other = replace(quick, dataset="animals_frozen")
+    assert other.at_full_length() is other
     monkeypatch.setattr(Page, "folder", tmp_path)  # nothing is recorded
     assert quick.at_full_length() is quick
 

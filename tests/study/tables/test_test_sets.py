@@ -17,10 +17,10 @@ from emastudy.study.runs import circumstances
 def test_only_runs_of_the_very_recipe_count_as_ours(tmp_path):
     assert tables.paper_scores(tmp_path / "absent").empty
     ours = RECIPES["pascal_context"](seed=1)
-    row = {**at(multi_scale=True), "miou": 52.0}
-    single = {**at(), "miou": 51.0}
+    whole = {**at(multi_scale=True), "images": 5105, "miou": 52.0}
+    rows = [whole, {**whole, "images": 64, "miou": 60.0}, {**whole, **at(), "miou": 51.0}]
     for config in (ours, dataclasses.replace(ours, batch_size=3)):
-        Measurement(config, "scores", {}, [row, single], circumstances("float32")).write(tmp_path)
+        Measurement(config, "scores", {}, rows, circumstances("float32")).write(tmp_path)
     found = tables.paper_scores(tmp_path)
     assert found[["table", "seed", "miou", "published"]].values.tolist() == [
         ["Table 3", 1, 52.0, 53.1]
