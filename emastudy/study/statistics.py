@@ -231,11 +231,14 @@ def p_text(p: float) -> str:
 def readable(differences: pd.DataFrame) -> pd.DataFrame:
     """Differences as a reader wants them: each with its interval in one column, p and q as texts.
 
+    Spaces in these do not break, so that a page may wrap all other cells.
+
     Where there are fewer than three seeds, q and what it decides are left out.
     """
     texts = {"difference": [as_text(row) for _, row in differences.iterrows()]}
     for name in {"p", "q"} & {*differences}:
         texts[name] = [p_text(p) for p in differences[name]]
+    texts = {name: [t.replace(" ", "\xa0") for t in column] for name, column in texts.items()}
     texts["decided"] = ["yes" if decided else "no" for decided in differences["decided"]]
     few = "seeds" in differences and differences["seeds"].max() < _FEWEST
     hidden = ["low", "high", *(["q", "decided"] if few else [])]

@@ -111,7 +111,8 @@ def test_a_reader_gets_intervals_in_one_column_and_no_verdict_of_two_seeds():
     )
     table = readable(paired_differences(runs, "method", "miou", baseline="A"))
     assert list(table.columns) == ["difference [95 % interval]", "p", "q", "seeds", "decided"]
-    assert list(table.loc["B"]) == ["+3.83 [+1.94, +5.73]", "0.013", "0.013", 3, "yes"]
+    interval = "+3.83\xa0[+1.94,\xa0+5.73]"  # in one line
+    assert list(table.loc["B"]) == [interval, "0.013", "0.013", 3, "yes"]
     table = readable(paired_differences(runs[:4], "method", "miou", baseline="A"))
     assert list(table.columns) == ["difference [95 % interval]", "p", "seeds"]
 
