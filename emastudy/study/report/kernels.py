@@ -17,8 +17,9 @@ from emastudy.errors import EmastudyError
 from emastudy.study.claims import judge, load_evidence
 from emastudy.study.runs.forks import SHARED, ForkServer, shared
 
-# A kernel talks to this machine alone; that it warns of doing so unencrypted is left out.
-_ARGUMENTS = ["--log-level=ERROR"]
+# A kernel talks to this machine alone: that it does so unencrypted is no news, nor is the interrupt
+# that comes before its end. What a cell raises is told by other ways.
+_ARGUMENTS = ["--log-level=CRITICAL"]
 # What pages import, and all compute, beside what runs do.
 _MODULES = (
     "ipykernel.kernelapp",
