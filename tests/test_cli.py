@@ -147,6 +147,23 @@ def test_a_chain_of_another_seed_or_head_starts_from_that_ones_run(monkeypatch, 
     assert seen[2].start_from == "mine"
 
 
+def test_a_units_option_may_be_called_like_a_recipes(monkeypatch, capsys, my_module):
+    seen = []
+    monkeypatch.setattr(train, "run_one", lambda config, *_: seen.append(config) or sys.exit())
+    my_module.write_text(
+        "from torch import nn\n"
+        "class Unit(nn.Module):\n"
+        "    def __init__(self, channels, scale=1.0):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv2d(channels, channels, 1)\n"
+        "    def forward(self, x):\n"
+        "        return x + self.conv(x)\n"
+    )
+    own = ["--head", "my_module:Unit", "--head-options", "scale=0"]
+    failure(monkeypatch, capsys, "train", "scenes", *own)
+    assert seen[0].head_options["scale"] == 0
+
+
 def test_another_backbone_keeps_of_the_options_those_that_fit(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(train, "run_one", lambda config, *_: seen.append(config) or sys.exit())

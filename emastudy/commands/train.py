@@ -53,15 +53,17 @@ class Order:
         make, config = RECIPES[self.recipe], self.config
         given = options.parse(self.head_options)
         networks.check_options("head", config.head, given, networks.head_defaults(config.head))
-        usual = make(config.head, seed=config.seed, backbone=config.backbone, **given)
+        usual = make(config.head, seed=config.seed, backbone=config.backbone)
         changed: dict[str, Any] = {
             name: {**getattr(usual, name), **options.parse(getattr(self, name))}
             for name in ("head_options", "backbone_options", "dataset_options")
         }
         if config.dataset != usual.dataset:  # VOC's classes, say, are none of other data
             changed["dataset_options"] = options.parse(self.dataset_options)
-        if config.start_from == make().start_from:  # that of another seed or head is another run
-            changed["start_from"] = usual.start_from
+        if usual.start_from and config.start_from == make().start_from:
+            # With another seed, head or option the run before is another, too.
+            before = {"seed": config.seed, "backbone": config.backbone, **given}
+            changed["start_from"] = make(config.head, **before).start_from
         return RunConfig(**{**vars(config), **changed})
 
 

@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 # Height and width. The first is not square: a unit that swaps them is found out.
 _MAPS = ((16, 12), (16, 16))
-#: What recipes take beside options of the head.
-_OF_RECIPES = {"head", "seed", "scale", "backbone"}
 _IMAGES = ((64, 96), (64, 64))
 
 
@@ -71,11 +69,11 @@ def _tried_context(
         return _call(owner, make, channels, given)
 
     signature = _signature(owner, make, "channels")
-    others = options.defaults(reserved).keys() | _OF_RECIPES
-    if taken := sorted(signature.parameters.keys() & others):
+    taken = sorted(signature.parameters.keys() & options.defaults(reserved).keys())
+    if taken:
         raise InputError(
-            f"{owner} has an option {taken[0]!r}, which the head around it, or every recipe, has "
-            "too; give it another name"
+            f"{owner} has an option {taken[0]!r}, which the head around it has too; "
+            "give it another name"
         )
     _declare(maker, make, signature)
     return maker

@@ -151,7 +151,7 @@ def test_attributes_of_ones_own_data_are_examined(my_module, attribute, message)
 
 def test_an_item_of_ones_own_that_is_another_each_time_is_refused(my_module):
     my_module.write_text(OWN.format(returned="torch.randint_like(image, 255), mask"))
-    with pytest.raises(InputError, match="'MyData': item 0 of split 'train' is another each time"):
+    with pytest.raises(InputError, match="'MyData': item 0 of split 'train' differs each time"):
         load("my_module:MyData")
 
 

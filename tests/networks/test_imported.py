@@ -97,7 +97,7 @@ def test_a_bad_unit_is_refused_by_what_is_wrong(my_module, returned, message):
     ("more", "message"),
     [
         (", width", r"cannot be made by \(16\): TypeError: .*'width'"),
-        (", dropout=0.1", "has an option 'dropout', which the head around it, or"),
+        (", dropout=0.1", "has an option 'dropout', which the head around it has too"),
     ],
 )
 def test_a_unit_that_cannot_be_made_is_refused(my_module, more, message):
