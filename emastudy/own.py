@@ -148,19 +148,19 @@ def _execute(
     spec = importlib.util.find_spec(name)
     loaded = loaded or importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[name] = loaded
-    before_it = dict(vars(loaded))
+    kept = dict(vars(loaded))
     vars(loaded)[_DIGEST] = None  # until it has run to its end
     _FILES.add(str(origin))
     before = set(sys.modules)
     try:
         code = compile(source, origin, "exec")
         if not hasattr(loaded, "__path__"):  # what the file does not define any more is gone
-            for stale in [key for key in before_it if not key.startswith("__")]:
+            for stale in [key for key in kept if not key.startswith("__")]:
                 delattr(loaded, stale)
         exec(code, vars(loaded))
     except Exception as error:
         del sys.modules[name]
-        vars(loaded).update(before_it)  # units made before go on with what they knew
+        vars(loaded).update(kept)  # units made before go on with what they knew
         raise InputError(
             f"{path!r} cannot be imported: {_where(error, origin)}: {type(error).__name__}: {error}"
         ) from error

@@ -381,8 +381,7 @@ def reestimate(
         z, end, _ = expectation_maximization(
             x, bases, num_iterations, gradient=regime, trace=False, **options
         )
-        with torch.set_grad_enabled(regime != "detached" and torch.is_grad_enabled()):
-            return reconstruct(z, end)
+        return reconstruct(z, end)
     with torch.no_grad():
         fixed = _iterate(x, bases, num_iterations, **options)
     end = _iterate(x, fixed, 1, **options)

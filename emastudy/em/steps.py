@@ -262,8 +262,8 @@ def expectation_maximization(
             z = _softmax(logits)
             bases = update_bases(x, z, normalization=normalization)
             if trace and last:
-                end = _logits(x, bases, concentration, normalization)
-                values.append(torch.logsumexp(end, dim=-1).sum(dim=-1))
+                end = objective(x, bases, concentration=concentration, normalization=normalization)
+                values.append(end)
     return EMResult(z, bases, torch.stack(values, dim=-1) if trace else None)
 
 

@@ -6,6 +6,7 @@ import statistics
 import hypothesis.strategies as st
 import pytest
 import torch
+from em.problems import ALL, doubles, draw
 from hypothesis import given, settings
 from jaxtyping import TypeCheckError
 
@@ -19,16 +20,7 @@ from emastudy.em.gradients import (
     spectral_radius,
 )
 
-ALL = ("l2", "layer", "none", "gaussian")
 quickly = settings(deadline=None, max_examples=8)
-
-
-def draw(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def doubles(rows):
-    return torch.tensor(rows, dtype=torch.float64)
 
 
 def clusters(seed, *, batch=()):

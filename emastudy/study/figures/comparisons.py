@@ -29,7 +29,9 @@ def score_panels(
     stacked: bool = False,
     in_view: bool = False,
 ) -> None:
-    """:func:`scores` of several kinds, side by side or, ``stacked``, with one axis of scores.
+    """Scores of several kinds, side by side or, ``stacked``, with one axis of scores.
+
+    See :func:`charts.runs_and_means`.
 
     Args:
         order: From top to bottom; default: the best of the first kind first.

@@ -151,10 +151,11 @@ class Page:
     def at_full_length(self) -> "Page":
         """The page whose runs can answer its question: this one, or the committed records.
 
-        The latter, under all gradient regimes, where this page's own runs are on scenes and too
-        short to decide anything. On other data not every page has all of its runs on record.
+        The latter, under all gradient regimes, where this page's own runs are those of scenes and
+        too short to decide anything. On other data, or another backbone, not every page has all of
+        its runs on record.
         """
-        if self.profile not in PASSING or self.dataset != "scenes":
+        if self.profile not in PASSING or self.dataset != "scenes" or self.backbone:
             return self
         full = replace(self.committed("scenes"), gradients=",".join(get_args(Gradient)))
         return full if any(full.folder.glob("*.json")) else self

@@ -65,8 +65,9 @@ def test_runs_too_short_are_named_as_such_and_do_not_answer(monkeypatch, tmp_pat
         assert own.at_full_length() is own
         assert own.how_made() == ""
     assert full.how_made() == ""
-    other = replace(quick, dataset="animals_frozen")
-    assert other.at_full_length() is other
+    for change in ({"dataset": "animals_frozen"}, {"backbone": "resnet18"}):
+        other = replace(quick, **change)
+        assert other.at_full_length() is other
     monkeypatch.setattr(Page, "folder", tmp_path)  # nothing is recorded
     assert quick.at_full_length() is quick
 
