@@ -94,7 +94,8 @@ def update_bases(
     .. math:: \mu_k = \mathrm{norm}\Big(\frac{\sum_n z_{nk} x_n}{\sum_m z_{mk}}\Big)
 
     Under ``"l2"`` the division by :math:`\sum_m z_{mk}` cancels and is left out. A basis that no
-    pixel chooses (all its z underflow to 0) becomes the zero vector rather than NaN.
+    pixel chooses (all its z underflow to 0) becomes the zero vector rather than NaN, and one whose
+    weighted sum is shorter than 1e-12 stays shorter than one.
 
     Args:
         x: Features, (…, N, C).
