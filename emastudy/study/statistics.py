@@ -29,7 +29,7 @@ MARGIN = 0.5
 #: Of tests, after the correction for their number.
 LEVEL = 0.05
 #: Seeds that a difference must have to be called decided.
-_FEWEST = 3
+FEWEST = 3
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -218,7 +218,7 @@ def corrected(differences: pd.DataFrame) -> pd.DataFrame:
     Two seeds decide nothing: a test of one degree of freedom rests on its assumption alone.
     """
     q = benjamini_hochberg(differences["p"])
-    return differences.assign(q=q, decided=(q < LEVEL) & (differences["seeds"] >= _FEWEST))
+    return differences.assign(q=q, decided=(q < LEVEL) & (differences["seeds"] >= FEWEST))
 
 
 def p_text(p: float) -> str:
@@ -240,7 +240,7 @@ def readable(differences: pd.DataFrame) -> pd.DataFrame:
         texts[name] = [p_text(p) for p in differences[name]]
     texts = {name: [t.replace(" ", "\xa0") for t in column] for name, column in texts.items()}
     texts["decided"] = ["yes" if decided else "no" for decided in differences["decided"]]
-    few = "seeds" in differences and differences["seeds"].max() < _FEWEST
+    few = "seeds" in differences and differences["seeds"].max() < FEWEST
     hidden = ["low", "high", *(["q", "decided"] if few else [])]
     shown = differences.assign(**texts).drop(columns=hidden, errors="ignore").round(2)
     return shown.rename(columns={"difference": "difference [95 % interval]"})
@@ -259,7 +259,7 @@ def standing(difference: pd.Series, margin: float = MARGIN) -> str:
     """
     if difference["decided"]:
         return "decided"
-    if difference["seeds"] < _FEWEST:
+    if difference["seeds"] < FEWEST:
         return "inconclusive"
     # The 90 % interval, from the 95 % one.
     freedom = difference["seeds"] - 1

@@ -51,15 +51,19 @@ class Filled:
         return PLACEHOLDER.sub(show, " ".join(self.finding.text.split()))
 
     @property
+    def over(self) -> str:
+        """Over how many seeds, e.g. "3 to 5 seeds"; "" = over none."""
+        found = [one.seeds for numbers in self.numbers.values() for one in numbers if one.seeds]
+        return f"{_span(str(min(found)), str(max(found)))} seeds" if found else ""
+
+    @property
     def note(self) -> str:
         """What stands behind it: the claim, the seeds, the corrected p-values."""
-        found = [one for numbers in self.numbers.values() for one in numbers]
-        notes = [self.finding.claim] if self.finding.claim else []
-        if seeds := [one.seeds for one in found if one.seeds]:
-            notes.append(f"{_span(str(min(seeds)), str(max(seeds)))} seeds")
-        if tests := [one.corrected for one in self.tests if not math.isnan(one.corrected)]:
-            span = _span(p_text(min(tests)), p_text(max(tests)))
-            notes.append(f"{'p' if self.finding.primary else 'q'} {span}")
+        notes = [one for one in (self.finding.claim, self.over) if one]
+        for letter, by_ledger in (("p", True), ("q", False)):
+            tests = [one.corrected for one in self.tests if one.by_ledger == by_ledger]
+            if tests := [value for value in tests if not math.isnan(value)]:
+                notes.append(f"{letter} {_span(p_text(min(tests)), p_text(max(tests)))}")
         return ", ".join(notes)
 
     def check_words(self) -> None:
@@ -141,7 +145,7 @@ def _corrected(filled: Sequence[Filled], ledger: Mapping[Hashable, float]) -> li
             for index, number in enumerate(found):
                 p = ledger.get(comparison(query.data, number.value, number.low, number.high))
                 if p is not None and number.test == "difference":
-                    found[index] = replace(number, corrected=p)
+                    found[index] = replace(number, corrected=p, by_ledger=True)
                 else:
                     family = (place, name) if query.apart else one.finding.page
                     families.setdefault(family, []).append((found, index))

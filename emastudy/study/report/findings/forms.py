@@ -46,6 +46,11 @@ def _size(numbers: Sequence[Number], decimals: int) -> str:
     return _listed(numbers, lambda one: f"{one.value:.{decimals}f}")
 
 
+def _sizes(numbers: Sequence[Number], decimals: int) -> str:
+    _positive(numbers)
+    return _range(numbers, decimals)
+
+
 def _range(numbers: Sequence[Number], decimals: int) -> str:
     values = [one.value for one in numbers]
     form = f"{'+' if min(values) <= 0 and numbers[0].signed else ''}.{decimals}f"
@@ -84,12 +89,13 @@ def _above(numbers: Sequence[Number], _: int) -> str:
 
 #: What a placeholder may show of its numbers: "number", with sign and interval (the default);
 #: "size", without, which must be above 0; "range", the least and the largest, with signs unless
-#: both are above 0; "word" of the tests; "count", in how many they hold; and "above", the count of
-#: those that hold and are above 0.
+#: both are above 0, and "sizes", where they must be; "word" of the tests; "count", in how many they
+#: hold; and "above", the count of those that hold and are above 0.
 FORMS: dict[str, Callable[[Sequence[Number], int], str]] = {
     "number": _number,
     "size": _size,
     "range": _range,
+    "sizes": _sizes,
     "word": _word,
     "count": _count,
     "above": _above,

@@ -14,7 +14,14 @@ import pandas as pd
 from emastudy.errors import InputError
 from emastudy.study.claims import Evidence
 from emastudy.study.recipes import REGIMES
-from emastudy.study.statistics import LEVEL, MARGIN, equivalence, mean_interval, mean_test
+from emastudy.study.statistics import (
+    FEWEST,
+    LEVEL,
+    MARGIN,
+    equivalence,
+    mean_interval,
+    mean_test,
+)
 
 Test = Literal["difference", "equivalence", ""]
 Side = Mapping[str, Any]
@@ -54,11 +61,12 @@ class Number:
     test: Test = ""
     p: float = math.nan  #: Of the test, by itself.
     corrected: float = math.nan  #: For the number of tests: by Holm's method, or a q-value.
+    by_ledger: bool = False  #: Whether it is corrected with the ledger's verdicts.
 
     @property
     def holds(self) -> bool:
-        """Whether the test decides, after the correction."""
-        return self.corrected < LEVEL
+        """Whether the test decides, after the correction; two seeds decide nothing."""
+        return self.corrected < LEVEL and self.seeds >= FEWEST
 
     @property
     def word(self) -> str:

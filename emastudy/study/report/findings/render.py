@@ -25,7 +25,9 @@ DETAILS = (
     "Equivalence is tested by two one-sided tests (TOST). Holm's family is the verdicts on one "
     "data set under one gradient regime; the p of a verdict's further comparisons is scaled alike, "
     "which does not hold the 5 % for all of them together, and a part of a claim that is "
-    "inconclusive as a whole has no p. q counts no comparison that no sentence was made of. A "
+    "inconclusive as a whole has no p, and a q where a page compares it. Some comparisons were "
+    "given more seeds after first verdicts were known, as the ledger says; no p allows for that. "
+    "q counts no comparison that no sentence was made of. A "
     "table's q is over its own rows, and may be another; *equivalent within 0.5* beside a table is "
     "the test of that one comparison, uncorrected. With one iteration, or one basis, the one-step "
     "and the unrolled gradient make the same network: what is counted over regimes counts it twice."
@@ -90,11 +92,12 @@ def findings_text(filled: Iterable[Filled]) -> str:
 
 
 def main_findings(experiments: Path, link: str) -> str:
-    """The findings that README has, as a Markdown list; ``link`` has "{page}" for a page's stem."""
+    """The findings that README has, with seeds, as a list; ``link`` has "{page}" for a stem."""
     stems, filled = _notebooks(experiments), committed(experiments)
     chosen = sorted((one for one in filled if one.finding.readme), key=lambda f: f.finding.readme)
     return "\n".join(
-        f"- {one.sentence} ([{one.finding.page}]({link.format(page=stems[one.finding.page])}))"
+        f"- {one.sentence} "
+        f"([{one.finding.page}]({link.format(page=stems[one.finding.page])}), {one.over})"
         for one in chosen
     )
 

@@ -57,6 +57,7 @@ class Verdicts:
                 test="" if math.isnan(part.p) or not part.decides else "difference",
                 p=part.p,
                 corrected=_adjusted(one, part),
+                by_ledger=True,
             )
 
     def _part(self, judgement: Judgement) -> Part:
@@ -77,10 +78,11 @@ def _adjusted(judgement: Judgement, part: Part) -> float:
     """
     if part.verdict != judgement.uncorrected or judgement.uncorrected == "inconclusive":
         return math.nan
-    if (judgement.uncorrected == "supported") != judgement.any_of:
-        return judgement.adjusted  # all parts are needed, and it is that of the least certain one
     tested = sum(one.decides and not math.isnan(one.p) for one in judgement.parts)
-    return min(1.0, tested * part.p) * (judgement.adjusted / judgement.p if judgement.p else 1.0)
+    p = min(1.0, tested * part.p) * (judgement.adjusted / judgement.p if judgement.p else 1.0)
+    if (judgement.uncorrected == "supported") != judgement.any_of:
+        return min(p, judgement.adjusted)  # all parts are needed: where it holds, each does
+    return p
 
 
 def tested(verdicts: Iterable[Judgement]) -> dict[Hashable, float]:

@@ -161,13 +161,13 @@ def test_primary_findings_say_what_the_ledger_says(filled):
 
 
 def test_a_comparison_of_the_ledgers_bears_its_p_value_wherever_it_is_asked(filled):
-    gains = {ema(): 5.0, plain("non_local"): 0.0, plain("a2"): 3.0}
+    gains = {ema(): 5.0, plain("a2"): 3.0, plain("non_local"): 0.0}
     a2, ema_last = Comparison("scenes", less={"head": "a2"}), Comparison("scenes", {"head": "a2"})
     back = dataclasses.replace(ema_last, less={"head": "ema"})
     first, second, third = filled(
         gains, primary("{gap}", gap=A2), about("{gap}", gap=a2), about("{gap}", gap=back)
     )
-    assert first.tests[0].corrected > first.tests[0].p
+    assert first.tests[0].by_ledger and third.tests[0].by_ledger
     assert first.tests[0].corrected == second.tests[0].corrected == third.tests[0].corrected
 
 
@@ -189,6 +189,24 @@ def test_a_verdict_that_is_not_there_is_named(filled):
     first, second = str(error.value).splitlines()
     assert "C17 has no part that begins 'EMA less B'; there are EMA less Non-local" in first
     assert "C17 was not run on scenes under one_step" in second
+
+
+def test_each_part_of_a_verdict_that_needs_all_has_its_own_p_value():
+    weak = Part("weak", "supported", 1.0, (0.1, 1.9), 5, p=0.02)
+    strong = Part("strong", "supported", 3.0, (2.5, 3.5), 5, p=0.001)
+    one = Judgement((weak, strong), dataset="scenes", adjusted=0.04)  # twice its own p, 0.02
+    keys = [verdicts.comparison("scenes", part.effect, *part.interval) for part in one.parts]
+    found = verdicts.tested([one])
+    assert found[keys[0]] == 0.04  # the verdict's, which bounds those of its parts
+    assert found[keys[1]] == pytest.approx(2 * 2 * 0.001)
+
+
+def test_two_seeds_decide_nothing(tmp_path):
+    for record in scored({ema(): 5.0, plain("fcn"): 0.0}, seeds=2)["record"]:
+        record.write(tmp_path / "records" / "scenes")
+    asked = dataclasses.replace(AGAINST_FCN, seeds=2)
+    (one,) = fill([about("EMA has {gap}: {gap.word}.", gap=asked)], tmp_path)
+    assert one.sentence.endswith("inconclusive.")
 
 
 def test_a_test_beside_a_count_that_decides_is_corrected_with_its_page():
