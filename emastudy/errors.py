@@ -87,6 +87,14 @@ def require(holds: bool, name: str, value: object, expected: str) -> None:
         raise InputError(f"{name} is {value!r}; expected {expected}")
 
 
+def said(thing: object) -> str:
+    """What a value is, in a message: "a float32 tensor of shape (3, 65, 65)", "a list"."""
+    if not (hasattr(thing, "dtype") and hasattr(thing, "shape")):
+        return f"a {type(thing).__name__}"
+    kind = "array" if type(thing).__name__ == "ndarray" else "tensor"
+    return f"a {str(thing.dtype).removeprefix('torch.')} {kind} of shape {(*thing.shape,)}"
+
+
 def bug_report(command: str) -> str:
     """What to say of an error that the package did not raise on purpose, two lines."""
     urls = (url.split(", ", 1) for url in metadata("emastudy").get_all("Project-URL") or ())

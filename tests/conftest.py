@@ -134,6 +134,7 @@ class Small(Backbone):
 class Few(Scenes):
     def __init__(self, split="train", num_images: int = 20):
         super().__init__(split, num_images=num_images, num_classes=3, size=32)
+        self.mean, self.palette = (0.5, 0.4, 0.3), [(1, 2, 3)] * 3
 '''
 
 

@@ -12,8 +12,26 @@ from torch import Tensor, uint8
 from torch.utils.data import Dataset
 
 from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
-from emastudy.datasets.samples import as_image, as_mask
-from emastudy.errors import InputError, UnknownSplitError
+from emastudy.errors import InputError, UnknownSplitError, said
+
+# Here as elsewhere torchvision, which takes as long as torch, is imported only where it is used.
+
+
+def as_image(pixels: Tensor) -> Tensor:
+    """Pixels (3, H, W) as an image, which torchvision's transforms tell from a mask."""
+    from torchvision.tv_tensors import Image
+
+    image: Tensor = Image(pixels)
+    return image
+
+
+def as_mask(classes: Tensor) -> Tensor:
+    """Class indices (H, W) as a mask."""
+    from torchvision.tv_tensors import Mask
+
+    mask: Tensor = Mask(classes)
+    return mask
+
 
 #: Red, green and blue, 0-255.
 Color = tuple[int, int, int]
@@ -37,21 +55,13 @@ def require_split(split: str, owner: object, there: Iterable[str]) -> None:
         raise UnknownSplitError(f"split is {split!r}; {owner} has {', '.join(there)}")
 
 
-class _Palette:
-    """``palette(classes)`` of an open dataset, or of its class where none is open."""
-
-    def __get__(
-        self, dataset: "SegmentationDataset | None", kind: "type[SegmentationDataset]"
-    ) -> Callable[[Sequence[str]], list[Color]]:
-        return kind.default_palette if dataset is None else dataset.own_palette
-
-
 class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
     """Images with a class index per pixel.
 
     A dataset of one's own derives from this class: a constructor ``(split, **options)``, with a
-    ``root`` where it reads files, that sets ``classes``, and ``__len__`` and ``__getitem__``. What
-    its ``__getitem__`` returns is examined; plain tensors will do. It returns the same each time:
+    ``root`` where it reads files, that sets ``classes`` (and ``palette``, ``mean`` and ``std``
+    where the usual ones do not suit), and ``__len__`` and ``__getitem__``. What its
+    ``__getitem__`` returns is examined; plain tensors will do. It returns the same each time:
     scaling, cropping and mirroring at random are left to training (``scales`` and ``crop_size`` of
     a ``RunConfig``).
     """
@@ -60,9 +70,6 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
     title: ClassVar[str] = ""
     split: str = ""  #: Which of its splits is open.
     classes: tuple[str, ...]  #: A mask's value c means ``classes[c]``, 255 means ignored.
-    #: Called with names of classes: one colour each, for drawing masks. A dataset that is not open
-    #: (``DATASETS[name].palette``) knows the benchmark's colours alone.
-    palette = _Palette()
     #: Per-channel mean of images, full scale = 1: ImageNet's, which pretrained backbones expect.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     #: Per-channel standard deviation, likewise.
@@ -72,19 +79,24 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "name" not in dir(cls):
+        if cls.__module__.startswith("emastudy."):
+            return
+        if "name" not in vars(cls):
             cls.name = cls.__name__
-        if "__getitem__" in vars(cls) and not cls.__module__.startswith("emastudy."):
-            cls.__getitem__ = _examined(cls.__getitem__)  # type: ignore[method-assign]
+        # Of any base, for a class may derive from somebody else's dataset as well.
+        get = cls.__getitem__
+        if not (hasattr(get, "examined") or get.__module__.startswith("emastudy.")):
+            cls.__getitem__ = _examined(get)  # type: ignore[method-assign]
+
+    @functools.cached_property
+    def palette(self) -> list[Color]:
+        """RGB of each class, for drawing masks."""
+        return self.default_palette(self.classes)
 
     @classmethod
     def default_palette(cls, classes: Sequence[str]) -> list[Color]:
         """One colour per class; VOC's colour map where a dataset has none of its own."""
         return [voc_color(index) for index in range(len(classes))]
-
-    def own_palette(self, classes: Sequence[str]) -> list[Color]:
-        """One colour per class, as the open dataset has them."""
-        return self.default_palette(classes)
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -117,6 +129,7 @@ def _examined(get: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]]:
             owner = f"dataset {type(self).__name__!r}"
             raise InputError(f"{owner}: item {index}{split} {error}") from None
 
+    examined.examined = True  # type: ignore[attr-defined]
     return examined
 
 
@@ -126,11 +139,18 @@ def _examine(item: Any, classes: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"is a {type(item).__name__}; expected a pair of image and mask")
     image, mask = item
     if not isinstance(image, Tensor) or image.dtype != uint8 or image.shape[:-2] != (3,):
-        raise ValueError(f"has {_said(image)} as image; expected a uint8 tensor of shape (3, H, W)")
+        raise ValueError(
+            f"has {said(image)} as image; expected a uint8 tensor of shape (3, H, W), as of "
+            "datasets.read_image; torch.from_numpy(np.array(picture.convert('RGB'))).permute(2, 0, "
+            "1) makes one of a PIL picture"
+        )
     if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.ndim != 2:
-        raise ValueError(f"has {_said(mask)} as mask; expected a uint8 tensor of shape (H, W)")
+        raise ValueError(
+            f"has {said(mask)} as mask; expected a uint8 tensor of shape (H, W), as of "
+            "torch.from_numpy(np.array(picture)); mask[0] of (1, H, W), mask.byte() of floats"
+        )
     if mask.shape != image.shape[1:]:
-        raise ValueError(f"has {_said(mask)} as mask of {_said(image)}; make them of one size")
+        raise ValueError(f"has {said(mask)} as mask of {said(image)}; make them of one size")
     labels = mask[mask != IGNORE].long()  # in uint8, 300 classes would be 44
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
@@ -153,12 +173,6 @@ def require_repeatable(dataset: SegmentationDataset, index: int) -> None:
         )
 
 
-def _said(thing: object) -> str:
-    if isinstance(thing, Tensor):
-        return f"a {str(thing.dtype).removeprefix('torch.')} tensor of shape {(*thing.shape,)}"
-    return f"a {type(thing).__name__}"
-
-
 class View(SegmentationDataset):
     """Some images of another dataset, in their order, changed on the way; masks stay.
 
@@ -177,11 +191,7 @@ class View(SegmentationDataset):
         self.indices = range(len(dataset)) if indices is None else indices
         self.change = change
         self.name, self.split, self.classes = dataset.name, dataset.split, dataset.classes
-        self.mean, self.std = dataset.mean, dataset.std
-
-    def own_palette(self, classes: Sequence[str]) -> list[Color]:
-        """The colours of the other dataset."""
-        return self.dataset.own_palette(classes)
+        self.palette, self.mean, self.std = dataset.palette, dataset.mean, dataset.std
 
     def __len__(self) -> int:
         return len(self.indices)

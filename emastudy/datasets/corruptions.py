@@ -11,7 +11,7 @@ import torch
 from PIL import Image as PILImage
 from torch import Tensor
 
-from emastudy.datasets.samples import as_image
+from emastudy.datasets.base import as_image
 from emastudy.errors import InputError
 
 #: Kind → strength at severity 1, …, 5.

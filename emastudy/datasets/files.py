@@ -1,5 +1,6 @@
 """Datasets that lie in files: pairs of an image and a mask, read and validated in one place."""
 
+import functools
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,12 +10,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from emastudy.datasets.base import IGNORE, Color, SegmentationDataset
+from emastudy.datasets.base import IGNORE, Color, SegmentationDataset, as_mask
 from emastudy.datasets.download import Archive
 from emastudy.datasets.fingerprint import Fingerprint, digest, evenly_spaced
 from emastudy.datasets.images import orientation, read_image, read_mask
 from emastudy.datasets.lists import Listed, Pair, missing_files, require_folder
-from emastudy.datasets.samples import as_mask
 from emastudy.errors import InputError, MissingFileError, require
 
 #: Mark of stored values that mean nothing in a dataset; no dataset has that many classes.
@@ -129,9 +129,10 @@ class FileDataset(SegmentationDataset):
         """The benchmark's own colours."""
         return [cls.colors[cls.all_classes.index(name)] for name in classes]
 
-    def own_palette(self, classes: Sequence[str]) -> list[Color]:
+    @functools.cached_property
+    def palette(self) -> list[Color]:
         """The benchmark's own colours, or those that this root or its options give."""
-        return [self.colors[self.all_classes.index(name)] for name in classes]
+        return [self.colors[self.all_classes.index(name)] for name in self.classes]
 
     @property
     def ignored(self) -> tuple[int, ...]:
@@ -151,18 +152,9 @@ class FileDataset(SegmentationDataset):
         image = read_image(pair.image)
         if pair.mask is None:
             return image, as_mask(torch.full(image.shape[1:], IGNORE, dtype=torch.uint8))
-        mask = self.read_classes(pair.mask)
+        mask = self.to_classes(self.read_values(pair.mask), pair.mask)
         require_same_size(pair, image, mask)
         return image, mask
-
-    def read_classes(self, path: Path) -> torch.Tensor:
-        """A mask file as (H, W) uint8 indices into ``classes``, 255 = ignored.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is damaged, no mask, or holds values that the dataset does not have.
-        """
-        return self.to_classes(self.read_values(path), path)
 
     def to_classes(self, values: np.ndarray, path: Path) -> torch.Tensor:
         """Stored values (H, W) as uint8 indices into ``classes``, 255 = ignored.

@@ -31,7 +31,7 @@ import torch
 from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as PILImage
 
-from emastudy.datasets.samples import as_image
+from emastudy.datasets.base import as_image
 from emastudy.errors import InputError, MissingFileError
 
 #: Endings of the files that count as images or masks; anything else in a folder is passed over.

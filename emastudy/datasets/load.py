@@ -2,13 +2,16 @@
 
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from emastudy import options as named
 from emastudy import own
-from emastudy.datasets.base import SegmentationDataset, require_repeatable
+from emastudy.datasets.base import IGNORE, SegmentationDataset, require_repeatable
 from emastudy.datasets.camvid import CamVid
 from emastudy.datasets.coco_stuff import CocoStuff, CocoStuff164k
 from emastudy.datasets.files import FileDataset
@@ -54,7 +57,7 @@ def load(
         if root is None or str(root) == "":
             raise InputError(
                 f"dataset {name!r} lies in files: say where with root (data_root, DATA_ROOT=... "
-                "for make, --data-root for the command)"
+                "for make, --data-root for the command, --root for emastudy data)"
             )
         arguments["root"] = root
     require_arguments(kind, arguments)
@@ -75,12 +78,26 @@ def load(
 
 
 def _require_attributes(name: str, dataset: SegmentationDataset) -> None:
-    """Refuse a dataset of one's own without classes, or with other numbers than one a channel."""
+    """Refuse a dataset of one's own whose classes, colours, mean or std cannot be used."""
     classes = getattr(dataset, "classes", ())
     if not classes:
         raise InputError(f"dataset {name!r} has no classes; its constructor must set self.classes")
     named = isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
     require(named, f"dataset {name!r}: classes", classes, "a tuple of names")
+    if twice := [c for c, count in Counter(classes).items() if count > 1]:
+        raise InputError(f"dataset {name!r}: classes names {', '.join(twice)} twice")
+    if len(classes) > IGNORE:
+        raise InputError(
+            f"dataset {name!r} has {len(classes)} classes; masks have room for {IGNORE}, since "
+            f"{IGNORE} in them says ignored"
+        )
+    try:
+        colors = torch.tensor(dataset.palette)
+        fits = colors.shape == (len(classes), 3) and bool(((colors >= 0) & (colors < 256)).all())
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    expected = f"{len(classes)} triples of red, green and blue from 0 to 255, one a class"
+    require(fits, f"dataset {name!r}: palette", dataset.palette, expected)
     for field in ("mean", "std"):
         value: Any = getattr(dataset, field)
         try:
@@ -125,5 +142,8 @@ def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, o
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise InputError(f"{owner}: {error}; there are {', '.join(signature.parameters)}") from None
+        raise InputError(
+            f"{owner}: {error}; there are {', '.join(signature.parameters) or 'none'}, of which "
+            "all but split and root are given as dataset_options (--dataset-options NAME=VALUE)"
+        ) from None
     named.check_types(owner, arguments, kind)

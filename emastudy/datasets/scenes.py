@@ -25,9 +25,15 @@ import numpy as np
 import torch
 
 from emastudy import options
-from emastudy.datasets.base import IGNORE, Color, SegmentationDataset, require_split
+from emastudy.datasets.base import (
+    IGNORE,
+    Color,
+    SegmentationDataset,
+    as_image,
+    as_mask,
+    require_split,
+)
 from emastudy.datasets.fingerprint import Fingerprint, digest
-from emastudy.datasets.samples import as_image, as_mask
 from emastudy.options import NonNegativeFloat, PositiveInt, Range, Seed
 
 SPLITS = ("train", "val", "test")

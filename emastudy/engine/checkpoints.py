@@ -24,6 +24,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch import nn
 
+from emastudy import datasets
 from emastudy.datasets import SegmentationDataset
 from emastudy.engine.build import build_network, load_dataset
 from emastudy.engine.config import RunConfig
@@ -58,6 +59,9 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
     #: Fingerprint of the training split; empty in checkpoints from before it was kept.
     data: dict[str, Any] = field(default_factory=dict)
+    #: Mean of the images per channel; None in checkpoints from before it was kept.
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None  #: Standard deviation, likewise.
 
     def load_dataset(self, split: str, runtime: ScoringRuntime) -> SegmentationDataset:
         """A split of the run's dataset, "" for the one that the run is scored on.
@@ -94,6 +98,8 @@ class Manifest:
             pending=values.get("pending", {}),  # absent before checkpoints at any iteration
             files=values["files"],
             data=values.get("data", {}),
+            mean=tuple(values["mean"]) if values.get("mean") else None,
+            std=tuple(values["std"]) if values.get("std") else None,
         )
 
 
@@ -172,6 +178,8 @@ def newest(run_dir: Path) -> tuple[Path, Manifest] | None:
 def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
     """The trained network of a checkpoint, in evaluation mode at the evaluation stride.
 
+    It knows its ``classes`` and ``colors``, and the ``mean`` and ``std`` of its images.
+
     Args:
         folder: A checkpoint's folder (``RUN/best`` is one, where the run was validated), or a
             run's, whose newest whole checkpoint is then taken.
@@ -188,6 +196,10 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
     network = build_network(manifest.config, len(manifest.classes))
     network.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
     network.set_output_stride(manifest.config.eval_output_stride)
+    dataset = datasets.find(manifest.config.dataset)
+    network.classes = manifest.classes
+    network.colors = manifest.colors or tuple(dataset.default_palette(manifest.classes))
+    network.mean, network.std = manifest.mean or dataset.mean, manifest.std or dataset.std
     return network.eval(), manifest
 
 

@@ -189,7 +189,7 @@ def test_every_dataset_states_what_it_is(name):
         stored = set(kind.stored.values()) - {255}
         assert stored == set(range(len(kind.all_classes)))
         assert {"train", "val"} <= set(kind.counts)
-        assert np.array(kind.palette(kind.all_classes)).shape == (len(kind.all_classes), 3)
+        assert np.array(kind.default_palette(kind.all_classes)).shape == (len(kind.all_classes), 3)
     assert kind.optional <= set(kind.counts)
     text = describe(kind)
     for stated in (kind.licence, kind.citation, kind.layout, *kind.all_classes):

@@ -39,7 +39,7 @@ def test_pixel_maps_as_vocs_classes(tmp_path):
     assert dataset.classes == VOC_CLASSES
     person, aeroplane = VOC_CLASSES.index("person"), VOC_CLASSES.index("aeroplane")
     assert dataset[0][1].tolist() == blocks([person, aeroplane, 0, 0, 0, 255], 30, 40).tolist()
-    assert dataset.palette(dataset.classes)[15] == voc_color(15)
+    assert dataset.palette[15] == voc_color(15)
 
 
 def test_every_voc_object_has_its_thing(tmp_path):

@@ -76,5 +76,5 @@ def test_a_view_chooses_and_changes_images_and_leaves_masks():
     view[1]
     assert seen == [4, 1]
     assert view.classes == scenes.classes
-    assert view.palette(view.classes) == scenes.palette(scenes.classes)
+    assert view.palette == scenes.palette
     assert torch.equal(View(scenes)[2][0], scenes[2][0])

@@ -136,6 +136,11 @@ def test_the_first_item_of_ones_own_data_is_examined(my_module, returned, messag
         ("std = None", "std is None; expected three numbers"),
         ("classes = 'road'", "classes is 'road'; expected a tuple of names"),
         ("classes = 3", "classes is 3; expected a tuple of names"),
+        ("classes = ('a', 'b', 'a')", "'my_module:MyData': classes names a twice"),
+        ("classes = tuple(map(str, range(256)))", "has 256 classes; masks have room for 255"),
+        ("palette = [(0, 0, 0)]", "palette is .*; expected 3 triples of red, green and blue"),
+        ("palette = [(0, 0, 256)] * 3", "palette is .*; expected 3 triples"),
+        ("palette = 'viridis'", "palette is 'viridis'; expected 3 triples"),
     ],
 )
 def test_attributes_of_ones_own_data_are_examined(my_module, attribute, message):
@@ -147,6 +152,24 @@ def test_attributes_of_ones_own_data_are_examined(my_module, attribute, message)
         source.replace("    def", "    mean = std = [0.5, 0.25, 0.25]\n    def", 1)
     )
     load("my_module:MyData")
+
+
+def test_data_of_ones_own_may_derive_from_somebody_elses(my_module):
+    source = OWN.format(returned="image, mask + 7 * (index == 2)")
+    source = source.replace("MyData(SegmentationDataset)", "Theirs").replace('"MyData"', '"Theirs"')
+    my_module.write_text(
+        source
+        + "class MyData(Theirs, SegmentationDataset):\n"
+        + "    def __init__(self, split='train'):\n"
+        + "        super().__init__(split)\n"
+        + "        self.palette = [(0, 0, 9)] * 3\n"
+        + "class Second(MyData):\n    pass\n"
+    )
+    for name in ("MyData", "Second"):
+        data = load(f"my_module:{name}")
+        assert (data.name, type(data[0][0]), data.palette) == (name, Image, [(0, 0, 9)] * 3)
+        with pytest.raises(InputError, match=f"{name!r}: item 2 of split 'train' has the value 7"):
+            data[2]
 
 
 def test_an_item_of_ones_own_that_is_another_each_time_is_refused(my_module):

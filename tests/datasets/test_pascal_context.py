@@ -25,7 +25,7 @@ def test_background_is_one_more_class_on_demand(context):
     assert dataset.classes[:2] == ("background", "aeroplane")
     assert len(dataset.classes) == 60
     assert dataset[0][1].tolist() == blocks([1, 0, 59, 0, 0], 30, 40).tolist()
-    assert dataset.palette(dataset.classes)[0] == (0, 0, 0)
+    assert dataset.palette[0] == (0, 0, 0)
 
 
 def test_classes_are_in_the_order_of_their_labels(context):

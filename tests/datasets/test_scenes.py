@@ -25,7 +25,7 @@ def test_sizes_types_and_labels():
     assert image.dtype == mask.dtype == torch.uint8
     assert mask.shape == (48, 48)
     assert set(mask.unique().tolist()) <= set(range(5))
-    assert len(Scenes(num_classes=5).classes) == len(Scenes.palette(Scenes(num_classes=5).classes))
+    assert len(Scenes(num_classes=5).classes) == len(Scenes(num_classes=5).palette)
 
 
 def test_labels_are_exact():

@@ -105,7 +105,7 @@ def evaluate(
     device = next(network.parameters()).device
 
     def predicted(image: Tensor, mask: Tensor) -> Tensor:
-        return classify(network, image[None].to(device), views, dtype)
+        return classify(network, image[None].to(device), views, dtype, len(dataset.classes))
 
     fit = whole_image_transform(dataset, square) if square else evaluation_transform(dataset)
     prepare = partial(_prepared, fit)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from emastudy.engine.checkpoints import load_network
 from emastudy.engine.config import RunConfig
 from emastudy.engine.runtime import Machine
 from emastudy.engine.scoring.photographs import Photograph, find_photographs
-from emastudy.engine.scoring.predict import Normalised, Views, predict, predict_probabilities
+from emastudy.engine.scoring.predict import Views, predict, predict_probabilities
 from emastudy.errors import EmastudyError, InputError, MissingFileError, require
 from emastudy.files import check_writable, written_whole
 from emastudy.networks import SHIPPED, SegmentationNetwork, from_pretrained
@@ -68,20 +69,12 @@ def write_probabilities(
         np.savez_compressed(path, probabilities=half, classes=list(classes))
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained network, and what is needed to show what it sees."""
+def open_trained(name: str | Path) -> tuple[SegmentationNetwork, RunConfig]:
+    """A trained network and its run's config (default settings for a saved network).
 
-    network: SegmentationNetwork
-    classes: tuple[str, ...]
-    colors: Sequence[tuple[int, int, int]]  #: RGB (0-255) of each.
-    dataset: Normalised  #: What gives the mean and standard deviation of images.
-    config: RunConfig  #: The run that it is from; default settings for a saved network.
-
-
-def open_trained(name: str | Path) -> Trained:
-    """A trained network: the folder of a run, of a checkpoint or of ``save_pretrained``, or one
-    that comes with the package.
+    Args:
+        name: The folder of a run, of a checkpoint or of ``save_pretrained``, or a network that
+            comes with the package.
 
     Raises:
         CheckpointError: See ``load_network``.
@@ -89,13 +82,12 @@ def open_trained(name: str | Path) -> Trained:
     """
     if str(name) in SHIPPED or (Path(name) / "config.json").is_file():
         network = from_pretrained(name)
-        colors = network.colors or datasets.SegmentationDataset.default_palette(network.classes)
-        return Trained(network, network.classes, colors, network, RunConfig())
+        palette = datasets.SegmentationDataset.default_palette(network.classes)
+        network.colors = network.colors or tuple(palette)
+        return network, RunConfig()
     network, manifest = load_network(name)
     manifest.config.check_sources(manifest.config.dataset)
-    dataset = datasets.find(manifest.config.dataset)
-    colors = manifest.colors or dataset.palette(manifest.classes)
-    return Trained(network, manifest.classes, colors, dataset, manifest.config)
+    return network, manifest.config
 
 
 @dataclass(frozen=True)
@@ -143,34 +135,32 @@ def predict_files(
     views = Views(window=window)
     photographs = find_photographs(images, folder)
     _keep_what_is_there(photographs, folder)
-    trained = open_trained(checkpoint)
+    network, config = open_trained(checkpoint)
     check_writable(folder)
-    network, dataset = trained.network.to(machine.start()), trained.dataset
+    network.to(machine.start())
     smallest = network.backbone.native_stride
     if window:
         piece = torch.empty(1, 3, window, window, device="meta")
         large_enough = datasets.pad_to_grid(piece, network.output_stride).shape[-1] >= smallest
         require(large_enough, "window", window, f"at least {smallest}, the backbone's stride, or 0")
-    dtype = machine.autocast_dtype(trained.config)
+    dtype = machine.autocast_dtype(config)
 
     def segment(photograph: Photograph) -> dict[str, float]:
         image = datasets.read_image(photograph.path)
         if save_probabilities:
-            p = predict_probabilities(network, image, dataset, views=views, dtype=dtype)
+            p = predict_probabilities(network, image, network, views=views, dtype=dtype)
             classes = p.argmax(dim=0)
-            write_probabilities(folder, photograph.name, p, trained.classes)
+            write_probabilities(folder, photograph.name, p, network.classes)
         else:
-            classes = predict(network, image, dataset, views=views, dtype=dtype)
-        write_prediction(folder, photograph.name, image, classes, trained.colors)
-        shares = dict(zip(trained.classes, classes.flatten().bincount().tolist(), strict=False))
+            classes = predict(network, image, network, views=views, dtype=dtype)
+        write_prediction(folder, photograph.name, image, classes, network.colors)
+        shares = dict(zip(network.classes, classes.flatten().bincount().tolist(), strict=False))
         there = sorted((c for c in shares if shares[c]), key=shares.__getitem__, reverse=True)
         return {c: shares[c] / classes.numel() for c in there}
 
     for photograph in tqdm(photographs, desc="predict", unit="image", disable=None):
         try:
-            with _translated(
-                photograph.path, folder, window or 2 * trained.config.crop_size or 512
-            ):
+            with _translated(photograph.path, folder, window or 2 * config.crop_size or 512):
                 outcome = PredictedFile(photograph.path, segment(photograph))
         except (InputError, MissingFileError) as error:
             outcome = PredictedFile(photograph.path, error=error)
@@ -181,8 +171,8 @@ def _keep_what_is_there(photographs: Sequence[Photograph], folder: Path) -> None
     """Refuse to write a prediction over a photograph, or over anything but a prediction."""
     given = {photograph.path.resolve() for photograph in photographs}
     for photograph in photographs:
-        for kind in ("mask", "overlay"):
-            target = folder / f"{photograph.name}_{kind}.png"
+        for kind in ("mask.png", "overlay.png", "probabilities.npz"):
+            target = folder / f"{photograph.name}_{kind}"
             if target.resolve() in given:
                 what = "is to be segmented too: give no predictions, or choose"
             elif _is_foreign(target):
@@ -196,13 +186,16 @@ def _keep_what_is_there(photographs: Sequence[Photograph], folder: Path) -> None
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether there is a file that :func:`write_prediction` has not written."""
+    """Whether there is a file that ``emastudy predict`` has not written."""
     if not path.exists():
         return False
     try:
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:
+                return {*arrays} != {"probabilities", "classes"}
         with Image.open(path) as picture:
             return bool(picture.info.get("Software") != _SOFTWARE)
-    except OSError:
+    except (OSError, ValueError, AttributeError, TypeError, BadZipFile):
         return True
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from emastudy import options
 from emastudy.datasets import SegmentationDataset, pad_to_grid
 from emastudy.engine.config import Scale
-from emastudy.errors import require
+from emastudy.errors import InputError, require, said
 from emastudy.networks import SegmentationNetwork, evaluation_mode
 
 #: What knows the mean and standard deviation of a network's images.
@@ -52,6 +52,7 @@ def classify(
     image: Float[Tensor, "b 3 h w"],
     views: Views = Views(),
     dtype: torch.dtype | None = None,
+    num_classes: int = 0,
 ) -> Int[Tensor, "b h w"]:
     """Class of every pixel of normalised images: the one of the largest mean probability.
 
@@ -59,11 +60,22 @@ def classify(
         image: (B, 3, H, W).
         views: What is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.
+        num_classes: How many there are; 0 = as many as the network has logits.
+
+    Raises:
+        InputError: The network does not make that many logits, or none at all.
     """
     alone = tuple(views.scales) == (1.0,) and not views.flip
     if alone and not 0 < views.window < max(image.shape[-2:]):
-        return forward(network, image, dtype).argmax(dim=1)  # no softmax is needed
-    return _summed(network, image, views, dtype).argmax(dim=1)
+        scores = forward(network, image, dtype)  # no softmax is needed
+    else:
+        scores = _summed(network, image, views, dtype)
+    if num_classes and scores.shape[1] != num_classes:
+        raise InputError(
+            f"the network makes {scores.shape[1]} logits, and the dataset has {num_classes} "
+            "classes: give a network that was trained for these classes"
+        )
+    return scores.argmax(dim=1)
 
 
 def _summed(
@@ -125,13 +137,25 @@ def _starts(side: int, window: int) -> Iterator[int]:
 def forward(
     network: nn.Module, image: Float[Tensor, "b 3 h w"], dtype: torch.dtype | None = None
 ) -> Float[Tensor, "b c h w"]:
-    """Logits of normalised images, padded for the pass, see ``pad_to_grid``."""
+    """Logits of normalised images, padded for the pass, see ``pad_to_grid``.
+
+    Logits of a smaller size are upsampled bilinearly with aligned corners, as in training.
+    """
     height, width = image.shape[-2:]
     stride = getattr(network, "output_stride", 8)
     padded = pad_to_grid(image, stride).contiguous(memory_format=torch.channels_last)
     with torch.autocast(image.device.type, dtype, enabled=dtype is not None):
-        logits: Tensor = network(padded)
-    return logits[..., :height, :width].float()
+        logits = network(padded)
+    if not (isinstance(logits, Tensor) and logits.ndim == 4):
+        raise InputError(
+            f"the network returns a {type(logits).__name__}; expected logits (B, classes, H, W): "
+            "wrap a network that returns more in one that returns them alone"
+        )
+    logits = logits.float()
+    if logits.shape[-2:] != padded.shape[-2:]:
+        size = padded.shape[-2:]
+        logits = F.interpolate(logits, size, mode="bilinear", align_corners=True)
+    return logits[..., :height, :width]
 
 
 def predict(
@@ -151,6 +175,9 @@ def predict(
             open or not, or a network of ``from_pretrained``, which knows its own.
         views: What the prediction is averaged over.
         dtype: Type that matrix products are computed in under autocast; None = float32.
+
+    Raises:
+        InputError: The image is another than that; or see :func:`classify`.
     """
     with evaluation_mode(network):
         return classify(network, _normalised(network, image, dataset), views, dtype)[0].cpu()
@@ -176,6 +203,11 @@ def _normalised(
     image: Integer[Tensor, "3 h w"],
     dataset: Normalised,
 ) -> Float[Tensor, "1 3 h w"]:
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.shape[:-2] != (3,):
+        raise InputError(
+            f"image is {said(image)}; expected a uint8 tensor of shape (3, H, W), RGB from 0 to "
+            "255, as datasets.read_image gives it"
+        )
     device = next(network.parameters()).device
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (dataset.mean, dataset.std))
     return ((image.to(device).float() / 255 - mean) / std)[None]

@@ -313,7 +313,9 @@ class Trainer:
         manifest = checkpoints.Manifest(
             config=self.config,
             classes=self.dataset.classes,
-            colors=tuple(self.dataset.palette(self.dataset.classes)),
+            colors=tuple(self.dataset.palette),
+            mean=self.dataset.mean,
+            std=self.dataset.std,
             iteration=self.iteration,
             curves=self.history.curves,
             seconds=time.monotonic() - self.began,

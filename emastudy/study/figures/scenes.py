@@ -16,12 +16,11 @@ def samples(seed: int, count: int = 6) -> None:
     """Scenes as a network sees them, without noise, and their truth."""
     world = datasets.load("scenes", "train", seed=seed)
     clean = datasets.load("scenes", "train", seed=seed, noise=0.0)
-    palette = world.palette(world.classes)
     _, axes = gallery(3, count)
     for index, (top, middle, bottom) in enumerate(axes.T):
         _show(top, world, index, "" if index else "as the network sees it")
         _show(middle, clean, index, "" if index else "without noise")
-        bottom.imshow(colorize(world[index][1].numpy(), palette))
+        bottom.imshow(colorize(world[index][1].numpy(), world.palette))
     axes[2, 0].set_title("truth", fontsize=8)
 
 
@@ -45,7 +44,7 @@ def pixel_colors(seed: int, images: int = 16) -> None:
     world = datasets.load("scenes", "train", seed=seed)
     generator = np.random.default_rng(0)
     _, ax = plt.subplots(figsize=(6.4, 4.4))
-    for number, color in enumerate(np.array(world.palette(world.classes)) / 255):
+    for number, color in enumerate(np.array(world.palette) / 255):
         for index in range(images):
             image, mask = world[index]
             values = image.numpy()[:, mask.numpy() == number].T / 255

@@ -52,7 +52,7 @@ class Predictions:
             masks,
             guesses,
             classes=classes,
-            colors=self.images.palette(classes),
+            colors=self.images.palette,
             labels=[
                 ", ".join(f"{m} {x:.0f}" for m, x in self.scores.loc[n].items()) for n in chosen
             ],
@@ -63,7 +63,7 @@ class Predictions:
         """A row an image: photograph, truth and every method's prediction laid over it."""
         chosen = range(len(self.images))
         pictures, masks = _pictures(self.images, chosen)
-        palette = self.images.palette(self.images.classes)
+        palette = self.images.palette
         columns = {"truth": masks, **self.classes}
         _, axes = drawing.gallery(len(chosen), 1 + len(columns), size=1.7)
         for row, index in zip(axes, chosen, strict=True):
@@ -86,8 +86,7 @@ def map_pictures(
         return grey, grey
     dataset = load_dataset(config, config.eval_split, runtime)
     pictures, masks = _pictures(dataset, maps["image"])
-    palette = dataset.palette(dataset.classes)
-    return pictures, [drawing.colorize(mask, palette) for mask in masks]
+    return pictures, [drawing.colorize(mask, dataset.palette) for mask in masks]
 
 
 def _pictures(

@@ -130,6 +130,18 @@ def test_probabilities_are_kept_where_asked(run, tmp_path):
     assert np.array_equal(*masks)
 
 
+def test_foreign_probabilities_are_not_overwritten(run, tmp_path):
+    photograph(tmp_path / "x.png", 40, 50)
+    for _ in range(2):  # its own it may
+        segment([tmp_path / "x.png"], run, tmp_path / "out", save_probabilities=True)
+    np.savez(tmp_path / "out" / "x_probabilities.npz", weights=np.zeros(3))
+    for there in ((tmp_path / "out" / "x_probabilities.npz").read_bytes(), b"precious"):
+        (tmp_path / "out" / "x_probabilities.npz").write_bytes(there)
+        with pytest.raises(InputError, match=r"overwrite .*x_probabilities.npz, which emastudy"):
+            segment([tmp_path / "x.png"], run, tmp_path / "out", save_probabilities=True)
+        assert (tmp_path / "out" / "x_probabilities.npz").read_bytes() == there
+
+
 def test_nothing_is_overwritten_but_predictions(run, tmp_path):
     """A folder may hold masks that somebody has drawn beside the photographs."""
     photograph(tmp_path / "x.png", 40, 50)

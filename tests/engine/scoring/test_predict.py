@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from emastudy import networks
 from emastudy.datasets import Scenes, evaluation_transform
 from emastudy.engine import MULTI_SCALE, Views, predict
 from emastudy.engine.scoring.predict import _starts, classify, forward, predict_probabilities
+from emastudy.errors import InputError
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 65), (66, 71), (97, 40)])
@@ -107,6 +109,47 @@ def test_mirroring_the_image_mirrors_flip_averaged_classes():
     assert (once == again).float().mean() > 0.999
     alone = classify(net, image)
     assert (classify(net, image.flip(-1)).flip(-1) != alone).any()
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(3, 9, 9), r"a float32 tensor of shape \(3, 9, 9\); expected a uint8 tensor"),
+        (torch.zeros(9, 9, 3).byte(), r"shape \(9, 9, 3\); expected .* \(3, H, W\)"),
+        (torch.zeros(1, 3, 9, 9).byte(), r"shape \(1, 3, 9, 9\)"),
+        (torch.zeros(4, 9, 9).byte(), r"shape \(4, 9, 9\)"),
+        (np.zeros((3, 9, 9), np.uint8), "image is a uint8 array"),
+    ],
+)
+def test_what_is_no_photograph_is_named(image, message):
+    with pytest.raises(InputError, match=message):
+        predict(network(), image, Scenes)
+
+
+def test_smaller_logits_are_upsampled_as_in_training():
+    class Quarter(Pointwise):
+        def forward(self, image):
+            return super().forward(image)[..., ::4, ::4]
+
+    image = torch.randn(1, 3, 65, 65)
+    quarter = Quarter()
+    seen = forward(quarter, image)
+    expected = F.interpolate(quarter(image), (65, 65), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(seen, expected)
+
+
+def test_what_is_no_network_of_these_classes_is_named():
+    image = torch.randn(1, 3, 65, 65)
+    with pytest.raises(InputError, match="makes 8 logits, and the dataset has 9 classes"):
+        classify(network(), image, num_classes=9)
+
+    class Both(Pointwise):
+        def forward(self, image):
+            return {"out": super().forward(image)}
+
+    with pytest.raises(InputError, match="the network returns a dict; expected logits"):
+        classify(Both(), image)
 
 
 def test_a_network_that_answers_in_bfloat16_is_averaged_in_float32():

@@ -37,7 +37,7 @@ def test_predictions_are_those_of_every_method_on_every_image(configs, runtime):
     assert [title(ax) for ax in plt.gcf().axes][:4] == ["photograph", "truth", "FCN", "again"]
     truth = plt.gcf().axes[1].images[0].get_array()
     image, mask = found.images[0]
-    palette = found.images.palette(found.images.classes)
+    palette = found.images.palette
     expected = drawing.overlay(image.permute(1, 2, 0).numpy(), mask.numpy(), palette)
     assert np.array_equal(truth, expected)
     plt.close("all")

@@ -70,6 +70,8 @@ def test_a_trained_network_wants_the_file_that_it_was_trained_with(
     assert again.miou == pytest.approx(table["miou"].iloc[0])
     Image.new("RGB", (32, 32)).save(tmp_path / "photograph.png")
     photographs = [tmp_path / "photograph.png"]
+    # An own dataset may set what it likes; what the network learnt from is what photographs get.
+    assert (network.mean, network.colors) == ((0.5, 0.4, 0.3), ((1, 2, 3),) * 3)
     machine = Machine(device="cpu", threads=1)
     (seen,) = predict_files(photographs, runtime.run_dir(config), tmp_path / "p", machine)
     assert set(seen.shares) <= set(manifest.classes)

@@ -167,7 +167,8 @@ def test_a_comparison_of_the_ledgers_bears_its_p_value_wherever_it_is_asked(fill
     first, second, third = filled(
         gains, primary("{gap}", gap=A2), about("{gap}", gap=a2), about("{gap}", gap=back)
     )
-    assert first.tests[0].by_ledger and third.tests[0].by_ledger
+    assert first.tests[0].by_ledger
+    assert third.tests[0].by_ledger
     assert first.tests[0].corrected == second.tests[0].corrected == third.tests[0].corrected
 
 
