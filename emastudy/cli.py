@@ -58,8 +58,8 @@ def main() -> None:
                 description=(
                     "Train, score and inspect EM attention networks, and run the study's "
                     "notebooks. Try: emastudy train scenes. Exit status: 0 done; 1 done, but an "
-                    "image, a check or an audit failed; 2 not done, the message says why. With "
-                    "--traceback, anywhere, an error shows where it came from."
+                    "image, a check or an audit failed; 2 not done, the message says why; 3 a bug. "
+                    "With --traceback, anywhere, an error shows where it came from."
                 ),
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),
@@ -78,7 +78,8 @@ def main() -> None:
         if message is None or "--traceback" in sys.argv:
             traceback.print_exc()
         if message is None:
-            sys.exit(bug_report(shlex.join(["emastudy", *arguments])))
+            sys.stderr.write(bug_report(shlex.join(["emastudy", *arguments])) + "\n")
+            sys.exit(3)
         sys.stderr.write(f"emastudy: {message}\n")
         sys.exit(2)
 
@@ -113,8 +114,8 @@ def _explanation(error: Exception) -> str | None:
         return f"an error in a part of your own, {fault}; fix it there, --traceback shows all"
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("emastudy"):
         return (
-            f"{error.name} is not installed; pip install 'emastudy[study]' brings all that the "
-            "commands need"
+            f"{error.name} is not installed; pip install '.[study]' in a checkout brings all that "
+            "the commands need"
         )
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return (

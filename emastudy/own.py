@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -145,7 +146,7 @@ def _classes(source: bytes) -> list[str]:
 def _execute(
     name: str, loaded: ModuleType | None, origin: Path, source: bytes, path: str
 ) -> ModuleType:
-    spec = importlib.util.find_spec(name)
+    spec = _find(name)
     loaded = loaded or importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[name] = loaded
     kept = dict(vars(loaded))
@@ -187,7 +188,11 @@ def _source(path: str) -> tuple[Path, bytes]:
         parts = Path(name).with_suffix("").parts
         raise InputError(f"{path!r} names a file; drop .py: {'.'.join(parts)}:{short(path)}")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", path):
-        raise InputError(f"{path!r} is no import path; expected one like my_module:MyUnit")
+        how = "folders are joined by dots, sub.my_module:MyUnit" if "/" in name else ""
+        how = how or "a module's name has letters, digits and underscores" * ("-" in name)
+        raise InputError(
+            f"{path!r} is no import path; expected one like my_module:MyUnit{'; ' * bool(how)}{how}"
+        )
     if name == "__main__":
         raise InputError(
             f"{path!r}: what a notebook or script defines is unknown to the processes that train; "
@@ -198,7 +203,7 @@ def _source(path: str) -> tuple[Path, bytes]:
         sys.path.append(here)
     importlib.invalidate_caches()  # the file may have been written a moment ago
     try:
-        spec = importlib.util.find_spec(name)
+        spec = _find(name)
     except Exception as error:  # a package's own, too
         raise InputError(f"{path!r} cannot be imported: {error}") from error
     origin = Path(spec.origin or "" if spec else "")
@@ -209,6 +214,15 @@ def _source(path: str) -> tuple[Path, bytes]:
             "Python's path; change into the folder it lies in"
         )
     return origin, origin.read_bytes()
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """Where a module is: in the working directory first, and before the standard library's test."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.util.find_spec(name)
+    finally:
+        sys.path.pop(0)
 
 
 def _where(error: Exception, origin: Path) -> str:

@@ -40,13 +40,16 @@ def failure(monkeypatch, capsys, *arguments):
 
 def test_train_evaluate_predict_records(monkeypatch, capsys, tmp_path, voc_root):
     monkeypatch.chdir(tmp_path)
-    out = command(
-        monkeypatch, capsys, "train", "animals", "--data-root", voc_root, "--no-pretrained",
+    order = (
+        "train", "animals", "--data-root", voc_root, "--no-pretrained",
         "--train-split", "train", "--iterations", "2", "--batch-size", "2", "--crop-size", "65",
         "--head", "ema", "--head-options", "num_bases=4", "gradient=one_step", "channels=16",
         "--device", "cpu",
     )  # fmt: skip
+    out = command(monkeypatch, capsys, *order)
     assert re.search(r"mIoU \d+\.\d\d %", out)
+    assert "trained before" not in out
+    assert "trained before, nothing was done" in command(monkeypatch, capsys, *order)
     (record,) = (tmp_path / "records" / "command").glob("voc2012-ema-*.json")
     run = tmp_path / "runs" / record.stem
 
@@ -238,7 +241,7 @@ def test_every_subcommand_has_its_options_frozen(monkeypatch, capsys):
 
 def test_the_list_of_subcommands_says_what_each_does(root):
     files = {path.stem for path in (root / "emastudy" / "commands").glob("[a-z]*.py")}
-    assert files - {"common"} == set(cli.COMMANDS)
+    assert files == set(cli.COMMANDS)
     for name, text in cli.COMMANDS.items():
         command = import_module(f"emastudy.commands.{name}").command
         assert inspect.getdoc(command).splitlines()[0] == text
@@ -267,8 +270,8 @@ def test_what_an_extra_brings_is_named_with_the_extra(monkeypatch, capsys):
     monkeypatch.delattr(study, "report", raising=False)
     said = failure(monkeypatch, capsys, "claims")
     assert said.strip() == (
-        "emastudy: skimage is not installed; pip install 'emastudy[study]' brings all that the "
-        "commands need"
+        "emastudy: skimage is not installed; pip install '.[study]' in a checkout brings all that "
+        "the commands need"
     )
 
 
@@ -294,15 +297,16 @@ def broken(error):
 def test_an_error_shows_where_it_came_from_when_asked(monkeypatch, capsys):
     silent = failure(monkeypatch, capsys, "evaluate", "/nowhere")
     shown = failure(monkeypatch, capsys, "evaluate", "--traceback", "/nowhere")
-    assert silent.startswith("emastudy: /nowhere holds no whole checkpoint; give a folder")
+    assert silent.startswith("emastudy: there is no /nowhere; give a folder")
     assert "Traceback" not in silent
-    assert "emastudy: /nowhere holds no whole checkpoint; give a folder" in shown
+    assert "emastudy: there is no /nowhere; give a folder" in shown
     assert "checkpoints.py" in shown
 
 
 def test_what_was_not_foreseen_is_called_a_bug(monkeypatch, capsys):
     monkeypatch.setattr(records, "survey", broken(ZeroDivisionError("division by zero")))
     error = failure(monkeypatch, capsys, "records", "a profile")
+    assert error.startswith("3 ")
     assert "this is a bug in emastudy" in error
     assert "report the command \"emastudy records 'a profile'\"" in error
     assert "ZeroDivisionError: division by zero" in error
@@ -371,7 +375,7 @@ def test_ctrl_c_says_how_to_resume(monkeypatch, capsys):
         (("train", "scenes", "--head-options", "num_bases=0"), "num_bases is 0"),
         (("train", "animals"), "say where with root"),
         (("train", "animals", "--data-root", "/nowhere"), "/nowhere does not exist"),
-        (("evaluate", "/nowhere"), "holds no whole checkpoint"),
+        (("evaluate", "/nowhere"), "there is no /nowhere"),
         (("predict", "x.jpg", "--checkpoint", "/nowhere"), "there is no x.jpg"),
         (("predict", "--checkpoint", "/nowhere"), "images is []; expected at least one file"),
         (("predict", "x/*.jpg", "--checkpoint", "/nowhere"), "no file matches 'x/*.jpg'"),

@@ -52,6 +52,14 @@ def test_a_file_that_is_wrong_now_takes_nothing_from_units_made_before(my_module
         assert unit.f() == 3
 
 
+def test_the_working_directory_comes_before_the_standard_library(my_module, monkeypatch):
+    """Whose own tests are a package ``test``, a name that anybody may choose."""
+    monkeypatch.delitem(sys.modules, "test", raising=False)
+    my_module.with_name("test.py").write_text("class Unit: value = 7")
+    assert own.load("test:Unit").value == 7
+    monkeypatch.delitem(sys.modules, "test")
+
+
 def test_an_unchanged_file_is_executed_once(my_module):
     my_module.write_text("value = object()\n")
     assert own.load("my_module:value") is own.load("my_module:value")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import tyro
 
-from emastudy.commands.common import say
 from emastudy.engine import Runtime
 from emastudy.study import runs_folder
 from emastudy.study.runs import TOLERANCE, audit, recorded_folder
@@ -51,11 +50,11 @@ def command(
         executor=executor,
     )
     if found.empty:
-        say(f"no run of {profile} has been audited")
+        print(f"no run of {profile} has been audited")
         return
     rounded = found.round({"recorded": 2, "again": 2, "difference": 3, "loss": 4})
     held = int(found["holds"].sum())
-    say(
+    print(
         f"{rounded.to_string(index=False)}\n\n"
         f"{held} of {len(found)} hold: within {TOLERANCE['miou']} mIoU and a mean distance of "
         f"the loss curves of {TOLERANCE['loss']} nats"

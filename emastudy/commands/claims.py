@@ -2,7 +2,6 @@
 
 import tyro
 
-from emastudy.commands.common import say
 from emastudy.study import claims, report
 from emastudy.study.runs import recorded_folder
 
@@ -21,4 +20,4 @@ def command(
     """
     recorded_folder()  # outside a checkout it says where records are looked for
     evidence = claims.load_evidence(profiles=[profile]) if profile else claims.load_evidence()
-    say(report.ledger_text(claims.judge(evidence, ids), verbose=verbose))
+    print(report.ledger_text(claims.judge(evidence, ids), verbose=verbose))

@@ -4,7 +4,7 @@ import torch
 import tyro
 
 from emastudy import networks, options
-from emastudy.commands.common import Pairs, say
+from emastudy.commands import Pairs
 from emastudy.engine import cost
 
 
@@ -42,4 +42,4 @@ def command(
             backbone_options=options.parse(backbone_options),
             **options.parse(head_options),
         )
-    say(cost.table(built, size, repeats=repeats))
+    print(cost.table(built, size, repeats=repeats))

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from emastudy import datasets, options, own
-from emastudy.commands.common import Pairs, say
+from emastudy.commands import Pairs
 from emastudy.errors import InputError
 
 
@@ -29,17 +29,17 @@ def command(
         dataset_options: Further options of the dataset, e.g. background=true.
     """
     if not name:
-        say("\n".join(f"{known:<16} {kind.title}" for known, kind in datasets.DATASETS.items()))
+        print("\n".join(f"{known:<16} {kind.title}" for known, kind in datasets.DATASETS.items()))
         return
     kind = datasets.find(name)
     if own.is_path(name) and not issubclass(kind, datasets.FileDataset):
-        say(datasets.describe(kind))
+        print(datasets.describe(kind))
         _finish(kind, name, datasets.check_own(name, root, options.parse(dataset_options)))
         return
     if root is None:
         if download:
             raise InputError("download needs root: the folder to put the dataset in")
-        say(datasets.describe(kind))
+        print(datasets.describe(kind))
         return
     if not issubclass(kind, datasets.FileDataset):
         raise InputError(f"dataset {name!r} is drawn, not read: it has no root")
@@ -48,14 +48,14 @@ def command(
             raise InputError(f"{name} has no public address; lay it out by hand: {kind.layout}")
         datasets.download(kind.archives, root)
         if kind.by_hand:
-            say(f"by hand: {kind.by_hand}")
+            print(f"by hand: {kind.by_hand}")
     _finish(kind, root, datasets.check(kind, root, options.parse(dataset_options)))
 
 
 def _finish(
     kind: type[datasets.SegmentationDataset], checked: str | Path, report: datasets.Report
 ) -> None:
-    say(datasets.report_text(kind, report))
+    print(datasets.report_text(kind, report))
     if report.problems:
         sys.exit(f"emastudy: {checked}: {len(report.problems):,} problems")
-    say(f"{checked}: no problems")
+    print(f"{checked}: no problems")

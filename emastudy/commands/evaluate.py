@@ -4,7 +4,6 @@ from pathlib import Path
 
 import tyro
 
-from emastudy.commands.common import say
 from emastudy.engine import MULTI_SCALE, Views, evaluate, load_network
 from emastudy.engine.runtime import ScoringRuntime
 from emastudy.engine.scoring import metrics
@@ -53,8 +52,8 @@ def command(
         keep=submission,
     )
     if scores.confusion.any():
-        say(metrics.table(scores.iou, scores.means))
+        print(metrics.table(scores.iou, scores.means))
     else:
-        say("no pixel of this split is labelled: nothing to score")
+        print("no pixel of this split is labelled: nothing to score")
     if submission:
-        say(f"to upload   {submission.finish()}")
+        print(f"to upload   {submission.finish()}")

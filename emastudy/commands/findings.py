@@ -2,7 +2,6 @@
 
 import tyro
 
-from emastudy.commands.common import say
 from emastudy.errors import InputError
 from emastudy.files import write_text
 from emastudy.study.report import findings
@@ -25,7 +24,7 @@ def command(page: tyro.conf.Positional[int] = 0, write: bool = False, check: boo
     """
     experiments = experiments_folder()
     if not (write or check):
-        say(findings.findings_text(findings.committed(experiments, page)))
+        print(findings.findings_text(findings.committed(experiments, page)))
         return
     readme = experiments.parent / "README.md"
     there = readme.read_text(encoding="utf-8")
@@ -35,4 +34,4 @@ def command(page: tyro.conf.Positional[int] = 0, write: bool = False, check: boo
     if check:
         raise InputError(f"{readme} differs from the records; run: emastudy findings --write")
     write_text(readme, text)
-    say(f"written: {readme}")
+    print(f"written: {readme}")

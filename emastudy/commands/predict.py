@@ -6,7 +6,6 @@ from pathlib import Path
 import tyro
 from tqdm.auto import tqdm
 
-from emastudy.commands.common import say
 from emastudy.engine import predict_files
 from emastudy.engine.runtime import Machine
 
@@ -48,6 +47,6 @@ def command(
             shares = (f"{name} {share:.1%}" for name, share in outcome.shares.items())
             tqdm.write(f"{outcome.path}: {', '.join(shares)}")
     if done:
-        say(f"pictures in {output}")
+        print(f"pictures in {output}")
     if failed:
         sys.exit(f"emastudy: {failed} of {done + failed} images failed")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from emastudy.commands.common import say
 from emastudy.errors import InputError
 from emastudy.study import STATES, records_folder, runs_folder, survey
 from emastudy.study.runs import State
@@ -32,10 +31,10 @@ def command(
     if runs.empty:
         raise InputError(f"no run is known in {records_folder(profile)}; train one: make study")
     counts = pd.crosstab(runs["profile"], runs["state"])
-    say(counts[[s for s in STATES if s in counts]].rename_axis(columns="").to_string())
-    say("\n" + "\n".join(f"{s}: {what}" for s, what in STATES.items() if s in counts))
+    print(counts[[s for s in STATES if s in counts]].rename_axis(columns="").to_string())
+    print("\n" + "\n".join(f"{s}: {what}" for s, what in STATES.items() if s in counts))
     for name in STATES:
         listed = runs[runs["state"] == name].drop(columns="state")
         if len(listed) and (verbose or name in state):
             shown = listed.dropna(axis="columns", how="all").round(2).fillna("")
-            say(f"\n{name}\n{shown.to_string(index=False)}")
+            print(f"\n{name}\n{shown.to_string(index=False)}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from emastudy import options
-from emastudy.commands.common import Pairs, say
+from emastudy.commands import Pairs
 from emastudy.study import parse_executor
 from emastudy.study.report import write_includes
 from emastudy.study.report.notebooks import run_notebooks
@@ -51,7 +51,7 @@ def command(
     )
     for outcome in outcomes:
         time = "up to date" if outcome.skipped else f"{outcome.seconds:6.1f} s"
-        say(f"{outcome.name:<32} {time}")
-    say(f"{'all notebooks':<32} {sum(o.seconds for o in outcomes):6.1f} s")
+        print(f"{outcome.name:<32} {time}")
+    print(f"{'all notebooks':<32} {sum(o.seconds for o in outcomes):6.1f} s")
     if book.is_dir():
         write_includes(experiments / "records", book / "generated")

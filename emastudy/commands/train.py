@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from emastudy import networks, options
-from emastudy.commands.common import Pairs, say
+from emastudy.commands import Pairs
 from emastudy.engine import RunConfig, Runtime
 from emastudy.engine.config import Option
 from emastudy.engine.scoring import metrics
@@ -19,7 +19,9 @@ from emastudy.study.recipes import RECIPES
 
 @dataclass(frozen=True)
 class Fields(RunConfig):
-    """A config without its tables of options, which are given as NAME=VALUE pairs instead."""
+    """What is trained, and how."""
+
+    # Without the config's tables of options, which are given as NAME=VALUE pairs instead.
 
     dataset_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
     head_options: tyro.conf.Suppress[dict[str, Option]] = field(default_factory=dict)
@@ -43,7 +45,8 @@ class Order:
     backbone_options: Pairs = ()
     #: Further options of the dataset, e.g. noise=0.2.
     dataset_options: Pairs = ()
-    #: Folder for the record; default experiments/records/command of this checkout.
+    #: Folder for the record; default records/command of a folder of one's own, and
+    #: experiments/records/command of a checkout.
     records: str = ""
     #: The recipe's name.
     recipe: tyro.conf.Suppress[str] = ""
@@ -88,6 +91,10 @@ def command(order: Annotated[Order, tyro.conf.arg(constructor=_recipes())]) -> N
     config, runtime = order.changed(), order.runtime
     runtime = dataclasses.replace(runtime, runs_dir=runtime.runs_dir or str(runs_folder()))
     folder = Path(order.records or records_folder("command"))
+    path = folder / f"{config.id}.json"
+    before = path.stat().st_mtime_ns if path.is_file() else None
     record = run_one(config, folder, runtime)
-    say(metrics.table(record.iou, record.metrics))
-    say(f"record      {folder / config.id}.json\ncheckpoint  {runtime.run_dir(config)}")
+    if before == path.stat().st_mtime_ns:
+        print("trained before, nothing was done: change an option, or delete the record")
+    print(metrics.table(record.iou, record.metrics))
+    print(f"record      {path}\ncheckpoint  {runtime.run_dir(config)}")

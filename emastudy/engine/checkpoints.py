@@ -36,6 +36,7 @@ from emastudy.networks import SegmentationNetwork
 logger = logging.getLogger(__name__)
 
 _MANIFEST, _WEIGHTS = "manifest.json", "model.safetensors"
+_OR_ELSE = "copy it anew, take another one of the run, or train the run again"
 # What a full, vanished or read-only disk raises in Python, in torch.save and in safetensors.
 _WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
@@ -167,11 +168,13 @@ def save_bare(accelerator: Accelerator, network: nn.Module) -> None:
 
 def newest(run_dir: Path) -> tuple[Path, Manifest] | None:
     """The newest whole checkpoint of a run, or None; damaged ones are logged and passed over."""
-    for folder in _newest_first(run_dir):
+    folders = _newest_first(run_dir)
+    for place, folder in enumerate(folders, 1):
         try:
             return folder, read_manifest(folder)
         except CheckpointError as error:
-            logger.warning("%s Going back to the one before it.", error)
+            before = "It is passed over for the one before." if place < len(folders) else ""
+            logger.warning("%s %s", error, before or "There is none before it.")
     return None
 
 
@@ -192,6 +195,8 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
         manifest = read_manifest(folder)
     else:
         fix = "give a folder runs/ID or runs/ID/checkpoint-NNNNNN that `emastudy train` has written"
+        if not folder.exists():
+            raise CheckpointError(f"there is no {folder}; {fix}")
         folder, manifest = _newest_or_error(folder, fix)
     network = build_network(manifest.config, len(manifest.classes))
     network.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
@@ -236,10 +241,10 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.from_json((folder / _MANIFEST).read_text(encoding="utf-8"))
         altered = [n for n, digest in manifest.files.items() if sha256(folder / n) != digest]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"Checkpoint {folder} is damaged ({error}).") from error
+        raise CheckpointError(f"Checkpoint {folder} is damaged ({error}); {_OR_ELSE}.") from error
     if altered:
         what = f"{altered[0]} is truncated or altered"
-        raise CheckpointError(f"Checkpoint {folder} is damaged: {what}.")
+        raise CheckpointError(f"Checkpoint {folder} is damaged: {what}; {_OR_ELSE}.")
     return manifest
 
 

@@ -69,9 +69,9 @@ class SegmentationNetwork(nn.Module):
         smallest = self.backbone.native_stride
         if min(image.shape[-2:]) < smallest:
             raise InputError(
-                f"the image is {image.shape[-2]}×{image.shape[-1]} pixels, smaller than the "
-                f"backbone's stride of {smallest}; enlarge or pad it to at least "
-                f"{smallest}×{smallest}"
+                f"the network sees {image.shape[-2]}×{image.shape[-1]} pixels (after padding), "
+                f"fewer than the backbone's stride of {smallest} a side: enlarge the image, or "
+                f"the crop (crop_size), to at least {smallest}×{smallest}"
             )
         logits = self.head(self.backbone(image)).float()
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=True)

@@ -39,6 +39,10 @@ Maintenance = Literal["moving_average", "learned", "fixed", "grid", "pixels"]
 ConcentrationScale = Literal["fixed", "learned", "critical"]
 
 
+# What its parameters and buffers are made for, and so cannot change.
+_MADE_FOR = {"channels", "num_bases", "heads", "maintenance", "gradient"}
+
+
 class EMAU(nn.Module):
     r"""Expectation-Maximization Attention Unit: (B, C, H, W) in, the same shape out.
 
@@ -110,7 +114,8 @@ class EMAU(nn.Module):
     Args:
         channels: C, channels of the feature map.
         num_bases: Number of bases, K, in each head.
-        num_iterations: Iterations, T. A plain attribute: it may be changed after training.
+        num_iterations: Iterations, T. A plain attribute: it may be changed after training, as may
+            ``concentration``, ``normalization`` and ``momentum``.
         heads: Groups of channels with an EM each, H; it divides ``channels``.
         value_conv: Re-estimate from the means of a 1×1 conv of their own, not from the bases.
         concentration: λ of the responsibilities' softmax, as a multiple of its scale.
@@ -215,6 +220,16 @@ class EMAU(nn.Module):
         self.value = nn.Conv2d(channels, channels, 1) if value_conv else None
         if self.value is not None:
             nn.init.kaiming_normal_(self.value.weight, mode="fan_out")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to change what the parameters were made for; to change it would do nothing."""
+        if name in _MADE_FOR and vars(self).get(name, value) != value:
+            raise InputError(
+                f"{name} is {vars(self)[name]!r} and stays so, for the unit's parameters were made "
+                f"for it; make another one, {type(self).__name__}({self.channels}, "
+                f"{name}={value!r}), and load_state_dict where shapes agree"
+            )
+        super().__setattr__(name, value)
 
     def _check_combinations(self) -> None:
         if self.maintenance == "learned" and self.gradient != "unrolled":
@@ -339,16 +354,21 @@ class EMAU(nn.Module):
         if is_tracing():
             return  # it makes tensors of sizes, and warns of every question that is asked of them
         if features.ndim != 4:
-            one = "; for a single one (C, H, W) give features[None]" if features.ndim == 3 else ""
+            how = "; for a single one (C, H, W) give features[None]" if features.ndim == 3 else ""
+            if features.ndim == 3 and features.shape[-1] == self.channels:
+                how = "; of tokens (B, N, C) give features.mT.unflatten(-1, (H, W))"
             raise InputError(
                 f"the feature map has shape {tuple(features.shape)}; expected a batch of maps, "
-                f"(B, C, H, W){one}"
+                f"(B, C, H, W){how}"
             )
         batch, channels, height, width = features.shape
         if channels != self.channels:
+            how = f"make it with {type(self).__name__}({channels}, ...)"
+            if width == self.channels:
+                how = "if its channels come last, give features.permute(0, 3, 1, 2)"
             raise InputError(
                 f"the feature map has {channels} channels, this {type(self).__name__} was made for "
-                f"{self.channels}; make it with {type(self).__name__}({channels}, ...)"
+                f"{self.channels}; {how}"
             )
         if height == 0 or width == 0:
             raise InputError(f"the feature map has {height}×{width} pixels; expected at least 1×1")

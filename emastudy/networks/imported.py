@@ -124,6 +124,13 @@ def _call(
     owner: str, make: Callable[..., nn.Module], first: Any, given: dict[str, Any]
 ) -> nn.Module:
     call = ", ".join([repr(first), *(f"{name}={value!r}" for name, value in given.items())])
+    parameters = list(inspect.signature(make).parameters.values())[1:]
+    named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    if absent := [p.name for p in named if p.default is p.empty and p.name not in given]:
+        raise InputError(
+            f"{owner} cannot be made by ({call}): it is missing the option {absent[0]!r}; give it "
+            f"(--head-options {absent[0]}=VALUE, or --backbone-options), or a default"
+        )
     with own.blamed(f"{owner} cannot be made by ({call})"):
         made = make(first, **given)
         tensors = itertools.chain(made.named_parameters(), made.named_buffers())
@@ -203,6 +210,12 @@ def _try_restoring(owner: str, unit: nn.Module, fresh: nn.Module, x: Tensor) -> 
         logger.warning(
             "%s draws random numbers in evaluation mode: scores differ a little each time. If that "
             "is not meant, use nn.Dropout or F.dropout(x, p, self.training)",
+            owner,
+        )
+    elif isinstance(once, Tensor) and not _agree(once[:1], _evaluated(unit, x[:1], 0)):
+        logger.warning(
+            "%s makes another output of an image alone than of the same in a batch, in evaluation "
+            "mode: it mixes the images of a batch, and images are scored one by one",
             owner,
         )
     try:

@@ -1,6 +1,7 @@
 """The unit against a transcription of the released one, and its life in training."""
 
 import math
+import pickle
 import socket
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emastudy import EMAU, em, networks
+from emastudy.errors import InputError
 
 
 def make(**options):
@@ -420,3 +422,29 @@ def test_the_recommended_unit_is_one_call_and_can_be_changed():
     assert EMAU.recommended(8, 4, num_iterations=3, momentum=0.5).num_iterations == 3
     with pytest.raises(ValueError, match="num_iterations is 0"):
         EMAU.recommended(8, num_iterations=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 5, 6, 8), r"give features.permute\(0, 3, 1, 2\)"),
+        ((2, 30, 8), r"of tokens \(B, N, C\) give features.mT.unflatten"),
+        ((8, 5, 6), r"for a single one \(C, H, W\) give features\[None\]"),
+        ((2, 7, 6, 5), r"make it with EMAU\(7, ...\)"),
+    ],
+)
+@pytest.mark.unchecked
+def test_other_layouts_are_told_apart(shape, message):
+    with pytest.raises(InputError, match=message):
+        EMAU(8, num_bases=4)(torch.randn(shape))
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_bases", 8), ("gradient", "unrolled")])
+def test_what_parameters_were_made_for_cannot_be_changed(name, value):
+    unit = EMAU(8, num_bases=4)
+    message = rf"{name} is .* and stays so, .*EMAU\(8, {name}={value!r}"
+    with pytest.raises(InputError, match=message):
+        setattr(unit, name, value)
+    setattr(unit, name, getattr(unit, name))
+    unit.num_iterations = 5
+    assert pickle.loads(pickle.dumps(unit)).num_iterations == 5

@@ -96,7 +96,7 @@ def test_a_bad_unit_is_refused_by_what_is_wrong(my_module, returned, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (", width", r"cannot be made by \(16\): TypeError: .*'width'"),
+        (", width", r"cannot be made by \(16\): it is missing the option 'width'"),
         (", dropout=0.1", "has an option 'dropout', which the head around it has too"),
     ],
 )
@@ -170,6 +170,16 @@ def test_a_unit_may_end_in_a_normalisation(my_module):
         UNIT.format(returned="nn.functional.layer_norm(x + self.conv(x), x.shape[1:])", more="")
     )
     build("my_module:Unit")
+
+
+def test_a_unit_that_mixes_the_images_of_a_batch_is_told(my_module, caplog):
+    my_module.write_text(UNIT.format(returned="x + self.conv(x).softmax(dim=0)", more=""))
+    build("my_module:Unit")
+    assert "it mixes the images of a batch, and images are scored one by one" in caplog.text
+    caplog.clear()
+    my_module.write_text(UNIT.format(returned="x + self.conv(x).softmax(dim=1)", more=""))
+    build("my_module:Unit")
+    assert "mixes the images" not in caplog.text
 
 
 def test_a_required_option_is_given_like_any_other(my_module):

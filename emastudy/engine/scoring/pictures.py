@@ -20,7 +20,7 @@ from emastudy.engine.config import RunConfig
 from emastudy.engine.runtime import Machine
 from emastudy.engine.scoring.photographs import Photograph, find_photographs
 from emastudy.engine.scoring.predict import Views, predict, predict_probabilities
-from emastudy.errors import EmastudyError, InputError, MissingFileError, require
+from emastudy.errors import CheckpointError, EmastudyError, InputError, MissingFileError, require
 from emastudy.files import check_writable, written_whole
 from emastudy.networks import SHIPPED, SegmentationNetwork, from_pretrained
 
@@ -77,7 +77,7 @@ def open_trained(name: str | Path) -> tuple[SegmentationNetwork, RunConfig]:
             comes with the package.
 
     Raises:
-        CheckpointError: See ``load_network``.
+        CheckpointError: There is none; see ``load_network``.
         InputError: See ``networks.from_pretrained``; or the run's own dataset was changed.
     """
     if str(name) in SHIPPED or (Path(name) / "config.json").is_file():
@@ -85,6 +85,12 @@ def open_trained(name: str | Path) -> tuple[SegmentationNetwork, RunConfig]:
         palette = datasets.SegmentationDataset.default_palette(network.classes)
         network.colors = network.colors or tuple(palette)
         return network, RunConfig()
+    if not Path(name).exists():
+        raise CheckpointError(
+            f"there is no checkpoint {str(name)!r}; give a folder runs/ID or "
+            "runs/ID/checkpoint-NNNNNN that `emastudy train` has written, one of save_pretrained, "
+            f"or a network that comes with the package: {', '.join(SHIPPED)}"
+        )
     network, manifest = load_network(name)
     manifest.config.check_sources(manifest.config.dataset)
     return network, manifest.config

@@ -3,7 +3,14 @@
 import pandas as pd
 
 from emastudy.study.recipes import TABLE1_RIVALS
-from emastudy.study.statistics import MARGIN, as_text, paired_differences, standing, summarize
+from emastudy.study.statistics import (
+    FEWEST,
+    MARGIN,
+    as_text,
+    paired_differences,
+    standing,
+    summarize,
+)
 from emastudy.study.tables import PUBLISHED, gaps, published_miou
 
 
@@ -27,9 +34,10 @@ def in_short(differences: pd.DataFrame, baseline: str, data: str, quantity: str 
 
     fewest, most = differences["seeds"].min(), differences["seeds"].max()
     seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
+    decide = ", which decide nothing" if most < FEWEST else ""
     about = (
         f"**In short.** {quantity} on {data}, less that of {baseline} "
-        f"({seeds} seeds, paired, 95 % intervals)"
+        f"({seeds} seeds{decide}, paired, 95 % intervals)"
     )
     if differences.index.nlevels == 1:
         return f"{about}: {items(differences)}."

@@ -77,7 +77,7 @@ def test_an_image_too_small_for_the_network_is_named_and_the_others_are_done(tmp
         photograph(tmp_path / "in" / f"{name}.png", side, side)
     seen = segment([tmp_path / "in"], "animals-ema", tmp_path / "out")
     assert [outcome.error is None for outcome in seen] == [True, False, True]
-    assert re.match(r".*in/b.png: the image is 9×9 pixels, smaller than .* 32", str(seen[1].error))
+    assert re.match(r".*in/b.png: the network sees 9×9 pixels .*stride of 32", str(seen[1].error))
     assert len(list((tmp_path / "out").iterdir())) == 4
     with pytest.raises(InputError, match="window is 17; expected at least 32"):
         segment([tmp_path / "in"], "animals-ema", tmp_path / "out", window=17)
