@@ -18,7 +18,7 @@ BUILD = $(BIN)/jupyter-book build book -W -n --keep-going -q
 
 PYTEST = $(BIN)/python -m pytest
 # In three processes on two cores, since some of the time is waiting: for Slurm, a browser, other
-# processes. The tests of a file stay together, and share what it sets up. (Not by groups: of those
+# processes. The tests of a file stay together, see tests/conftest.py. (Not by groups: of those
 # pytest-xdist 3.8 knows nothing under pytest 9.2, and says so nowhere.)
 PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
 

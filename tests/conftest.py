@@ -10,22 +10,34 @@ import os
 import signal
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+from beartype import BeartypeConf
+from beartype.claw import beartype_package
 from jaxtyping import install_import_hook
 
+ROOT = Path(__file__).parents[1]
 SHAPE_CHECKS = os.environ.get("SHAPE_CHECKS", "1") == "1"
 if SHAPE_CHECKS:
-    install_import_hook("emastudy", "beartype.beartype")
+    # Jaxtyping checks shapes and types and is slow; where no shapes are, types alone are checked.
+    FILES = [p for p in sorted(ROOT.glob("emastudy/**/*.py")) if "jaxtyping" in p.read_text()]
+    SHAPED = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
+    # What its custom operators are made from, beartype's hook must not have decorated.
+    SHAPED.append("emastudy.networks.graphs")
+    install_import_hook(SHAPED, "beartype.beartype")
+    rest = BeartypeConf(claw_is_pep526=False, claw_skip_package_names=tuple(SHAPED))
+    beartype_package("emastudy", conf=rest)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from layouts import make_voc  # noqa: E402
+from xdist.scheduler.loadfile import LoadFileScheduling  # noqa: E402
 
 # Started in the background, a shell has processes ignore Ctrl-C; tests of Ctrl-C must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -36,11 +48,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if SHAPE_CHECKS and not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-settings.register_profile("emastudy", deadline=None, max_examples=30, print_blob=True)
+# The same cases each time; pytest --hypothesis-profile=explore draws others, and more.
+settings.register_profile("emastudy", deadline=None, max_examples=30, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=300, print_blob=True)
 settings.load_profile("emastudy")
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).parents[1]
 # Where real photographs may lie; the project works, and is tested, without them.
 SHARED = Path(os.environ.get("EMASTUDY_DATA", ROOT.parent / "shared"))
 
@@ -50,6 +63,11 @@ def pytest_addoption(parser):
         "--record-slow",
         action="store_true",
         help="write the files whose tests took more than a few seconds to tests/slow.txt",
+    )
+    parser.addoption(
+        "--screenshots",
+        action="store_true",
+        help="keep pictures of the book's pages in build/screenshots",
     )
 
 
@@ -61,7 +79,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     slow = set(SlowFiles.PATH.read_text().split())
     for item in items:
-        if _file(item) in slow or "executed" in item.fixturenames:
+        if _file(item) in slow or _wants_the_book(item):
             item.add_marker(pytest.mark.slow)
         if SHAPE_CHECKS and item.get_closest_marker("unchecked"):
             item.add_marker(pytest.mark.skip(reason="wants SHAPE_CHECKS=0 pytest -m unchecked"))
@@ -69,14 +87,40 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=_place)
 
 
+# Its tests, which take some seconds each, are dealt to all processes.
+PAGES = "rendered/test_pages.py"
+
+
+class Scheduling(LoadFileScheduling):
+    """The tests of a file stay together, and share what it sets up; those of the pages do not."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return f"{file} {_third(nodeid)}" if file.endswith(PAGES) else file
+
+
+def _third(nodeid):
+    return zlib.crc32(nodeid.encode()) % 3
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
+
+
 def _place(item):
-    """What takes longest first, that the processes end together: the book, and waiting for Slurm.
+    """What takes longest first, that the processes end together: Slurm, and making the book.
 
     The other tests that want the book last, not to wait for it.
     """
-    if _file(item) in ("rendered/test_accessibility.py", "study/runs/test_slurm.py"):
+    if _file(item) == "study/runs/test_slurm.py" or (
+        _file(item) == PAGES and _third(item.nodeid) == 0
+    ):
         return 0
-    return 2 if _file(item).startswith("rendered/") else 1
+    return 2 if _file(item) == PAGES else 3 if _wants_the_book(item) else 1
+
+
+def _wants_the_book(item):
+    return not {"built", "executed"}.isdisjoint(item.fixturenames)
 
 
 def _file(item):
@@ -136,6 +180,12 @@ class Few(Scenes):
         super().__init__(split, num_images=num_images, num_classes=3, size=32)
         self.mean, self.palette = (0.5, 0.4, 0.3), [(1, 2, 3)] * 3
 '''
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """What a test draws does not hang on those before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

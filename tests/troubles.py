@@ -472,8 +472,8 @@ def page() -> str:
         "made of the tests that provoke every message (`python tests/troubles.py`). {doc}`faults` "
         "says what interrupted runs do.\n\n"
         "The exit status is 0 where all is done; 1 where it is done, but an image, a check or an "
-        "audit failed; 2 where nothing was done, and the message says why; 3 for a bug, which please "
-        "report. With `--traceback` an error shows where it came from.\n"
+        "audit failed; 2 where nothing was done, and the message says why; 3 for a bug, which "
+        "please report. With `--traceback` an error shows where it came from.\n"
     ]
     for title, troubles in TROUBLES.items():
         rows = [f"| {_code(t.message)} | {t.cause} | {t.fix} |\n" for t in troubles]

@@ -54,9 +54,16 @@ def test_blur_grows_with_the_image():
         assert variance**0.5 == pytest.approx(3 * side / 224, rel=0.2)
 
 
-@pytest.mark.parametrize(("kind", "severity"), [("fog", 1), ("noise", 0), ("jpeg", 6)])
-def test_unknown_kinds_and_severities_are_named(picture, kind, severity):
-    with pytest.raises(ValueError, match=r"corruption is 'fog'|severity is [06]"):
+@pytest.mark.parametrize(
+    ("kind", "severity", "message"),
+    [
+        ("fog", 1, "corruption is 'fog'"),
+        ("noise", 0, "severity is 0"),
+        ("jpeg", 6, "severity is 6"),
+    ],
+)
+def test_unknown_kinds_and_severities_are_named(picture, kind, severity, message):
+    with pytest.raises(ValueError, match=message):
         corrupt(picture, 0, kind=kind, severity=severity)
 
 

@@ -61,6 +61,16 @@ def _build(root, source, executed):
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
 
 
+@pytest.fixture(scope="session")
+def screenshots(root, pytestconfig):
+    """Folder for pictures of the pages, for whoever wants to look; None unless asked for."""
+    if not pytestconfig.getoption("--screenshots"):
+        return None
+    folder = root / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="module")  # while it is there, its event loop keeps others from running
 def browser():
     path = shutil.which("chromium") or shutil.which("chromium-browser")

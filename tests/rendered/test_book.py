@@ -1,4 +1,4 @@
-"""The built book, opened page by page in headless Chromium from file://."""
+"""The built book as a whole; page by page it is read in test_pages.py."""
 
 import pkgutil
 import re
@@ -28,50 +28,6 @@ def test_every_notebook_has_its_page():
     listed = {Path(p).stem for p in pages() if p.startswith("notebooks/")}
     there = {p.stem for p in (BOOK.parent / "experiments").glob("*.ipynb")}
     assert listed == there
-
-
-@pytest.mark.parametrize("page", pages())
-def test_a_page_reads_from_disk(page, built, browser, root):
-    tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    asked, problems = [], []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
-    tab.on("pageerror", lambda error: problems.append(f"script: {error}"))
-    tab.goto((built / f"{page}.html").as_uri())
-    source = (built / f"{page}.html").read_text()
-    if "math notranslate" in source:
-        tab.wait_for_selector("mjx-container", state="attached", timeout=30_000)
-    screenshots = root / "build" / "screenshots"
-    screenshots.mkdir(parents=True, exist_ok=True)
-    tab.screenshot(path=screenshots / f"{Path(page).name}.png", full_page=True)
-
-    outside = [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
-    assert not outside, "a page loads something from elsewhere"
-    assert not problems
-    text = tab.inner_text("main")
-    assert len(text) > 200
-    for sign in ("Traceback (most recent call last)", "Math input error", "{cite}", "{doc}"):
-        assert sign not in text
-    assert tab.locator("mjx-merror, .MathJax_Error").count() == 0
-    unrendered = tab.locator(".math").filter(has_not=tab.locator("mjx-container")).count()
-    assert unrendered == 0
-    broken = tab.evaluate(
-        "[...document.querySelectorAll('main img')].filter(i => !i.naturalWidth).map(i => i.src)"
-    )
-    assert broken == []
-    if page.startswith("notebooks/"):
-        assert tab.locator("main img").count() >= 1
-    folds = tab.locator("section > details.fold")
-    if folds.count():
-        assert tab.locator("section > details.fold[open]").count() == 0
-    if tab.locator("section#answer").count():
-        # Question, answer and figure: three screens.
-        assert folds.first.bounding_box()["y"] <= 3 * 900
-    for width in (1280, 390):
-        tab.set_viewport_size({"width": width, "height": 900})
-        wide = tab.evaluate("document.documentElement.scrollWidth")
-        assert wide <= width, "the page is wider than its window"
-    tab.close()
 
 
 def test_a_link_opens_the_fold_that_it_leads_into(built, browser):

@@ -8,6 +8,7 @@ from study.tiny import TINY
 from emastudy.engine import Runtime
 from emastudy.study.claims import cost
 from emastudy.study.claims.claim import _judged
+from emastudy.study.runs.forks import SHARED, ForkServer
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +17,19 @@ def default_style():
     with mpl.rc_context():
         mpl.rcdefaults()
         yield
+
+
+@pytest.fixture(scope="session")
+def _fork_server():
+    server = ForkServer()
+    server.start()
+    return server
+
+
+@pytest.fixture
+def one_fork_server(_fork_server, monkeypatch):
+    """One server forks the processes of all tests that ask for it: to start one takes seconds."""
+    monkeypatch.setenv(SHARED, _fork_server.address)
 
 
 @pytest.fixture

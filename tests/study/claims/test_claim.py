@@ -92,7 +92,7 @@ def test_an_unknown_claim_is_named():
 
 
 def test_the_committed_records_are_judged(root):
-    found = claims.judge(claims.load_evidence(root / "experiments"), ["C11", "C12", "C13"])
-    verdicts = [f.verdict for f in found if f.dataset == "scenes"]
+    evidence = claims.load_evidence(root / "experiments", ["scenes"])
+    verdicts = [f.verdict for f in claims.judge(evidence, ["C11", "C12", "C13"])]
     assert len(verdicts) == 9  # three claims under three gradient regimes
     assert "not run" not in verdicts

@@ -9,6 +9,8 @@ from emastudy.study import RecordError, SweepError
 from emastudy.study.measures import Measurement, load_measurements, measure, store
 from emastudy.study.measures.store import measure_one
 
+pytestmark = pytest.mark.usefixtures("one_fork_server")
+
 
 def test_a_measurement_is_made_once_and_then_read(unit_run, runtime, tmp_path, monkeypatch):
     frame = measure([unit_run], "rank", tmp_path, runtime, images=2)

@@ -16,6 +16,8 @@ from emastudy.study import load_records, run_one
 from emastudy.study.runs import TOLERANCE, audit
 from emastudy.study.runs.audit import compare, draw
 
+pytestmark = pytest.mark.usefixtures("one_fork_server")
+
 
 @pytest.fixture
 def recorded(tiny, tmp_path, runtime):

@@ -3,10 +3,10 @@
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 from study.tiny import make_record
+from waiting import within_minutes
 
 from emastudy.study.runs import Status
 
@@ -32,9 +32,9 @@ def test_a_sweep_that_is_stopped_stops_its_runs_and_keeps_what_is_done(
 ):
     make_record(tiny).write(folders[0])
     with script(LONG, start_new_session=True, stderr=subprocess.PIPE) as process:
-        while sorted(states().values()) != ["finished", "running", "running"]:
-            assert process.poll() is None
-            time.sleep(0.1)
+        going = ["finished", "running", "running"]
+        within_minutes(lambda: sorted(states().values()) == going or process.poll() is not None)
+        assert process.poll() is None
         kill(process.pid, received)
         said = process.communicate()[1]
     assert ("KeyboardInterrupt" in said) == (received == signal.SIGINT)

@@ -5,9 +5,9 @@ import os
 import socket
 import subprocess
 import threading
-import time
 
 import pytest
+from waiting import within_minutes
 
 from emastudy.errors import WriteError
 from emastudy.study import Record, run_one
@@ -22,8 +22,7 @@ def test_two_processes_on_one_run_train_it_once(
     caplog.set_level(logging.INFO)
     waiting = threading.Thread(target=lambda: found.append(run_one(tiny, folders[0], runtime)))
     waiting.start()
-    while "waiting for it" not in caplog.text:
-        time.sleep(0.01)
+    within_minutes(lambda: "waiting for it" in caplog.text)
     assert f"is being run by process {evaluating.pid} on " in caplog.text
     evaluating.stdin.write("\n")
     evaluating.stdin.flush()

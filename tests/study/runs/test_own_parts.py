@@ -16,6 +16,8 @@ from emastudy.errors import InputError
 from emastudy.study import Record, run, run_one
 from emastudy.study.runs import audit, load_records
 
+pytestmark = pytest.mark.usefixtures("one_fork_server")
+
 
 @pytest.fixture
 def configs(tiny, my_module):

@@ -11,6 +11,8 @@ from study.tiny import make_record
 from emastudy.study import SweepError, run
 from emastudy.study.runs import executors, lock_run, queue
 
+pytestmark = pytest.mark.usefixtures("one_fork_server")
+
 
 def test_a_run_that_diverges_is_left_out_and_reported(tiny, runtime, tmp_path, caplog):
     wild = dataclasses.replace(tiny, learning_rate=1e6, iterations=5)

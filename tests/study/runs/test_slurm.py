@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import slurm_node
+from waiting import within_minutes
 
 from emastudy.study import Record, SweepError, run, run_one, survey
 from emastudy.study.runs import Status
@@ -43,11 +44,11 @@ def test_a_notebook_sends_its_sweep_through_a_restart_of_the_controller(node, ro
     command = [sys.executable, "-m", "papermill", "--cwd", experiments, "--no-progress-bar"]
     profile = root / "experiments" / "profiles" / "smoke.yaml"
     notebook = root / "experiments" / "21_bases_normalization.ipynb"
-    command += ["-f", profile, "-p", "executor", "slurm", notebook, tmp_path / "out.ipynb"]
+    command += ["-f", profile, "-p", "executor", "slurm", "-p", "max_iterations", "1"]
+    command += [notebook, tmp_path / "out.ipynb"]
     records = experiments / "records" / "smoke"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as sweep:
-        while sweep.poll() is None and not list(records.glob("*.json")):
-            time.sleep(0.1)
+        within_minutes(lambda: sweep.poll() is not None or list(records.glob("*.json")))
         if node:
             node.stop_controller()
             assert not slurm_node.runs()
@@ -56,10 +57,10 @@ def test_a_notebook_sends_its_sweep_through_a_restart_of_the_controller(node, ro
         assert sweep.communicate()[1].count("Error") == 0
     assert sweep.returncode == 0
     made = [Record.read(path) for path in records.glob("*.json")]
-    assert len(made) == 8
+    assert len(made) == 4
     logs = [path.read_text() for path in (tmp_path / "runs").glob("scenes-ema-*/log")]
-    assert len(logs) == 8
-    assert sum("is done" in log for log in logs) >= 4  # the others' newest job has measured them
+    assert len(logs) == 4
+    assert sum("is done" in log for log in logs) >= 2  # the others' newest job has measured them
 
 
 def test_requeued_runs_end_as_undisturbed_ones_and_a_cancelled_one_is_reported(
@@ -125,14 +126,6 @@ def resume_now(job, run_dir):
             break
         time.sleep(0.1)
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
-
-
-def within_minutes(condition):
-    """Wait for a condition, but not for ever: a test that hangs says nothing."""
-    end = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < end, "still waiting after five minutes"
-        time.sleep(0.1)
 
 
 LONG = """
