@@ -143,9 +143,8 @@ def normalize(
 
 
 def _check_normalization(normalization: str) -> None:
-    if normalization not in _NORMALIZATIONS:
-        known = ", ".join(_NORMALIZATIONS)
-        raise InputError(f"normalization is {normalization!r}; expected one of {known}")
+    expected = f"one of {', '.join(_NORMALIZATIONS)}"
+    require(normalization in _NORMALIZATIONS, "normalization", normalization, expected)
 
 
 def reconstruct(

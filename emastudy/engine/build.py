@@ -126,7 +126,7 @@ def build_accelerator(config: RunConfig, runtime: Runtime) -> Accelerator:
             f"({sys.getfilesystemencoding()}) does not write as UTF-8: set PYTHONUTF8=1, or "
             "LC_ALL=C.UTF-8, or choose a runs_dir of plain letters (--runs-dir for the command)"
         )
-    precision = runtime.precision(config)
+    precision = runtime.choose_precision(config).precision
     if precision == "fp16" and not runtime.has_gpu:
         raise InputError("precision is 'fp16', which wants a GPU; use 'bf16' or 'float32' on a CPU")
     return Accelerator(

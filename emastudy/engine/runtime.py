@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -13,14 +13,6 @@ from emastudy.options import NonNegativeFloat, NonNegativeInt, PositiveInt, Rang
 
 #: What else to do where a run's folder cannot be written, see ``files.check_writable``.
 OTHER_RUNS_DIR = "choose another with runs_dir (--runs-dir for the command)"
-
-
-class ScoringOptions(TypedDict):
-    """Keyword arguments of ``scoring.evaluate`` that follow from a run and where it happens."""
-
-    output_stride: int
-    dtype: torch.dtype | None
-    workers: int
 
 
 @dataclass(frozen=True)
@@ -54,13 +46,10 @@ class Machine:
             return Choice("bf16", "the GPU has bfloat16 in hardware")
         return Choice("float32", "the GPU has no bfloat16 in hardware")
 
-    def precision(self, config: RunConfig) -> Literal["bf16", "fp16", "float32"]:
-        """What the run computes in on this machine."""
-        return self.choose_precision(config).precision
-
     def autocast_dtype(self, config: RunConfig) -> torch.dtype | None:
         """The type that matrix products are computed in; None = float32, no autocast."""
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision(config))
+        precision = self.choose_precision(config).precision
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
     @property
     def has_gpu(self) -> bool:
@@ -82,7 +71,7 @@ class ScoringRuntime(Machine):
     #: Processes that load images for the one that computes; 0 = that one itself.
     workers: Annotated[int, Range(0, 1024)] = 0
 
-    def scoring(self, config: RunConfig) -> ScoringOptions:
+    def scoring(self, config: RunConfig) -> dict[str, Any]:
         """How ``scoring.evaluate`` scores the networks of a run: its stride, type and workers."""
         return {
             "output_stride": config.eval_output_stride,

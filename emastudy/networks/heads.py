@@ -76,11 +76,6 @@ class ContextHead(nn.Module):
         return logits
 
 
-def no_context(channels: int) -> nn.Module:
-    """FCN (Long et al., CVPR 2015): what the 3×3 conv sees is all there is."""
-    return nn.Identity()
-
-
 HEADS: dict[str, Callable[..., nn.Module]] = {
     "a2": partial(ContextHead, DoubleAttention),
     "criss_cross": partial(ContextHead, after_ema.CrissCrossAttention),
@@ -90,7 +85,7 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "ema": partial(ContextHead, EMAU),
     "emanet_released": partial(ContextHead, EMAU, extra_channels=256),
     "external": partial(ContextHead, after_ema.ExternalAttention),
-    "fcn": partial(ContextHead, no_context),
+    "fcn": partial(ContextHead, nn.Identity),  # Long et al., CVPR 2015
     "hamburger": partial(ContextHead, after_ema.Hamburger),
     "no_attention": partial(ContextHead, NoAttention),
     "non_local": partial(ContextHead, NonLocal),

@@ -7,13 +7,8 @@ so no value was read off a plot.
 """
 
 from collections.abc import Iterable
-from typing import Literal, get_args
 
 import pandas as pd
-
-from emastudy.errors import InputError
-
-Confidence = Literal["confirmed", "recalled"]
 
 #: Where the numbers of Table 1 were taken from.
 TABLE1_SOURCE = "Li et al., ICCV 2019, Table 1, as in the README of github.com/XiaLiPKU/EMANet"
@@ -127,24 +122,6 @@ def table4() -> pd.DataFrame:
     return pd.concat([own, sure, recalled]).sort_values("miou", kind="stable")
 
 
-def figures() -> pd.DataFrame:
-    """What is known of the values in Figs 3 and 4: VOC val, ResNet-50, batch 12.
-
-    Returns:
-        Columns "figure", "setting", "num_iterations" (T of training and of evaluation; 0 = the
-        network has none), "miou" (percent), "source", "confidence".
-    """
-    columns = ["figure", "setting", "num_iterations", "miou", "source", "confidence"]
-    text = f"the paper, Section 6.2.2, {_MEMORY}"
-    rows = [
-        ("Fig. 4", "EMANet, T_train = T_eval", 3, 78.52, f"{_ISSUES}/37", "confirmed"),
-        ("Fig. 4", "EMANet, T_train = T_eval", 1, 77.34, text, "recalled"),
-        ("Fig. 4", "A² block", 0, 77.41, text, "recalled"),
-        ("Fig. 4", "Non-local", 0, 77.78, text, "recalled"),
-    ]
-    return _checked(pd.DataFrame(rows, columns=columns))
-
-
 def reimplementations() -> pd.DataFrame:
     """Independent re-implementations, single scale, each trained by its own code base.
 
@@ -170,7 +147,7 @@ def reimplementations() -> pd.DataFrame:
         for method, pair in methods.items()
         for backbone, miou in zip(("ResNet-50", "ResNet-101"), pair, strict=True)
     ]
-    return _checked(pd.DataFrame(rows, columns=columns))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def reports() -> pd.DataFrame:
@@ -189,19 +166,11 @@ def reports() -> pd.DataFrame:
         ("user", "EMANet-50, trained anew, T = 3", val, 78.52, 76.04, f"{_ISSUES}/37"),
         ("user", "trained at batch size 3", "COCO Stuff", nan, 34.55, f"{_ISSUES}/23"),
     ]
-    return _checked(pd.DataFrame([(*row, "confirmed") for row in rows], columns=columns))
+    return pd.DataFrame([(*row, "confirmed") for row in rows], columns=columns)
 
 
 def _methods(
-    rows: Iterable[tuple[str, str, float]], source: str, confidence: Confidence = "confirmed"
+    rows: Iterable[tuple[str, str, float]], source: str, confidence: str = "confirmed"
 ) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["method", "backbone", "miou"]).set_index("method")
-    return _checked(frame.assign(source=source, confidence=confidence))
-
-
-def _checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Make ``confidence`` a category of the two words; another word is an error at once."""
-    words = get_args(Confidence)
-    if unknown := set(frame["confidence"]) - set(words):
-        raise InputError(f"confidence is {', '.join(sorted(unknown))}; there are {words}")
-    return frame.astype({"confidence": pd.CategoricalDtype(list(words))})
+    return frame.assign(source=source, confidence=confidence)

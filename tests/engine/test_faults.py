@@ -14,7 +14,7 @@ import torch
 from engine.tiny import TINY, at_loss, end, runtime
 
 from emastudy.engine import checkpoints, train
-from emastudy.engine.training import Trainer
+from emastudy.engine.training import Trainer, parallel
 from emastudy.engine.training.loss import segmentation_loss
 
 # Children are forked from a server that has imported everything once.
@@ -38,7 +38,7 @@ def child(config, place, begun=None, environment=None):
             begun.set()
             return segmentation_loss(*inputs)
 
-        Trainer.loss = staticmethod(loss)
+        parallel.segmentation_loss = loss
     train(config, place)
 
 

@@ -12,8 +12,8 @@ from emastudy.errors import InputError
 
 
 def test_precision_may_be_forced():
-    assert Runtime().precision(RunConfig(precision="bf16")) == "bf16"
-    assert Runtime().precision(RunConfig(precision="float32")) == "float32"
+    assert Runtime().choose_precision(RunConfig(precision="bf16")).precision == "bf16"
+    assert Runtime().choose_precision(RunConfig(precision="float32")).precision == "float32"
 
 
 def test_what_a_processor_has_no_timing_decides(tmp_path):

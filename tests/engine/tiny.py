@@ -4,7 +4,7 @@ import torch
 
 from emastudy import networks
 from emastudy.engine import RunConfig, Runtime, checkpoints
-from emastudy.engine.training import Trainer
+from emastudy.engine.training import parallel
 from emastudy.engine.training.loss import segmentation_loss
 
 # Float32, so that resuming must be exact to the last bit. Dropout is on, so that random states
@@ -61,7 +61,7 @@ def at_loss(patch, number, action):
             action()
         return segmentation_loss(*inputs)
 
-    patch.setattr(Trainer, "loss", staticmethod(loss))
+    patch.setattr(parallel, "segmentation_loss", loss)
 
 
 def network(classes=8, backbone="small_resnet"):

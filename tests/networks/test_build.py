@@ -244,5 +244,5 @@ def test_a_certificate_that_is_not_trusted_is_the_reason(monkeypatch, tmp_path):
 
 
 def test_an_image_smaller_than_the_stride_says_how_large_it_must_be():
-    with pytest.raises(ValueError, match="20×97 pixels, smaller .* at least 32×32"):
+    with pytest.raises(ValueError, match="sees 20×97 pixels .* at least 32×32"):
         make()(torch.randn(1, 3, 20, 97))

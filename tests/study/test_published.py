@@ -13,7 +13,6 @@ TABLES = {
         published.table2,
         published.table3,
         published.table4,
-        published.figures,
         published.reimplementations,
         published.reports,
     )
@@ -61,9 +60,3 @@ def test_emanet_is_last_of_the_context_heads_elsewhere():
     zoo = frame[(frame["code"] == "sssegmentation") & (frame["method"] != "FCN")]
     for _, part in zoo.groupby("backbone"):
         assert part.set_index("method")["miou"].idxmin() == "EMANet"
-
-
-def test_another_word_for_confidence_is_an_error():
-    frame = published.table2().astype({"confidence": str}).assign(confidence="certain")
-    with pytest.raises(ValueError, match="certain"):
-        published._checked(frame)

@@ -1,15 +1,10 @@
 """The loss: cross-entropy over labelled pixels."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from emastudy.datasets import IGNORE
-
-# Of logits, mask and the number of pixels to divide by.
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -22,7 +22,7 @@ from torch.utils.data import Sampler
 
 from emastudy.datasets import IGNORE
 from emastudy.engine.config import LossOver, RunConfig
-from emastudy.engine.training.loss import Loss
+from emastudy.engine.training.loss import segmentation_loss
 from emastudy.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,6 @@ def backward(
     parts: Sequence[Sequence[Any]],
     sizes: Sequence[int],
     *,
-    loss: Loss,
     over: LossOver = "labelled",
 ) -> Tensor:
     """Leave the gradient of the whole batch's loss in the parameters, and return that loss.
@@ -129,7 +128,6 @@ def backward(
     Args:
         parts: What the network takes, and the mask, of each part of this process' share, on any
             device.
-        loss: Of a part, see :func:`emastudy.engine.training.loss.segmentation_loss`.
         over: Divide the loss by the number of labelled pixels, or of all, as the released code
             does.
     """
@@ -144,7 +142,7 @@ def backward(
         mask = mask.to(device, non_blocking=True)
         # Gradients travel between processes with the last part, for all.
         with nullcontext() if number == len(parts) else accelerator.no_sync(network):
-            value = loss(network(inputs), mask, valid)  # prepare() added autocast
+            value = segmentation_loss(network(inputs), mask, valid)  # prepare() added autocast
             # Times the processes, because DistributedDataParallel takes the mean over them.
             accelerator.backward(value * accelerator.num_processes)
         losses.append(value.detach())

@@ -41,7 +41,6 @@ from emastudy.engine.training.history import (
     gradient_norm,
     watched_parameters,
 )
-from emastudy.engine.training.loss import segmentation_loss
 from emastudy.engine.training.parallel import BatchShare, backward, for_several_processes
 from emastudy.engine.training.random_states import watch_random_states
 from emastudy.engine.training.signals import Interruption, exit_as_signalled, translate_errors
@@ -108,7 +107,6 @@ class Trainer:
     """One run, from its newest checkpoint to its last iteration."""
 
     look_every = 10  #: Iterations between two looks at the loss: finite? Curve, TensorBoard, bar.
-    loss = staticmethod(segmentation_loss)
 
     def __init__(self, config: RunConfig, runtime: Runtime, accelerator: Accelerator) -> None:
         self.config, self.runtime, self.accelerator = config, runtime, accelerator
@@ -259,7 +257,7 @@ class Trainer:
     def _step(self, parts: Sequence[Any], sizes: Sequence[int]) -> None:
         """One iteration: gradients of the whole batch, their norms, optimiser, schedule."""
         over = self.config.loss_over
-        loss = backward(self.accelerator, self.trained, parts, sizes, loss=self.loss, over=over)
+        loss = backward(self.accelerator, self.trained, parts, sizes, over=over)
         self.history.note("loss", loss)
         self.accelerator.unscale_gradients()  # does something under fp16 alone
         norms = {name: gradient_norm(weights) for name, weights in self.watched.items()}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from emastudy.engine import cost
 from emastudy.engine.diagnostics import effective_rank
 from emastudy.engine.walkthrough import Walkthrough, change
 from emastudy.study.recipes import TABLE1_RIVALS
@@ -23,8 +24,9 @@ from emastudy.study.statistics import (
     paired_differences,
     summarize,
 )
-from emastudy.study.tables import accuracy, bases, counting, photographs, variants
+from emastudy.study.tables import accuracy, bases, counting, photographs
 from emastudy.study.tables.budget import sustained
+from emastudy.study.tables.costs import released_network
 from emastudy.study.tables.test_sets import PUBLISHED
 
 
@@ -89,11 +91,11 @@ def decoder(whole: pd.DataFrame, decoded: pd.DataFrame) -> str:
 
 def best_setting(runs: pd.DataFrame, changed: pd.DataFrame) -> str:
     """Which of EMA's changed settings scored best, and what it stands beside."""
-    best = variants.best_setting(changed)
     means = summarize(changed, "method", "miou")["mean"]
+    best = means.idxmax()
     usual = summarize(runs[runs["head"] == "ema"], "method", "miou")["mean"]
     return (
-        f"The best of {len(means)} changed settings is {best}: {means[best]:.2f} % mIoU; the best\n"
+        f"The best of {len(means)} changed settings is {best}: {means.max():.2f} % mIoU; the best\n"
         f"EMA network above has {usual.max():.2f}. Against each rival, paired by seed:"
     )
 
@@ -167,9 +169,9 @@ def nowhere_below(tests: pd.DataFrame) -> str:
 def growth(times: pd.DataFrame) -> str:
     """By which power of the number of pixels each module's time grows, one line a module."""
     return "\n".join(
-        f"{name}: time grows as N^{row['exponent']:.2f} (95 % {row['low']:.2f} to "
-        f"{row['high']:.2f})."
-        for name, row in counting.exponents(times).iterrows()
+        f"{name}: time grows as N^{fit.exponent:.2f} (95 % {fit.low:.2f} to {fit.high:.2f})."
+        for name, part in times.groupby("module", sort=False)
+        for fit in [fit_exponent(part["N"], part["seconds"])]
     )
 
 
@@ -186,7 +188,11 @@ def overhead(spent: pd.Series) -> str:
 
 def folded_head(size: int) -> str:
     """What folding its first conv saves of EMANet (512)'s head."""
-    written, folded = counting.folded_head(size)
+    network = released_network("emanet")
+    written, folded = (
+        cost.measure(network, (size, size), folded=fold).parts["head"].macs
+        for fold in (False, True)
+    )
     return (
         f"EMANet (512)'s head at {size}×{size}: {written / 1e9:.2f}·10⁹ multiply-adds as written, "
         f"{folded / 1e9:.2f}·10⁹ folded, {1 - folded / written:.1%} less; most of it is the 3×3 "

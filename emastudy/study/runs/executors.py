@@ -75,7 +75,7 @@ class Local:
         for config in configs:
             gpu = self._free.pop()
             if gpu is None:  # a processor may have to be timed: here, and all runs compute alike
-                self.runtime.precision(config)
+                self.runtime.choose_precision(config)
             if self._server:
                 self._server.start()
             with blocked(signal.SIGINT):

@@ -12,8 +12,7 @@ import torch
 
 from emastudy import EMAU
 from emastudy.engine import cost
-from emastudy.study.statistics import Fit, fit_exponent
-from emastudy.study.tables.costs import released_network, table1
+from emastudy.study.tables.costs import table1
 
 #: A row of Table 1 is reproduced if no number of it is off by more.
 ROUNDING = 0.006
@@ -112,15 +111,6 @@ def times_beside_another(measured: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def exponents(measured: pd.DataFrame) -> pd.DataFrame:
-    """By which power of the number of pixels each module's time grows: a ``Fit`` a row."""
-    fits = {
-        name: fit_exponent(part["N"], part["seconds"])
-        for name, part in measured.groupby("module", sort=False)
-    }
-    return pd.DataFrame.from_dict(fits, orient="index", columns=Fit._fields)
-
-
 def folding(
     sides: Sequence[int], *, channels: int, repeats: int, device: str = "cpu"
 ) -> pd.DataFrame:
@@ -141,13 +131,3 @@ def folding(
     table = pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=1)
     table["saved, % of the time"] = 100 * (1 - table["ms, folded"] / table["ms, as written"])
     return table
-
-
-def folded_head(size: int) -> tuple[float, float]:
-    """Multiply-adds of EMANet (512)'s head, as written and with its first conv folded."""
-    network = released_network("emanet")
-    written, folded = (
-        float(cost.measure(network, (size, size), folded=fold).parts["head"].macs)
-        for fold in (False, True)
-    )
-    return written, folded

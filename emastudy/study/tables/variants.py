@@ -63,16 +63,11 @@ def settings(
     }
 
 
-def best_setting(changed: pd.DataFrame) -> str:
-    """The method with the highest mean."""
-    return str(summarize(changed, "method", "miou")["mean"].idxmax())
-
-
 def best_against_rivals(runs: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
     """What the best setting, picked after the fact in EMA's favour, has over every rival."""
     rivals = runs[runs["head"] != "ema"]
     gaps = accuracy.gaps(pd.concat([rivals, changed]))
-    best = gaps[gaps["method"] == best_setting(changed)]
+    best = gaps[gaps["method"] == summarize(changed, "method", "miou")["mean"].idxmax()]
     return best.set_index("rival").drop(columns="method")
 
 

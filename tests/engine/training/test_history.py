@@ -6,7 +6,7 @@ import pytest
 from engine.tiny import TINY, runtime
 
 from emastudy.engine import checkpoints, load_network, train
-from emastudy.engine.training import Trainer
+from emastudy.engine.training import parallel
 from emastudy.engine.training.loss import segmentation_loss
 from emastudy.errors import NonFiniteLossError
 
@@ -19,7 +19,7 @@ def test_a_nan_loss_stops_and_keeps_what_was_saved(tmp_path, monkeypatch):
         calls.append(1)
         return segmentation_loss(*inputs) * (float("nan") if len(calls) == 17 else 1)
 
-    monkeypatch.setattr(Trainer, "loss", staticmethod(poisoned))
+    monkeypatch.setattr(parallel, "segmentation_loss", poisoned)
     with pytest.raises(NonFiniteLossError, match=r"nan at iteration 17 of run scenes-ema-.*Config"):
         train(TINY, place)
     assert [p.name for p in place.run_dir(TINY).glob("checkpoint-*")] == ["checkpoint-000010"]
@@ -41,7 +41,7 @@ def test_nan_gradients_never_reach_a_checkpoint(head, named, tmp_path, monkeypat
             logits.register_hook(lambda gradient: gradient * float("nan"))
         return segmentation_loss(logits, *rest)
 
-    monkeypatch.setattr(Trainer, "loss", staticmethod(poisoned))
+    monkeypatch.setattr(parallel, "segmentation_loss", poisoned)
     with pytest.raises(NonFiniteLossError, match=f"the {named}.* at iteration 10 of run.*Lower"):
         train(config, runtime(tmp_path))
     assert checkpoints.newest(runtime(tmp_path).run_dir(config)) is None

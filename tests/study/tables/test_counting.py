@@ -1,5 +1,7 @@
 """Table 1's costs beside the published: ratios, the closest definition, growth, folding."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -70,7 +72,6 @@ def test_growth_is_the_power_that_was_put_in():
     assert times["side"].min() == 33
     assert set(memory["module"]) == {"EMA", "non-local, fused", "non-local, stored"}
     assert set(memory.loc[memory["module"] == "non-local, stored", "MiB"]) == {2.0}
-    assert counting.exponents(times)["exponent"].tolist() == pytest.approx([1, 2])
     assert remarks.growth(times).splitlines()[1].startswith("non-local: time grows as N^2.00")
     wide = counting.times_beside_another(measured)
     assert wide.loc[129, "non-local / EMA"] == pytest.approx(166.4)
@@ -85,6 +86,7 @@ def test_folding_is_counted_as_fewer_multiply_adds_from_2tk_pixels_on():
 
 
 def test_folding_the_head_saves_what_the_unit_saves():
-    written, folded = counting.folded_head(65)
-    assert written > folded * 0.99
-    assert "EMANet (512)'s head at 65×65" in remarks.folded_head(65)
+    text = remarks.folded_head(513)
+    assert text.startswith("EMANet (512)'s head at 513×513: ")
+    written, folded = map(float, re.findall(r"(\d+\.\d+)·10⁹", text))
+    assert folded < written
