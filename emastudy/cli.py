@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import version
 
 import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -51,6 +52,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a narrow encoding lacks is shown as "?"
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
+    if arguments == ["--version"]:
+        print(version("emastudy"))  # noqa: T201
+        return
     try:
         with logging_redirect_tqdm():
             _app(arguments).cli(
@@ -59,7 +63,8 @@ def main() -> None:
                     "Train, score and inspect EM attention networks, and run the study's "
                     "notebooks. Try: emastudy train scenes. Exit status: 0 done; 1 done, but an "
                     "image, a check or an audit failed; 2 not done, the message says why; 3 a bug. "
-                    "With --traceback, anywhere, an error shows where it came from."
+                    "With --traceback, anywhere, an error shows where it came from; --version "
+                    "prints the version."
                 ),
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tarfile
 from importlib import import_module
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 from layouts import make_folder
 from PIL import Image
+from study.tiny import TINY, make_record
 
 from emastudy import cli, study
 from emastudy.commands import records, train
@@ -237,6 +239,18 @@ def test_every_subcommand_has_its_options_frozen(monkeypatch, capsys):
         command(monkeypatch, capsys, "--help")
     listed = re.search(r"\{([a-z,]+)\}", capsys.readouterr().out)[1].split(",")
     assert listed == [name.split()[0] for name in OPTIONS]
+
+
+def test_the_version_is_printed(monkeypatch, capsys):
+    assert command(monkeypatch, capsys, "--version").strip() == version("emastudy")
+
+
+def test_the_ledger_is_of_the_studys_runs(monkeypatch, capsys, tmp_path):
+    make_record(TINY).write(tmp_path / "records" / "command")
+    monkeypatch.chdir(tmp_path)
+    said = failure(monkeypatch, capsys, "claims")
+    assert "no run of scenes, " in said
+    assert "change into a checkout" in said
 
 
 def test_the_list_of_subcommands_says_what_each_does(root):

@@ -14,6 +14,8 @@ from emastudy.study.runs import TOLERANCE, audit, recorded_folder
 class AuditRuntime(Runtime):
     """Where an audit happens: it keeps one checkpoint of a run, and that until the run is done."""
 
+    #: Folder for what the audit trains, removed when it is done; default runs/audit of this
+    #: checkout.
     runs_dir: str = ""
     keep_checkpoints: tyro.conf.Suppress[int] = 1
     validate_every: tyro.conf.Suppress[int] = 0
@@ -38,7 +40,7 @@ def command(
             shows the audits there are.
         seed: Of the draw.
         executor: Where runs are trained, as for the command study.
-        runtime: Where to compute; runs_dir defaults to runs/audit of this checkout.
+        runtime: Where to compute.
     """
     runs_dir = runtime.runs_dir or str(runs_folder() / "audit")
     found = audit(

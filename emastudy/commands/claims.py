@@ -2,7 +2,8 @@
 
 import tyro
 
-from emastudy.study import claims, report
+from emastudy.errors import MissingFileError
+from emastudy.study import claims, records_folder, report
 from emastudy.study.runs import recorded_folder
 
 
@@ -20,4 +21,10 @@ def command(
     """
     recorded_folder()  # outside a checkout it says where records are looked for
     evidence = claims.load_evidence(profiles=[profile]) if profile else claims.load_evidence()
+    if not any(len(one.records) for one in evidence):
+        raise MissingFileError(
+            f"no run of {', '.join(one.name for one in evidence)} is recorded in "
+            f"{records_folder()}, and the ledger is made of those: change into a checkout of the "
+            "study, or name another folder of records as the profile"
+        )
     print(report.ledger_text(claims.judge(evidence, ids), verbose=verbose))

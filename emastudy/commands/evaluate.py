@@ -27,7 +27,8 @@ def command(
     For example: emastudy evaluate runs/ID --multi-scale --flip --data-root VOC2012
 
     Args:
-        checkpoint: Folder runs/ID or runs/ID/checkpoint-NNNNNN.
+        checkpoint: Folder runs/ID, runs/ID/best (where the run was validated) or
+            runs/ID/checkpoint-NNNNNN.
         split: Split to score on; default the run's own.
         scales: Scales of the image to average over.
         multi_scale: Average over the scales 0.5, 0.75, 1, 1.25, 1.5 and 1.75.

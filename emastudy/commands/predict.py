@@ -26,8 +26,9 @@ def command(
     Args:
         images: Image files, folders of them, and patterns. An image that cannot be read stops no
             other one; the exit status is then 1.
-        checkpoint: Folder runs/ID or runs/ID/checkpoint-NNNNNN, or one that save_pretrained wrote.
-            The default comes with the package and knows cat, cow, dog, horse, sheep and person.
+        checkpoint: Folder runs/ID, runs/ID/best (where the run was validated) or
+            runs/ID/checkpoint-NNNNNN, or one that save_pretrained wrote. The default comes with the
+            package and knows cat, cow, dog, horse, sheep and person.
         output: Folder for the pictures.
         window: Side of a window that slides over larger images, pixels; windows overlap by a third
             and are averaged there. 0 = the network sees every image whole.

@@ -95,7 +95,9 @@ class Runtime(ScoringRuntime):
 
     #: File with the backbone's ImageNet weights; empty = torchvision's download.
     weights_path: str = ""
-    runs_dir: str = "runs"  #: Folder of checkpoints and logs, one sub-folder per run.
+    #: Folder of checkpoints and logs, one sub-folder per run; for the command by default runs of
+    #: the checkout, or of the working directory.
+    runs_dir: str = "runs"
     #: Seconds between checkpoints of a run; it ends with one in any case.
     checkpoint_seconds: NonNegativeFloat = 60.0
     #: How many of a run's newest checkpoints are kept, beside the best one.

@@ -144,7 +144,7 @@ def _execute(orders: Sequence["_Order"], jobs: int) -> list[Outcome]:
     return list(outcomes.values())
 
 
-def _outcomes(orders: Sequence["_Order"], jobs: int, bar: "tqdm[Any]") -> Iterator[Outcome]:
+def _outcomes(orders: Sequence["_Order"], jobs: int, bar: Any) -> Iterator[Outcome]:
     beside = [order for order in orders if not order.timed] if jobs > 1 else []
     if beside:
         # Processes and not threads: papermill changes the working directory of its whole process.
