@@ -140,7 +140,8 @@ def predict_files(
     """
     views = Views(window=window)
     photographs = find_photographs(images, folder)
-    _keep_what_is_there(photographs, folder)
+    kinds = ("mask.png", "overlay.png", *["probabilities.npz"] * save_probabilities)
+    _keep_what_is_there(photographs, folder, kinds)
     network, config = open_trained(checkpoint)
     check_writable(folder)
     network.to(machine.start())
@@ -173,11 +174,13 @@ def predict_files(
         yield outcome
 
 
-def _keep_what_is_there(photographs: Sequence[Photograph], folder: Path) -> None:
+def _keep_what_is_there(
+    photographs: Sequence[Photograph], folder: Path, kinds: Sequence[str]
+) -> None:
     """Refuse to write a prediction over a photograph, or over anything but a prediction."""
     given = {photograph.path.resolve() for photograph in photographs}
     for photograph in photographs:
-        for kind in ("mask.png", "overlay.png", "probabilities.npz"):
+        for kind in kinds:
             target = folder / f"{photograph.name}_{kind}"
             if target.resolve() in given:
                 what = "is to be segmented too: give no predictions, or choose"

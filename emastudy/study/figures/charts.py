@@ -189,10 +189,13 @@ def leads(
     """Differences to rivals with their intervals: a block a rival, a line a method, zero drawn.
 
     Args:
-        frame: Columns "rival", "method", "difference", "low", "high".
+        frame: Columns "rival" (a category keeps the place of those without rows), "method",
+            "difference", "low", "high".
         marks: Columns "rival", "difference": values from elsewhere, without intervals.
     """
-    methods, rivals = list(frame["method"].unique()), list(frame["rival"].unique())
+    methods = list(frame["method"].unique())
+    named = isinstance(frame["rival"].dtype, pd.CategoricalDtype)
+    rivals = list(frame["rival"].cat.categories if named else frame["rival"].unique())
     step = 0.8 / (len(methods) + (marks is not None))
     for number, method in enumerate(methods):
         part = frame[frame["method"] == method].set_index("rival").reindex(rivals)

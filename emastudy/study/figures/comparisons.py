@@ -175,12 +175,13 @@ def chain(curves: pd.DataFrame, runs: pd.DataFrame) -> None:
 
 
 def leads_by_data(leads: pd.DataFrame) -> Figure:
-    """A panel a rival: the lead of every method over it on each data set."""
-    rivals = list(leads["rival"].unique())
-    height = 0.6 + 0.75 * leads["data"].nunique()
+    """A panel a rival: the lead of every method over it on each data set that it was run on."""
+    rivals, data = list(leads["rival"].unique()), leads["data"].unique()
+    height = 0.6 + 0.75 * len(data)
     figure, axes = plt.subplots(1, len(rivals), figsize=(9, height), sharey=True, squeeze=False)
     for ax, rival in zip(axes[0], rivals, strict=True):
-        part = leads[leads["rival"] == rival].assign(rival=leads["data"])
+        part = leads[leads["rival"] == rival]
+        part = part.assign(rival=pd.Categorical(part["data"], categories=data))
         charts.leads(part, ax=ax, xlabel=f"mIoU above {rival}")
     for ax in axes[0, :-1]:
         ax.get_legend().remove()

@@ -2,7 +2,7 @@
 
 from emastudy.study.report import remarks
 from emastudy.study.report.findings import found_here, found_in_short
-from emastudy.study.report.includes import circumstances_table, write_includes
+from emastudy.study.report.includes import circumstances_table, leads_everywhere, write_includes
 from emastudy.study.report.inputs import photograph, scene_images, scene_network, unit_features
 from emastudy.study.report.ledger import answer, decided_here, ledger_text, of_page
 from emastudy.study.report.page import Page
@@ -21,6 +21,7 @@ __all__ = [
     "found_in_short",
     "how_to_draw",
     "in_short",
+    "leads_everywhere",
     "ledger_text",
     "map_pictures",
     "margin",

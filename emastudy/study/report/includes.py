@@ -3,27 +3,30 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import yaml
 
 from emastudy.errors import InputError
-from emastudy.files import write_text
+from emastudy.files import write_text, written_whole
 from emastudy.study.claims import DATASETS, judge, load_evidence
-from emastudy.study.recipes import PAPER_CLASSES, RECIPES, animals, name_methods
+from emastudy.study.figures.charts import use_style
+from emastudy.study.figures.comparisons import leads_by_data
+from emastudy.study.recipes import METHODS, PAPER_CLASSES, RECIPES, animals, name_methods, recipe
 from emastudy.study.report import findings
 from emastudy.study.report.ledger import ledger_overview, ledger_table
-from emastudy.study.runs import Record, load_records
+from emastudy.study.runs import Record, load_records, records_folder
 from emastudy.study.statistics import as_text, paired_differences, summarize
 from emastudy.study.tables import audits, estimate
-from emastudy.study.tables.accuracy import all_methods, both_starts
+from emastudy.study.tables.accuracy import all_methods, both_starts, gaps, table1_runs
 
 #: Between these lines README states findings.
 README_MARKERS = ("<!-- findings -->", "<!-- /findings -->")
 
 
 def write_includes(records: Path, folder: Path) -> None:
-    """Write what pages include: the ledger, at a glance and in full, and the findings, from the
-    committed ``experiments/records``; and estimates of cost.
+    """Write what pages include: the ledger, at a glance and in full, the findings, and EMA's leads
+    on all data sets, from the committed ``experiments/records``; and estimates of cost.
     """
     experiments = records.parent
     verdicts = judge(load_evidence(experiments))
@@ -36,6 +39,11 @@ def write_includes(records: Path, folder: Path) -> None:
     }
     for name, text in texts.items():
         write_text(folder / f"{name}.md", text + "\n")
+    use_style()
+    figure = leads_by_data(leads_everywhere("FCN", "Non-local", "DeepLabV3+", records=records))
+    with written_whole(folder / "leads.svg") as path:
+        figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 def findings_includes(experiments: Path) -> dict[str, str]:
@@ -93,6 +101,27 @@ def headline(records: Path) -> str:
             f"{found['standard deviation over seeds']:.2f}. Intervals are over seeds alone.",
         ]
     return "\n".join(lines)
+
+
+def leads_everywhere(*rivals: str, records: Path | None = None) -> pd.DataFrame:
+    """What EMA has over rivals on each data set of the ledger, in words as "data".
+
+    Args:
+        rivals: Labels of methods.
+        records: Folder of the profiles' records; default this checkout's.
+
+    Returns:
+        See ``tables.accuracy.gaps``; only of data sets that have runs of some rival.
+    """
+    whole = [method for method in METHODS.values() if method.width == 1]
+    names = "; ".join(m.label for m in whole if m.head == "ema" or m.label in rivals)
+    tables = []
+    for name, data in DATASETS.items():
+        asked = table1_runs(recipe(name), seeds=data.recorded, only=names)
+        runs = name_methods(load_records((records or records_folder()) / name), asked)
+        if len(runs) and runs["head"].nunique() > 1:
+            tables.append(gaps(runs).assign(data=data.words))
+    return pd.concat(tables, ignore_index=True)
 
 
 def estimates_table() -> str:

@@ -16,9 +16,8 @@ from emastudy.options import PositiveFloat, PositiveInt
 from emastudy.study.claims.evidence import DATASETS
 from emastudy.study.figures.charts import use_style
 from emastudy.study.measures import measure
-from emastudy.study.recipes import METHODS, grid, name_methods, recipe
+from emastudy.study.recipes import grid, name_methods, recipe
 from emastudy.study.runs import SweepError, records_folder, run, runs_folder
-from emastudy.study.tables.accuracy import gaps, table1_runs
 
 #: Profiles whose records are evidence of nothing; a notebook makes them as it runs.
 PASSING = ("smoke", "quick")
@@ -193,19 +192,6 @@ class Page:
         """The same page on the other data sets of the ledger, by what a reader calls them."""
         others = {name: data for name, data in DATASETS.items() if name != self.dataset}
         return {data.words: self.committed(name) for name, data in others.items()}
-
-    def leads_everywhere(self, *rivals: str) -> pd.DataFrame:
-        """``tables.accuracy.gaps`` to rivals on each data set of the ledger, in words as "data"."""
-        whole = [method for method in METHODS.values() if method.width == 1]
-        methods = [m.label for m in whole if m.head == "ema" or m.label in rivals]
-        tables = []
-        for name, data in DATASETS.items():
-            there = self.committed(name)
-            asked = table1_runs(there.recipe, seeds=there.seeds, only="; ".join(methods))
-            runs = there.recorded(_all_of(asked))
-            if len(runs) and runs["head"].nunique() > 1:
-                tables.append(gaps(name_methods(runs, asked)).assign(data=data.words))
-        return pd.concat(tables, ignore_index=True)
 
 
 def _all_of(methods: Methods) -> list[RunConfig]:

@@ -140,6 +140,7 @@ def test_foreign_probabilities_are_not_overwritten(run, tmp_path):
         with pytest.raises(InputError, match=r"overwrite .*x_probabilities.npz, which emastudy"):
             segment([tmp_path / "x.png"], run, tmp_path / "out", save_probabilities=True)
         assert (tmp_path / "out" / "x_probabilities.npz").read_bytes() == there
+    segment([tmp_path / "x.png"], run, tmp_path / "out")  # which leaves it alone
 
 
 def test_nothing_is_overwritten_but_predictions(run, tmp_path):

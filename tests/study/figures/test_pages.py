@@ -286,13 +286,22 @@ def test_leads_have_a_panel_a_rival_and_a_row_a_data_set():
         for rival in ("FCN", "Non-local") for data in ("scenes", "photographs")
         for method in ("EMA, detached", "EMA, unrolled")
     ]  # fmt: skip
+    rows.append(("DeepLabV3+", "photographs", "EMA, detached", -3.0, -4.0, -2.0))
     columns = ["rival", "data", "method", "difference", "low", "high"]
     figures.comparisons.leads_by_data(pd.DataFrame(rows, columns=columns))
-    first, second = drawn()
+    first, second, third = drawn()
     assert labels(first) == ["scenes", "photographs"]
+    # A rival that was not run on all data stands beside those that it was run on.
+    points = {
+        round(-height): x
+        for line in third.lines
+        for x, height in zip(line.get_xdata(), line.get_ydata(), strict=True)
+        if x == -3.0
+    }
+    assert points == {1: -3.0}
     assert second.get_xlabel() == "mIoU above Non-local"
     assert first.get_legend() is None
-    assert second.get_legend() is not None
+    assert third.get_legend() is not None
 
 
 def test_changes_have_a_line_each():

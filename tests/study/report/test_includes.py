@@ -6,7 +6,7 @@ import pytest
 from study.tiny import make_record
 
 from emastudy.study import tables
-from emastudy.study.recipes import PAPER_CLASSES, animals
+from emastudy.study.recipes import PAPER_CLASSES, animals, scenes
 from emastudy.study.report import includes
 
 
@@ -20,6 +20,17 @@ def test_the_headline_is_best_first_and_paired(tmp_path):
     assert "+2.01 [+1.99, +2.03] | 3 |" in lines[2]
     assert lines[3].startswith("| FCN | 51.00 [")
     assert len(lines) == 4
+
+
+def test_leads_are_taken_on_every_data_set_that_has_runs(tmp_path):
+    for head, gain in (("ema", 2.0), ("fcn", 0.0)):
+        for seed in range(3):
+            config = scenes(head, seed=seed)
+            make_record(config, miou=60.0 + gain + seed).write(tmp_path / "scenes")
+    leads = includes.leads_everywhere("FCN", "Non-local", records=tmp_path)
+    assert set(leads["data"]) == {"scenes"}
+    assert list(leads["rival"]) == ["FCN"]
+    assert leads["difference"].tolist() == [2.0]
 
 
 def test_readme_and_book_say_what_the_records_say(root):

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
-import pandas as pd
 import pytest
 from study.tiny import make_record
 
@@ -12,7 +11,6 @@ from emastudy.study import SweepError
 from emastudy.study.claims.evidence import DATASETS
 from emastudy.study.recipes import scenes
 from emastudy.study.report import Page
-from emastudy.study.runs import to_frame
 
 PARAMETERS = {"profile": "mine", "seeds": 2, "scale": 0.1, "gradients": "unrolled, detached"}
 
@@ -110,24 +108,6 @@ def test_photographs_are_the_committed_runs_with_the_pages_regimes(page):
     assert [config.seed for config in photographs.grid("fcn")] == [*range(recorded)]
     explored = page.committed("scenes", profile="scenes_explored")
     assert (explored.folder.name, explored.dataset) == ("scenes_explored", "scenes")
-
-
-def test_leads_are_taken_on_every_data_set_that_has_runs(page, monkeypatch):
-    def recorded(self, configs):
-        if self.dataset != "scenes":
-            return pd.DataFrame()
-        rows = [
-            make_record(config, miou=60.0 - 2 * (config.head == "fcn") + config.seed)
-            for config in configs
-        ]
-        return to_frame(rows)
-
-    monkeypatch.setattr(Page, "recorded", recorded)
-    leads = page.leads_everywhere("FCN")
-    assert set(leads["data"]) == {"scenes"}
-    assert set(leads["rival"]) == {"FCN"}
-    assert len(leads) == 3  # regimes, at full width
-    assert leads["difference"].tolist() == [2.0] * 3
 
 
 def test_a_checkpoint_is_one_in_the_runs_own_folder(page):
