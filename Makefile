@@ -22,7 +22,7 @@ PYTEST = $(BIN)/python -m pytest
 # pytest-xdist 3.8 knows nothing under pytest 9.2, and says so nowhere.)
 PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help study book test check test-gpu lint bench clean
+.PHONY: help study book test check test-gpu lint style bench clean
 help:
 	@echo "make study   set up, run every notebook live (PROFILE=$(PROFILE)), build the book"
 	@echo "make book    build the book from what is recorded (PROFILE=scenes in a fresh clone)"
@@ -44,9 +44,9 @@ book: .venv/study
 	$(BUILD)
 	@echo "Open book/_build/html/index.html"
 
-test: .venv/dev lint
+test: .venv/dev style
 	$(PYTEST) $(PARALLEL) -m "not unchecked"
-	SHAPE_CHECKS=0 $(PYTEST) $(PARALLEL) -m unchecked
+	SHAPE_CHECKS=0 $(PYTEST) $(PARALLEL) -m unchecked $$(grep -rl mark.unchecked --include="test_*.py" tests)
 
 # While one works: a test takes part unless its file is in tests/slow.txt.
 check: .venv/dev lint
@@ -56,12 +56,15 @@ check: .venv/dev lint
 test-gpu: .venv/dev
 	SHAPE_CHECKS=0 $(BIN)/python -m pytest -s tests/engine/test_gpu.py tests/benchmarks/test_fused.py
 
-lint: .venv/dev
+# make test has a test that holds the findings against the records.
+lint: style
+	$(BIN)/emastudy findings --check
+
+style: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/emastudy findings --check
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.units

@@ -1,6 +1,7 @@
 """What every backbone and every head can do: one class, inherited by both."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -120,6 +121,12 @@ def build(head, backbone, **options):
     )
 
 
+@functools.cache
+def untouched(head):
+    """To be copied: to draw a network's weights takes longer."""
+    return build(head, "resnet18")
+
+
 class TestHead(Architecture):
     @pytest.fixture(params=sorted(HEADS))
     def head(self, request):
@@ -127,7 +134,7 @@ class TestHead(Architecture):
 
     @pytest.fixture
     def network(self, head):
-        return build(head, "resnet18")
+        return copy.deepcopy(untouched(head))
 
     @pytest.fixture
     def frozen(self, head):
