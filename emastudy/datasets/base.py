@@ -85,7 +85,7 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
             cls.name = cls.__name__
         # Of any base, for a class may derive from somebody else's dataset as well.
         get = cls.__getitem__
-        if not (hasattr(get, "examined") or get.__module__.startswith("emastudy.")):
+        if not (hasattr(get, "examined") or f"{get.__module__}".startswith("emastudy.")):
             cls.__getitem__ = _examined(get)  # type: ignore[method-assign]
 
     @functools.cached_property

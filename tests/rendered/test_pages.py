@@ -87,6 +87,7 @@ def test_a_page_reads_and_has_no_serious_fault(page, built, browser, screenshots
 
     outside = [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
     assert not outside, "a page loads something from elsewhere"
+    assert not problems
     text = tab.inner_text("main")
     assert len(text) > 200
     for sign in ("Traceback (most recent call last)", "Math input error", "{cite}", "{doc}"):
@@ -120,7 +121,6 @@ def test_a_page_reads_and_has_no_serious_fault(page, built, browser, screenshots
         tab.evaluate(OPEN)  # colours fade, too
         assert color_faults(tab) == [], theme
     tab.close()
-    assert not problems
 
 
 def test_one_faint_word_among_many_is_found(browser):
