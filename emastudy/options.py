@@ -70,6 +70,11 @@ def check(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
         raise InputError(f"{owner} has no option {unknown}; it has {', '.join(known) or 'none'}")
 
 
+def takes_any(function: Callable[..., object]) -> bool:
+    """Whether a function or class takes options of any name, ``**options``."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+
+
 # Type → test of a value, and what is expected, in words.
 Test = tuple[Callable[[Any], bool], str]
 _TYPES: tuple[tuple[object, Test], ...] = (

@@ -146,13 +146,15 @@ def _read_description(root: Path) -> _Description:
     demand(
         isinstance(colors, dict)
         and all(name in values and _is_color(color) for name, color in colors.items()),
-        "colors has to be a table from class to [red, green, blue], 0-255",
+        "colors has to be a table from class to [red, green, blue], 0-255, and is "
+        f"{colors!r}; there are the classes {', '.join(map(str, values))}",
     )
     ignore = content.get("ignore", [] if IGNORE in values.values() else [IGNORE])
     ignored = tuple(ignore) if isinstance(ignore, list) else (ignore,)
     demand(
         all(map(_is_value, ignored)) and not {*ignored} & {*values.values()},
-        "ignore has to be mask values (0-65535) that no class has",
+        f"ignore is {ignore!r}; it has to be mask values (0-65535) that no class has, and those of "
+        f"the classes are {', '.join(map(str, values.values()))}",
     )
     images, masks = content.get("images", "images"), content.get("masks", "masks")
     for field, folder in {"images": images, "masks": masks}.items():

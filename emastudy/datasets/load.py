@@ -136,7 +136,7 @@ def find(name: str) -> type[SegmentationDataset]:
 def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, object]) -> None:
     """Refuse options that a dataset's constructor does not have, lacks or takes as another type."""
     owner, signature = f"dataset {kind.name!r}", inspect.signature(kind)
-    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+    if not named.takes_any(kind):
         given = {*arguments} - {"root", "split"}
         named.check(owner, given, {*signature.parameters} - {"root", "split"})
     try:

@@ -26,6 +26,9 @@ MULTI_GRID = (1, 2, 4)
 class Backbone(nn.Module):
     """A chain of stages.
 
+    One of your own derives from it and is called ``MyBackbone(weights, **options)``. ``weights`` is
+    None, "imagenet" or the path of a file, as in ``build``; to load them is up to the class.
+
     Args:
         stages: Modules run one after another; the output of each is a feature map.
         channels: Channels of each stage's output.

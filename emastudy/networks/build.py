@@ -185,9 +185,11 @@ def check_options(
     """
     owner = f"{kind} {name!r}"
     parts = _parts(_lookup(kind, name, HEADS if kind == "head" else BACKBONES))
-    # Of one's own, unlike ours, all that is asked for without a default is an option.
+    # Of one's own, unlike ours, all that is asked for without a default is an option, and a class
+    # that takes **options hands them on to another.
     required = options.required(parts[-1]) if own.is_path(name) else []
-    options.check(owner, given, [*known, *required])
+    if not (own.is_path(name) and options.takes_any(parts[-1])):
+        options.check(owner, given, [*known, *required])
     for part in parts:
         options.check_types(owner, given, part)
 

@@ -182,6 +182,20 @@ def test_a_unit_that_mixes_the_images_of_a_batch_is_told(my_module, caplog):
     assert "mixes the images" not in caplog.text
 
 
+def test_options_may_be_handed_on_to_another_unit(my_module):
+    my_module.write_text(
+        "from emastudy import EMAU\n"
+        "class Unit(EMAU):\n"
+        "    def __init__(self, channels, extra: int = 1, **options):\n"
+        "        super().__init__(channels, **options)\n"
+    )
+    assert build("my_module:Unit", num_bases=5, extra=2).head.context.num_bases == 5
+    with pytest.raises(InputError, match="num_bases is 'many'"):
+        build("my_module:Unit", num_bases="many")
+    with pytest.raises(InputError, match="cannot be made by .*unexpected keyword argument 'bases'"):
+        build("my_module:Unit", bases=5)
+
+
 def test_a_required_option_is_given_like_any_other(my_module):
     more = ", width: int"
     source = UNIT.format(returned="self.width * self.conv(x)", more=more)

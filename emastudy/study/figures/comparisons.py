@@ -177,14 +177,17 @@ def chain(curves: pd.DataFrame, runs: pd.DataFrame) -> None:
 def leads_by_data(leads: pd.DataFrame) -> Figure:
     """A panel a rival: the lead of every method over it on each data set that it was run on."""
     rivals, data = list(leads["rival"].unique()), leads["data"].unique()
-    height = 0.6 + 0.75 * len(data)
-    figure, axes = plt.subplots(1, len(rivals), figsize=(9, height), sharey=True, squeeze=False)
+    height = 0.9 + 0.75 * len(data)
+    figure, axes = plt.subplots(1, len(rivals), figsize=(7.4, height), sharey=True, squeeze=False)
     for ax, rival in zip(axes[0], rivals, strict=True):
         part = leads[leads["rival"] == rival]
         part = part.assign(rival=pd.Categorical(part["data"], categories=data))
         charts.leads(part, ax=ax, xlabel=f"mIoU above {rival}")
-    for ax in axes[0, :-1]:
+    for ax in axes[0]:
         ax.get_legend().remove()
+    # Beneath, so that the text is still readable on a phone.
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
