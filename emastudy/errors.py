@@ -50,10 +50,6 @@ class NonFiniteLossError(EmastudyError, FloatingPointError):
     """The loss became NaN or infinite; the message has iteration and config."""
 
 
-class SubmissionError(EmastudyError, ValueError):
-    """What was written is not what the server takes; the message lists the problems."""
-
-
 class RecordError(EmastudyError, ValueError):
     """A record cannot be trusted, or not be written; the message names the file and the fix."""
 
