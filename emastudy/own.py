@@ -217,12 +217,16 @@ def _source(path: str) -> tuple[Path, bytes]:
 
 
 def _find(name: str) -> ModuleSpec | None:
-    """Where a module is: in the working directory first, and before the standard library's test."""
-    sys.path.insert(0, str(Path.cwd()))
+    """Where a module is, in the working directory first.
+
+    A file of one's own may so be called ``test``, as a package of the standard library is.
+    """
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         return importlib.util.find_spec(name)
     finally:
-        sys.path.pop(0)
+        sys.path.remove(here)
 
 
 def _where(error: Exception, origin: Path) -> str:

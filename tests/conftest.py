@@ -104,8 +104,9 @@ def _third(nodeid):
     return zlib.crc32(nodeid.encode()) % 3
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    return Scheduling(config, log)
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def _place(item):
@@ -147,6 +148,7 @@ class SlowFiles:
 
 
 MY_MODULE = '''
+import numpy as np
 import torch
 from torch import nn
 
@@ -179,7 +181,8 @@ class Small(Backbone):
 class Few(Scenes):
     def __init__(self, split="train", num_images: int = 20):
         super().__init__(split, num_images=num_images, num_classes=3, size=32)
-        self.mean, self.palette = (0.5, 0.4, 0.3), [(1, 2, 3)] * 3
+        self.mean = np.array((0.5, 0.4, 0.3), dtype=np.float64)
+        self.palette = np.full((3, 3), (1, 2, 3), np.uint8)
 '''
 
 

@@ -60,6 +60,16 @@ def test_the_readme_code_runs(root):
             exec(compile(block, page, "exec"), names)
 
 
+def test_the_dataset_of_the_book_is_one(root, tmp_path, monkeypatch):
+    from emastudy import datasets
+
+    blocks = re.findall(r"```python\n(.*?)```", (root / "book/data.md").read_text(), re.DOTALL)
+    (tmp_path / "my_data.py").write_text(next(b for b in blocks if "class Stripes" in b))
+    monkeypatch.chdir(tmp_path)
+    image, mask = datasets.load("my_data:Stripes", "val", width=4)[3]
+    assert (tuple(image.shape), mask.unique().tolist()) == ((3, 65, 65), [0, 1])
+
+
 def test_committed_records_are_whole_and_named_rightly(root):
     from emastudy.study import Record
     from emastudy.study.measures import Measurement

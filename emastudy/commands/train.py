@@ -94,7 +94,7 @@ def command(order: Annotated[Order, tyro.conf.arg(constructor=_recipes())]) -> N
     path = folder / f"{config.id}.json"
     before = path.stat().st_mtime_ns if path.is_file() else None
     record = run_one(config, folder, runtime)
-    if before == path.stat().st_mtime_ns:
-        print("trained before, nothing was done: change an option, or delete the record")
+    if before is not None and before == path.stat().st_mtime_ns:
+        print("trained before, nothing was done: change an option, or delete record and checkpoint")
     print(metrics.table(record.iou, record.metrics))
     print(f"record      {path}\ncheckpoint  {runtime.run_dir(config)}")

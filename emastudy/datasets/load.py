@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from emastudy import options as named
 from emastudy import own
@@ -92,11 +92,12 @@ def _require_attributes(name: str, dataset: SegmentationDataset) -> None:
             f"{IGNORE} in them says ignored"
         )
     try:
-        colors = torch.tensor(dataset.palette)
-        fits = colors.shape == (len(classes), 3) and bool(((colors >= 0) & (colors < 256)).all())
-    except (TypeError, ValueError, RuntimeError):
-        fits = False
-    expected = f"{len(classes)} triples of red, green and blue from 0 to 255, one a class"
+        colors = np.asarray(dataset.palette)
+    except ValueError:  # of unequal lengths
+        colors = np.empty(0)
+    fits = colors.shape == (len(classes), 3) and np.issubdtype(colors.dtype, np.integer)
+    fits = bool(fits and colors.min() >= 0 and colors.max() <= 255)
+    expected = f"{len(classes)} triples of whole numbers, red, green and blue from 0 to 255"
     require(fits, f"dataset {name!r}: palette", dataset.palette, expected)
     for field in ("mean", "std"):
         value: Any = getattr(dataset, field)
@@ -143,7 +144,7 @@ def require_arguments(kind: type[SegmentationDataset], arguments: Mapping[str, o
         signature.bind(**arguments)
     except TypeError as error:
         raise InputError(
-            f"{owner}: {error}; there are {', '.join(signature.parameters) or 'none'}, of which "
-            "all but split and root are given as dataset_options (--dataset-options NAME=VALUE)"
+            f"{owner}: {error}; its constructor takes ({', '.join(signature.parameters)}): split, "
+            "root where it reads files, and options (--dataset-options NAME=VALUE)"
         ) from None
     named.check_types(owner, arguments, kind)

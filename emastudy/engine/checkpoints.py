@@ -201,10 +201,14 @@ def load_network(folder: str | Path) -> tuple[SegmentationNetwork, Manifest]:
     network = build_network(manifest.config, len(manifest.classes))
     network.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
     network.set_output_stride(manifest.config.eval_output_stride)
-    dataset = datasets.find(manifest.config.dataset)
-    network.classes = manifest.classes
-    network.colors = manifest.colors or tuple(dataset.default_palette(manifest.classes))
-    network.mean, network.std = manifest.mean or dataset.mean, manifest.std or dataset.std
+    colors, mean, std = manifest.colors, manifest.mean, manifest.std
+    if not (colors and mean and std):  # from before they were kept
+        manifest.config.check_sources(manifest.config.dataset)
+        dataset = datasets.find(manifest.config.dataset)
+        colors = colors or tuple(dataset.default_palette(manifest.classes))
+        mean, std = dataset.mean, dataset.std
+    network.classes, network.colors = manifest.classes, colors
+    network.mean, network.std = mean, std
     return network.eval(), manifest
 
 

@@ -223,11 +223,11 @@ class EMAU(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse to change what the parameters were made for; to change it would do nothing."""
-        if name in _MADE_FOR and vars(self).get(name, value) != value:
+        made_for = vars(self).get(name, value) if name in _MADE_FOR else value
+        if made_for is not value and not (type(value) is type(made_for) and value == made_for):
             raise InputError(
-                f"{name} is {vars(self)[name]!r} and stays so, for the unit's parameters were made "
-                f"for it; make another one, {type(self).__name__}({self.channels}, "
-                f"{name}={value!r}), and load_state_dict where shapes agree"
+                f"{name} is {made_for!r} and stays so, for the unit's parameters were made for it; "
+                f"make another {type(self).__name__} with {name}={value!r} and its other options"
             )
         super().__setattr__(name, value)
 
@@ -355,7 +355,7 @@ class EMAU(nn.Module):
             return  # it makes tensors of sizes, and warns of every question that is asked of them
         if features.ndim != 4:
             how = "; for a single one (C, H, W) give features[None]" if features.ndim == 3 else ""
-            if features.ndim == 3 and features.shape[-1] == self.channels:
+            if how and features.shape[0] != self.channels == features.shape[-1]:
                 how = "; of tokens (B, N, C) give features.mT.unflatten(-1, (H, W))"
             raise InputError(
                 f"the feature map has shape {tuple(features.shape)}; expected a batch of maps, "

@@ -138,9 +138,10 @@ def test_the_first_item_of_ones_own_data_is_examined(my_module, returned, messag
         ("classes = 3", "classes is 3; expected a tuple of names"),
         ("classes = ('a', 'b', 'a')", "'my_module:MyData': classes names a twice"),
         ("classes = tuple(map(str, range(256)))", "has 256 classes; masks have room for 255"),
-        ("palette = [(0, 0, 0)]", "palette is .*; expected 3 triples of red, green and blue"),
+        ("palette = [(0, 0, 0)]", "palette is .*; expected 3 triples of whole numbers, red, green"),
         ("palette = [(0, 0, 256)] * 3", "palette is .*; expected 3 triples"),
         ("palette = 'viridis'", "palette is 'viridis'; expected 3 triples"),
+        ("palette = [(0.1, 0.5, 1.0)] * 3", "palette is .*; expected 3 triples of whole numbers"),
     ],
 )
 def test_attributes_of_ones_own_data_are_examined(my_module, attribute, message):

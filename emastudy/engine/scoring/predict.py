@@ -148,8 +148,8 @@ def forward(
         logits = network(padded)
     if not (isinstance(logits, Tensor) and logits.ndim == 4):
         raise InputError(
-            f"the network returns a {type(logits).__name__}; expected logits (B, classes, H, W): "
-            "wrap a network that returns more in one that returns them alone"
+            f"the network returns {said(logits)}; expected logits (B, classes, H, W) and nothing "
+            "beside them"
         )
     logits = logits.float()
     if logits.shape[-2:] != padded.shape[-2:]:

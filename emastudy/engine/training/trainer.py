@@ -311,9 +311,10 @@ class Trainer:
         manifest = checkpoints.Manifest(
             config=self.config,
             classes=self.dataset.classes,
-            colors=tuple(self.dataset.palette),
-            mean=self.dataset.mean,
-            std=self.dataset.std,
+            # As Python's numbers: a dataset of one's own may have arrays.
+            colors=tuple((int(r), int(g), int(b)) for r, g, b in self.dataset.palette),
+            mean=_three(self.dataset.mean),
+            std=_three(self.dataset.std),
             iteration=self.iteration,
             curves=self.history.curves,
             seconds=time.monotonic() - self.began,
@@ -323,6 +324,11 @@ class Trainer:
         keep = self.runtime.keep_checkpoints
         checkpoints.save(self.accelerator, self.run_dir, manifest, keep=keep, best=best)
         self.saved = time.monotonic()
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 @contextmanager

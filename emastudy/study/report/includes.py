@@ -113,14 +113,17 @@ def leads_everywhere(*rivals: str, records: Path | None = None) -> pd.DataFrame:
     Returns:
         See ``tables.accuracy.gaps``; only of data sets that have runs of some rival.
     """
+    records = records or records_folder()
     whole = [method for method in METHODS.values() if method.width == 1]
     names = "; ".join(m.label for m in whole if m.head == "ema" or m.label in rivals)
     tables = []
     for name, data in DATASETS.items():
         asked = table1_runs(recipe(name), seeds=data.recorded, only=names)
-        runs = name_methods(load_records((records or records_folder()) / name), asked)
+        runs = name_methods(load_records(records / name), asked)
         if len(runs) and runs["head"].nunique() > 1:
             tables.append(gaps(runs).assign(data=data.words))
+    if not tables:
+        raise InputError(f"no run of EMA and of {' or '.join(rivals)} is recorded in {records}")
     return pd.concat(tables, ignore_index=True)
 
 
