@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from emastudy import networks, options
@@ -94,6 +95,9 @@ def command(order: Annotated[Order, tyro.conf.arg(constructor=_recipes())]) -> N
     path = folder / f"{config.id}.json"
     before = path.stat().st_mtime_ns if path.is_file() else None
     record = run_one(config, folder, runtime)
+    processes = torch.distributed
+    if processes.is_available() and processes.is_initialized():
+        processes.destroy_process_group()  # or its threads may abort the process as it ends
     if before is not None and before == path.stat().st_mtime_ns:
         print("trained before, nothing was done: change an option, or delete record and checkpoint")
     print(metrics.table(record.iou, record.metrics))

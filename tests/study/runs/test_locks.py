@@ -61,6 +61,7 @@ def test_a_read_only_runs_folder_is_said_before_any_training(
 # The two processes of one distributed run, which lock it together.
 RANK = """
 import sys; sys.path.insert(0, sys.argv[1])
+import torch
 from study.tiny import TINY
 from emastudy.engine import Runtime
 from emastudy.study.runs.locks import lock_run, on_main_process
@@ -68,6 +69,8 @@ runtime = Runtime(runs_dir=sys.argv[3], device="cpu")
 with lock_run(TINY, None, runtime):
     print("inside", on_main_process(lambda: "from main", runtime), flush=True)
     sys.stdin.readline()
+if torch.distributed.is_initialized():  # or its threads may abort the process as it ends
+    torch.distributed.destroy_process_group()
 """
 
 
