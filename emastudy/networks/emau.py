@@ -223,10 +223,9 @@ class EMAU(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse to change what the parameters were made for; to change it would do nothing."""
-        made_for = vars(self).get(name, value) if name in _MADE_FOR else value
-        if made_for is not value and not (type(value) is type(made_for) and value == made_for):
+        if name in _MADE_FOR and repr(value) != repr(vars(self).get(name, value)):
             raise InputError(
-                f"{name} is {made_for!r} and stays so, for the unit's parameters were made for it; "
+                f"{name} is {vars(self)[name]!r} and stays so, for the unit's parameters were made for it; "
                 f"make another {type(self).__name__} with {name}={value!r} and its other options"
             )
         super().__setattr__(name, value)
