@@ -225,8 +225,8 @@ class EMAU(nn.Module):
         """Refuse to change what the parameters were made for; to change it would do nothing."""
         if name in _MADE_FOR and repr(value) != repr(vars(self).get(name, value)):
             raise InputError(
-                f"{name} is {vars(self)[name]!r} and stays so, for the unit's parameters were made for it; "
-                f"make another {type(self).__name__} with {name}={value!r} and its other options"
+                f"{name} is {vars(self)[name]!r} and stays so, for the unit's parameters were made "
+                f"for it; make another {type(self).__name__} with {name}={value!r} and its other options"
             )
         super().__setattr__(name, value)
 
