@@ -226,7 +226,8 @@ class EMAU(nn.Module):
         if name in _MADE_FOR and repr(value) != repr(vars(self).get(name, value)):
             raise InputError(
                 f"{name} is {vars(self)[name]!r} and stays so, for the unit's parameters were made "
-                f"for it; make another {type(self).__name__} with {name}={value!r} and its other options"
+                f"for it; make another {type(self).__name__} with {name}={value!r} and its other "
+                "options"
             )
         super().__setattr__(name, value)
 
