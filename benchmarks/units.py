@@ -10,6 +10,7 @@ The first is of EM alone (T iterations and the re-estimate, no convs), in float3
 The second is of the whole unit, once with channels_last maps and once with ordinary ones, beside
 
 * *unfolded*: the unit with its first conv applied to all pixels instead of the bases,
+* *unrolled*: in training, the unit with the gradient through all iterations, not "detached",
 * *transcription*: the unit around the same transcription, and
 * *non-local*: the non-local block with the embedded Gaussian, C/2 channels inside.
 
@@ -149,6 +150,9 @@ def compare(batch: int, side: int, training: bool, rate: float) -> list[Row]:
         "non-local": (NonLocal(CHANNELS), channels_last),
     }
     modules["EMAU, unfolded"][0].fold = False
+    if training:
+        unrolled = EMAU(CHANNELS, BASES, ITERATIONS, gradient="unrolled")
+        modules["EMAU, unrolled"] = (unrolled, channels_last)
     runs, macs, inputs = {}, {}, {}
     for name, (module, layout) in modules.items():
         folds = "unfolded" not in name

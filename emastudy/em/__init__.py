@@ -23,14 +23,12 @@ ICCV 2019, Sections 4 and 5.3.
 """
 
 from emastudy.em import gradients, mixtures, relatives
+from emastudy.em.iteration import Normalization, Projected, normalize
 from emastudy.em.steps import (
     EMResult,
     Gradient,
-    Normalization,
-    Projected,
     expectation_maximization,
     falls,
-    normalize,
     objective,
     reconstruct,
     responsibilities,

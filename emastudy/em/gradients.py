@@ -30,12 +30,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emastudy.em.iteration import Normalization, normalize, product
 from emastudy.em.steps import (
     Gradient,
-    Normalization,
     expectation_maximization,
-    normalize,
-    product,
     reconstruct,
     responsibilities,
     update_bases,

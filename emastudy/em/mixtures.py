@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emastudy.em.steps import EMResult, normalize, update_bases
+from emastudy.em.iteration import normalize
+from emastudy.em.steps import EMResult, update_bases
 from emastudy.em.von_mises_fisher import log_vmf_normalizer, solve_scale
 from emastudy.errors import InputError, require
 

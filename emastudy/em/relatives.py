@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emastudy.em.steps import EMResult, Normalization, reconstruct, responsibilities, update_bases
+from emastudy.em.iteration import Normalization
+from emastudy.em.steps import EMResult, reconstruct, responsibilities, update_bases
 from emastudy.errors import InputError, require
 
 

@@ -4,40 +4,29 @@ Letters and shapes are those of :mod:`emastudy.em`.
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from emastudy.em.iteration import (
+    Concentration,
+    Iterations,
+    Normalization,
+    Projected,
+    check_normalization,
+    exponents,
+    is_tracing,
+    means,
+    parts,
+    softmax,
+    sums,
+)
 from emastudy.errors import InputError, require
 
-Normalization = Literal["l2", "layer", "none", "gaussian"]
-_NORMALIZATIONS = get_args(Normalization)
 Gradient = Literal["detached", "one_step", "unrolled"]
 _GRADIENTS = get_args(Gradient)
-Concentration = float | Float[Tensor, "*l"]
-
-
-class Projected(NamedTuple):
-    r"""Features given as an affine map of others, :math:`x_n = W y_n + b`, and never computed.
-
-    EM asks features for two things only: inner products with K bases, which are
-    :math:`x_n^\top\mu_k = y_n^\top (W^\top\mu_k) + b^\top\mu_k`, and weighted sums, which are
-    :math:`\sum_n z_{nk} x_n = W \sum_n z_{nk} y_n + b \sum_n z_{nk}`. So W can be applied to K
-    bases, twice an iteration, instead of to N pixels once: 2TKCD multiply-adds instead of NCD.
-
-    The functions below take one wherever they take X. Heads see the same Y, each through rows of W
-    of its own: they are a batch dimension of W and b, and one of size 1 in Y, which is not copied.
-
-    Source: derived; not in the paper.
-    """
-
-    features: Float[Tensor, "*b n d"]  #: Y, (…, N, D), or (…, 1, N, D) for H heads.
-    weight: Float[Tensor, "*h c d"]  #: W, (C, D) or (H, C, D).
-    bias: Float[Tensor, "*h c"]  #: b, (C) or (H, C).
 
 
 class EMResult(NamedTuple):
@@ -80,7 +69,8 @@ def responsibilities(
 
     Source: Eqs 11 and 12.
     """
-    return _softmax(_logits(x, bases, concentration, normalization))
+    y, weight, bias = parts(x)
+    return softmax(exponents(y, bases, concentration, weight, bias, normalization))
 
 
 def update_bases(
@@ -110,41 +100,9 @@ def update_bases(
 
     Source: Eq. 13 (whose print lacks the numerator's sum) and Section 5.3.
     """
-    totals = _weighted_sums(x, z)
-    if normalization != "l2":
-        mass = wide(z).sum(dim=-2).unsqueeze(-1)
-        totals = totals / mass.clamp_min(torch.finfo(mass.dtype).tiny)
-    return normalize(totals, normalization)
-
-
-def normalize(
-    bases: Float[Tensor, "*b k c"], normalization: Normalization
-) -> Float[Tensor, "*b k c"]:
-    r"""Bases normalisation: :math:`\mu_k / \lVert\mu_k\rVert_2`, LayerNorm over C, or nothing.
-
-    LayerNorm is used without learnt gain and bias. A zero vector stays zero. "none" and
-    "gaussian" leave the mean as it is; they differ in the E step.
-
-    Returns:
-        bases, (…, K, C), float32 or wider.
-
-    Raises:
-        InputError: ``normalization`` is none of "l2", "layer", "none", "gaussian".
-
-    Source: Section 5.3.
-    """
-    _check_normalization(normalization)
-    bases = wide(bases)
-    if normalization == "l2":
-        return F.normalize(bases, dim=-1)
-    if normalization == "layer":
-        return F.layer_norm(bases, bases.shape[-1:])
-    return bases
-
-
-def _check_normalization(normalization: str) -> None:
-    expected = f"one of {', '.join(_NORMALIZATIONS)}"
-    require(normalization in _NORMALIZATIONS, "normalization", normalization, expected)
+    check_normalization(normalization)
+    y, weight, bias = parts(x)
+    return means(*sums(y, z, weight, normalization), weight, bias, normalization)
 
 
 def reconstruct(
@@ -191,7 +149,9 @@ def objective(
 
     Source: derived; not in the paper.
     """
-    return torch.logsumexp(_logits(x, bases, concentration, normalization), dim=-1).sum(dim=-1)
+    y, weight, bias = parts(x)
+    logits = exponents(y, bases, concentration, weight, bias, normalization)
+    return torch.logsumexp(logits, dim=-1).sum(dim=-1)
 
 
 def falls(objective: Float[Tensor, "*b t"]) -> Bool[Tensor, "*b t-1"]:
@@ -212,6 +172,7 @@ def expectation_maximization(
     normalization: Normalization = "l2",
     gradient: Gradient = "unrolled",
     trace: bool = True,
+    one_pass: bool = True,
 ) -> EMResult:
     """Run T iterations of E step and M step from μ^(0).
 
@@ -226,6 +187,8 @@ def expectation_maximization(
         gradient: Where gradients go. "detached": nowhere, the result is a constant. "one_step":
             through the last iteration, μ^(T-1) being a constant. "unrolled": through all T.
         trace: Record the objective at every iteration, at the price of one more E step at the end.
+        one_pass: Without a trace, compute the gradient of X in one product for all iterations;
+            False leaves it to autograd, which makes and adds up 2T. The same up to rounding.
 
     Returns:
         Z^(T), μ^(T) and the trace of the objective.
@@ -250,105 +213,31 @@ def expectation_maximization(
             "both end in the feature dimension C: x (…, N, C), bases (…, K, C)"
         )
 
-    x = _without_float16(x)  # once, not in every step
+    y, weight, bias = parts(x)
+    learns = gradient != "detached" and torch.is_grad_enabled()
+    # A compiler arranges the products of a graph itself.
+    if one_pass and learns and not (trace or torch.compiler.is_compiling() or is_tracing()):
+        if gradient == "one_step":
+            with torch.no_grad():
+                for _ in range(num_iterations - 1):
+                    z = softmax(exponents(y, bases, concentration, weight, bias, normalization))
+                    bases = means(*sums(y, z, weight, normalization), weight, bias, normalization)
+            bases, num_iterations = bases.detach(), 1
+        *_, z, _, bases = Iterations.apply(
+            y, bases, concentration, weight, bias, num_iterations, normalization
+        )
+        return EMResult(z, bases, None)
     values = []
     for last in [False] * (num_iterations - 1) + [True]:
         start = bases.detach() if gradient == "one_step" else bases
         learns = gradient == "unrolled" or (gradient == "one_step" and last)
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            logits = _logits(x, start, concentration, normalization)
+            logits = exponents(y, start, concentration, weight, bias, normalization)
             if trace:
                 values.append(torch.logsumexp(logits, dim=-1).sum(dim=-1))
-            z = _softmax(logits)
-            bases = update_bases(x, z, normalization=normalization)
+            z = softmax(logits)
+            bases = means(*sums(y, z, weight, normalization), weight, bias, normalization)
             if trace and last:
                 end = objective(x, bases, concentration=concentration, normalization=normalization)
                 values.append(end)
     return EMResult(z, bases, torch.stack(values, dim=-1) if trace else None)
-
-
-def _logits(
-    x: Tensor | Projected, bases: Tensor, concentration: Concentration, normalization: str
-) -> Tensor:
-    """The exponents of the E step."""
-    _check_normalization(normalization)
-    x = _without_float16(x)
-    if isinstance(concentration, Tensor):
-        concentration = wide(concentration)[..., None, None]
-    # λ scales the K bases rather than the N·K products: fewer multiplications, same numbers
-    # up to rounding.
-    scaled = concentration * wide(bases)
-    if isinstance(x, Projected):
-        directions = product(scaled, x.weight.to(scaled.dtype))
-        directions = directions.to(x.features.dtype).transpose(-2, -1)
-        bias = x.bias.to(scaled.dtype)
-        if bias.ndim == 1:
-            logits, offsets = product(x.features, directions), product(scaled, bias)
-        else:
-            logits = product(x.features, directions, _without_copies)
-            offsets = (scaled * bias.unsqueeze(-2)).sum(dim=-1)
-        logits = logits + offsets.unsqueeze(-2)
-    else:
-        logits = product(x, scaled.to(x.dtype).transpose(-2, -1))
-    if normalization == "gaussian":
-        logits = logits - 0.5 * concentration * wide(bases).square().sum(dim=-1).unsqueeze(-2)
-    return logits
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    """Over the bases."""
-    # Along a last dimension of few bases torch's softmax is many times slower than along another.
-    # One head keeps its numbers, to the last bit.
-    if logits.ndim <= 3 or is_tracing() or logits.shape[-1] >= 16:
-        return torch.softmax(logits, dim=-1)
-    return torch.softmax(logits.mT.contiguous(), dim=-2).mT
-
-
-def _weighted_sums(x: Tensor | Projected, z: Tensor) -> Tensor:
-    """Σ_n z_nk x_n, (…, K, C)."""
-    x = _without_float16(x)
-    if isinstance(x, Projected):
-        y = x.features
-        multiply = torch.matmul if x.bias.ndim == 1 else _without_copies
-        sums = product(z.transpose(-2, -1).to(y.dtype), y, multiply)
-        mass = wide(z).sum(dim=-2).unsqueeze(-1)
-        weight = x.weight.to(sums.dtype).transpose(-2, -1)
-        return product(sums, weight) + mass * x.bias.unsqueeze(-2)
-    return product(z.transpose(-2, -1).to(x.dtype), x)
-
-
-def is_tracing() -> bool:
-    """Whether ``torch.jit.trace`` is at work."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
-
-
-def _without_copies(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b``, which would copy a factor of one head for each head of the other."""
-    return torch.einsum("...ij,...jk->...ik", a, b)
-
-
-def product(
-    a: Tensor, b: Tensor, multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
-) -> Tensor:
-    """``a @ b``, float32 or wider; computed in bfloat16 under autocast, but never in float16."""
-    device = a.device.type
-    if (
-        torch.amp.is_autocast_available(device)
-        and torch.is_autocast_enabled(device)
-        and torch.get_autocast_dtype(device) == torch.float16
-    ):
-        with torch.autocast(device, enabled=False):
-            return multiply(wide(a), wide(b))
-    return wide(multiply(a, b))
-
-
-def _without_float16(x: Tensor | Projected) -> Tensor | Projected:
-    features = x.features if isinstance(x, Projected) else x
-    if features.dtype != torch.float16:
-        return x
-    return x._replace(features=x.features.float()) if isinstance(x, Projected) else x.float()
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """float16 and bfloat16 to float32; float32 and float64 as they are."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emastudy import options
-from emastudy.em.steps import wide
+from emastudy.em.iteration import wide
 from emastudy.errors import InputError
 from emastudy.networks.context import AttentionBlock
 from emastudy.networks.layers import as_map, batch_norm, classifier, conv_bn_relu, pixels

@@ -128,8 +128,8 @@ def build(
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = bn_momentum
-        elif isinstance(layer, EMAU):  # version 1 of the numbers was made so, other rounding
-            layer.fold_with_gradient = False
+        elif isinstance(layer, EMAU):  # version 1 of the numbers was made so
+            layer.as_recorded = True
     network.architecture = {
         "head": head,
         "backbone": backbone,

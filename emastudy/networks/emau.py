@@ -21,7 +21,7 @@ from emastudy.em import (
     update_bases,
 )
 from emastudy.em.gradients import critical_concentration
-from emastudy.em.steps import Concentration, is_tracing
+from emastudy.em.iteration import Concentration, is_tracing
 from emastudy.errors import InputError
 from emastudy.networks.graphs import (
     ChannelsFirst,
@@ -90,7 +90,8 @@ class EMAU(nn.Module):
     inner products with all C channels, so that it pays while 2TK(H-1) is well below C. V, too, is
     left uncomputed where that is less work. The plain attribute ``fold`` = False switches that off,
     and so does whatever hangs on the conv: hooks, pruning, weight norm, an adapter in its place;
-    ``fold_with_gradient`` = False computes X only where a gradient goes through EM.
+    ``as_recorded`` = True computes X where a gradient goes through EM, and leaves it to autograd:
+    that rounds as the study's runs did, and takes half as long again.
 
     In other people's networks:
 
@@ -190,7 +191,7 @@ class EMAU(nn.Module):
         self.momentum = momentum
         self.gradient = gradient
         self.fold = True
-        self.fold_with_gradient = True
+        self.as_recorded = False
         self.processes = Processes(process_group)
         self._starts = Starts()
         self._check_combinations()
@@ -276,7 +277,7 @@ class EMAU(nn.Module):
         """
         self._check(features)
         x: Tensor | Projected
-        folds = self.fold_with_gradient or not self._with_gradient()
+        folds = not (self.as_recorded and self._with_gradient())
         if folds and self._folds_conv1(features):
             x, start = self._fold(features, self.conv1), self._shared(features)
         else:
@@ -300,6 +301,7 @@ class EMAU(nn.Module):
             normalization=self.normalization,
             gradient=self.gradient,
             trace=trace,
+            one_pass=not self.as_recorded,
         )
 
     def _with_gradient(self) -> bool:
@@ -336,8 +338,9 @@ class EMAU(nn.Module):
         # A view, channels_last whatever the input is: a change of layout costs half a conv.
         estimate = estimate.reshape(-1, *features.shape[2:], estimate.shape[2]).permute(0, 3, 1, 2)
         # In place of a view, a graph keeps another view, whose strides of unknown size the compiler
-        # cannot sort (torch 2.14).
-        change = self.norm(self.conv2(F.relu(estimate, inplace=not is_making_a_graph())))
+        # cannot sort (torch 2.14), and autograd copies its gradient twice.
+        in_place = not (estimate.requires_grad or is_making_a_graph())
+        change = self.norm(self.conv2(F.relu(estimate, inplace=in_place)))
         return self._without_gradient_to_conv1(F.relu(self._add(features, change), inplace=True))
 
     def _add(self, features: Tensor, change: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emastudy.em.steps import is_tracing
+from emastudy.em.iteration import is_tracing
 
 
 def _is_exporting_in_2_6() -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from emastudy.em.steps import is_tracing
+from emastudy.em.iteration import is_tracing
 from emastudy.errors import InputError, ProcessError
 
 #: Training passes that are remembered for repetition: more than anybody keeps waiting for backward.

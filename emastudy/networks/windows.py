@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emastudy import options
 from emastudy.em import EMResult, Gradient, reconstruct
-from emastudy.em.steps import is_tracing
+from emastudy.em.iteration import is_tracing
 from emastudy.errors import InputError, require
 from emastudy.networks.emau import EMAU, divisors
 from emastudy.networks.graphs import is_for_several_sizes

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emastudy import em
-from emastudy.em.steps import Normalization
+from emastudy.em.iteration import Normalization
 from emastudy.engine import RunConfig
 from emastudy.study.runs import config_columns
 from emastudy.study.statistics import paired_differences, summarize

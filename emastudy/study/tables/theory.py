@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emastudy import em
 from emastudy.em.gradients import jacobian, spectral_radius
-from emastudy.em.steps import Normalization
+from emastudy.em.iteration import Normalization
 from emastudy.study.tables.ablations import NORMALIZATIONS
 
 
