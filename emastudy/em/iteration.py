@@ -164,6 +164,30 @@ def means(
     return normalize(total, normalization)  # type: ignore[arg-type]
 
 
+class Iteration(NamedTuple):
+    """What an iteration leaves behind: L, Z, S and μ⁺."""
+
+    exponents: Tensor
+    responsibilities: Tensor
+    sums: Tensor
+    bases: Tensor
+
+
+def iterate(
+    y: Tensor,
+    bases: Tensor,
+    concentration: Concentration,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    normalization: str,
+) -> Iteration:
+    """One iteration from ``bases``."""
+    logits = exponents(y, bases, concentration, weight, bias, normalization)
+    z = softmax(logits)
+    total, mass = sums(y, z, weight, normalization)
+    return Iteration(logits, z, total, means(total, mass, weight, bias, normalization))
+
+
 class Iterations(torch.autograd.Function):
     r"""T iterations, whose gradient in Y is one product of matrices.
 
@@ -196,10 +220,8 @@ class Iterations(torch.autograd.Function):
         """(Z, S, μ⁺), T times, in one tuple."""
         made: list[Tensor] = []
         for _ in range(num_iterations):
-            z = softmax(exponents(y, bases, concentration, weight, bias, normalization))
-            total, mass = sums(y, z, weight, normalization)
-            bases = means(total, mass, weight, bias, normalization)
-            made += [z, total, bases]
+            _, *kept = iterate(y, bases, concentration, weight, bias, normalization)
+            made, bases = made + kept, kept[-1]
         return tuple(made)
 
     @staticmethod

@@ -18,6 +18,7 @@ from emastudy.em.iteration import (
     check_normalization,
     exponents,
     is_tracing,
+    iterate,
     means,
     parts,
     softmax,
@@ -214,29 +215,25 @@ def expectation_maximization(
         )
 
     y, weight, bias = parts(x)
+    on = (concentration, weight, bias)
     learns = gradient != "detached" and torch.is_grad_enabled()
     # A compiler arranges the products of a graph itself.
     if one_pass and learns and not (trace or torch.compiler.is_compiling() or is_tracing()):
         if gradient == "one_step":
             with torch.no_grad():
                 for _ in range(num_iterations - 1):
-                    z = softmax(exponents(y, bases, concentration, weight, bias, normalization))
-                    bases = means(*sums(y, z, weight, normalization), weight, bias, normalization)
+                    bases = iterate(y, bases, *on, normalization).bases
             bases, num_iterations = bases.detach(), 1
-        *_, z, _, bases = Iterations.apply(
-            y, bases, concentration, weight, bias, num_iterations, normalization
-        )
+        *_, z, _, bases = Iterations.apply(y, bases, *on, num_iterations, normalization)
         return EMResult(z, bases, None)
     values = []
     for last in [False] * (num_iterations - 1) + [True]:
         start = bases.detach() if gradient == "one_step" else bases
         learns = gradient == "unrolled" or (gradient == "one_step" and last)
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            logits = exponents(y, start, concentration, weight, bias, normalization)
+            logits, z, _, bases = iterate(y, start, *on, normalization)
             if trace:
                 values.append(torch.logsumexp(logits, dim=-1).sum(dim=-1))
-            z = softmax(logits)
-            bases = means(*sums(y, z, weight, normalization), weight, bias, normalization)
             if trace and last:
                 end = objective(x, bases, concentration=concentration, normalization=normalization)
                 values.append(end)
