@@ -7,11 +7,13 @@ from itertools import groupby
 from typing import get_args
 
 import numpy as np
+import yaml
 
 from emastudy.errors import InputError
 from emastudy.study.claims import CLAIMS, DATASETS, Claim, Judgement, Part, Verdict, judge
 from emastudy.study.claims.evidence import Evidence, load_evidence
 from emastudy.study.recipes import REGIMES
+from emastudy.study.runs import records_folder
 
 #: A verdict as one character, distinct in shape.
 MARKS: dict[Verdict, str] = {
@@ -130,7 +132,31 @@ def history(judgements: Iterable[Judgement]) -> str:
         "comparison, when first verdicts were known. Verdicts are corrected for "
         f"their number by Holm's method, over those on one data set under one regime; that leaves "
         f"{taken} inconclusive. In all, {changed} of {len(run)} verdicts shown here differ from "
-        f"those by the rules as first written; both are shown."
+        f"those by the rules as first written; both are shown.{_made_again(run)}"
+    )
+
+
+def _made_again(judgements: Iterable[Judgement]) -> str:
+    """What new runs have changed, by ``experiments/verdicts_before.yaml``; "" without one."""
+    file = records_folder().parent / "verdicts_before.yaml"
+    if not file.is_file():
+        return ""
+    before = yaml.safe_load(file.read_text(encoding="utf-8"))
+    old = {tuple(key): verdict for *key, verdict in before["verdicts"]}
+    both = {
+        (f.claim, f.gradient, f.variant): f for f in judgements if f.dataset == before["dataset"]
+    }
+    both = {key: f for key, f in both.items() if key in old}
+    if not both:
+        return ""
+    others = [
+        f"{f.claim} with {f.where.partition(', ')[2]} from {old[key]} to {f.verdict}"
+        for key, f in both.items()
+        if f.verdict != old[key]
+    ]
+    return (
+        f" On {before['date']} {before['change']}: {len(others)} of {len(both)} verdicts became "
+        f"others{': ' * bool(others)}{'; '.join(others)}."
     )
 
 

@@ -87,13 +87,10 @@ def paces(
     }
 
 
-def without_drift(methods: Mapping[str, Sequence[RunConfig]]) -> dict[str, list[RunConfig]]:
-    """The same runs with the next larger crop that is aligned, see ``datasets.misalignment``."""
+def a_pixel_short(methods: Mapping[str, Sequence[RunConfig]]) -> dict[str, list[RunConfig]]:
+    """The same runs with a crop one pixel smaller, misaligned: see ``datasets.misalignment``."""
     return {
-        method: [
-            replace(c, crop_size=c.crop_size + -(c.crop_size - 1) % c.output_stride)
-            for c in configs
-        ]
+        method: [replace(config, crop_size=config.crop_size - 1) for config in configs]
         for method, configs in methods.items()
     }
 

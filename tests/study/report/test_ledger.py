@@ -2,13 +2,15 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 from study.made_up import ema, evidence, plain, scored
 
 from emastudy.study import claims, report
 from emastudy.study.claims import CLAIMS
-from emastudy.study.report.ledger import MARKS, ledger_overview, ledger_table
+from emastudy.study.report.ledger import MARKS, history, ledger_overview, ledger_table
 
 
 @pytest.fixture
@@ -29,6 +31,22 @@ def test_the_answer_has_number_interval_seeds_data_set_and_verdict(mixed):
     assert "**C2**" in text
     with pytest.raises(ValueError, match="no claim 'C99'; there are C1, "):
         report.answer("C99", evidence=[mixed])
+
+
+def test_the_history_names_the_verdicts_that_new_runs_changed(mixed, tmp_path, monkeypatch):
+    (tmp_path / "experiments/records").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    judged = claims.judge([mixed], ["C17"])
+    assert history(judged).endswith("both are shown.")
+    before = {
+        "dataset": "scenes", "date": "2026-01-02", "change": "all runs were made again",
+        "verdicts": [["C17", "detached", "", "contradicted"], ["C17", "unrolled", "", "supported"]],
+    }  # fmt: skip
+    Path("experiments/verdicts_before.yaml").write_text(yaml.safe_dump(before))
+    assert history(judged).endswith(
+        "On 2026-01-02 all runs were made again: 1 of 1 verdicts became others: C17 with detached "
+        "gradient from contradicted to supported."
+    )
 
 
 def test_pages_name_their_claims():

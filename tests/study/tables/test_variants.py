@@ -51,12 +51,12 @@ def test_paces_are_multiples_of_the_recipes_rate():
     assert methods["FCN"][0] in paced["FCN"]
 
 
-def test_crops_without_drift_are_the_next_larger_ones():
+def test_crops_a_pixel_short_drift_and_the_recipes_do_not():
     methods = {"EMA": [scenes("ema")], "photographs": [animals("ema")]}
-    straight = variants.without_drift(methods)
-    assert straight["EMA"][0] == dataclasses.replace(scenes("ema"), crop_size=65)
-    assert straight["photographs"] == methods["photographs"]
-    assert not any(misalignment(c.crop_size, c.output_stride) for (c,) in straight.values())
+    short = variants.a_pixel_short(methods)
+    assert short["EMA"][0] == dataclasses.replace(scenes("ema"), crop_size=64)
+    assert all(misalignment(c.crop_size, c.output_stride) for (c,) in short.values())
+    assert not any(misalignment(c.crop_size, c.output_stride) for (c,) in methods.values())
 
 
 def test_what_padding_changes_is_paired_within_a_method():
