@@ -44,6 +44,8 @@ RUNS = {
     "ema unrolled": scenes("ema", gradient="unrolled"),
     "non_local": scenes("non_local"),
 }
+# The recipe's crops when the numbers were frozen; they are 65 now.
+RUNS = {name: dataclasses.replace(config, crop_size=64) for name, config in RUNS.items()}
 
 
 @pytest.fixture
