@@ -15,6 +15,7 @@ from S to bases (:func:`means`) does not grow with the image.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -233,14 +234,15 @@ class Iterations(torch.autograd.Function):
         ctx.save_for_backward(*tensors, *output)
         ctx.set_materialize_grads(False)
         device = arguments[0].device.type
-        ctx.autocast = {"device_type": device, "enabled": False}
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            ctx.autocast |= {"dtype": torch.get_autocast_dtype(device), "enabled": True}
+        ctx.autocast = None  # as on the meta device
+        if torch.amp.is_autocast_available(device):
+            dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+            ctx.autocast = {"device_type": device, "dtype": dtype, "enabled": enabled}
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Of Y, μ^(0), λ, W and b."""
-        with torch.autocast(**ctx.autocast):
+        with torch.autocast(**ctx.autocast) if ctx.autocast else nullcontext():
             return (*_pulled_through(ctx, gradients), None, None)
 
 

@@ -79,6 +79,13 @@ def test_features_that_learn_nothing_get_no_gradient():
     assert x.grad is None
 
 
+def test_on_the_meta_device_gradients_have_shapes():
+    x, start = (torch.empty(*shape, device="meta").requires_grad_() for shape in ((7, 5), (4, 5)))
+    z, bases, _ = em.expectation_maximization(x, start, 2, trace=False)
+    em.reconstruct(z, bases).sum().backward()
+    assert (x.grad.shape, start.grad.shape) == (x.shape, start.shape)
+
+
 def test_torch_func_maps_over_images():
     x, start, _, _ = problem("a batch")
 
