@@ -199,8 +199,7 @@ class Iterations(torch.autograd.Function):
         = [\bar L_1\, Z_1 \cdots \bar L_T\, Z_T]\,
           [A_1; \bar S_1; \cdots; A_T; \bar S_T] .
 
-    Autograd makes each of the 2T terms by itself, as large as Y, and adds them up, which takes as
-    long as to make them.
+    Autograd makes each of the 2T terms by itself, as large as Y, and adds them up.
 
     Returns Z, S and μ⁺ of every iteration. All can be differentiated, so that the gradient can be,
     too: what backward reads is arguments and results.

@@ -91,7 +91,7 @@ class EMAU(nn.Module):
     left uncomputed where that is less work. The plain attribute ``fold`` = False switches that off,
     and so does whatever hangs on the conv: hooks, pruning, weight norm, an adapter in its place;
     ``as_recorded`` = True computes X where a gradient goes through EM, and leaves it to autograd:
-    that rounds as the study's runs did, and takes half as long again.
+    that rounds as the study's runs did, and is slower.
 
     In other people's networks:
 
