@@ -1,6 +1,5 @@
 """The processes that notebooks run in: this interpreter's, and on CPUs forked with all imported."""
 
-import logging
 import os
 import signal
 import sys
@@ -18,8 +17,10 @@ from emastudy.study.claims import judge, load_evidence
 from emastudy.study.runs.forks import SHARED, ForkServer, shared
 
 # A kernel talks to this machine alone: that it does so unencrypted is no news, nor is the interrupt
-# that comes before its end. What a cell raises is told by other ways.
-_ARGUMENTS = ["--log-level=CRITICAL"]
+# that comes before its end, nor that one told to end finds its sockets closed already. What a cell
+# raises is told by other ways.
+_QUIET = {n: {"level": "CRITICAL"} for n in ("asyncio", "tornado.application", "tornado.general")}
+_ARGUMENTS = ["--log-level=CRITICAL", f"--IPKernelApp.logging_config={ {'loggers': _QUIET} }"]
 # What pages import, and all compute, beside what runs do.
 _MODULES = (
     "ipykernel.kernelapp",
@@ -58,9 +59,6 @@ def start(arguments: Sequence[str]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # OpenMP has read the server's environment, not this one.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-    # A kernel that is told to end may find its sockets closed already, which is nobody's concern.
-    for name in ("asyncio", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     # When the server ends, so does the kernel.
     IPKernelApp.launch_instance(argv=[*arguments], parent_handle=os.getppid())
 

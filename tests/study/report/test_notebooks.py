@@ -167,6 +167,26 @@ def test_one_bar_goes_over_the_notebooks_and_nothing_else_is_printed(experiments
     assert " 2/2 " in lines[-1]
 
 
+@pytest.mark.parametrize("notebooks", [1, 3])
+def test_a_kernel_that_finds_its_socket_closed_at_the_end_says_nothing(
+    notebooks, experiments, tmp_path, capfd
+):
+    """Neither one by itself nor those that are forked."""
+    closed = """import zmq
+kernel = get_ipython().kernel
+publish = kernel._publish_status_and_flush
+def closed(status, channel, *rest):
+    if channel == "control":  # on which a kernel is told to end
+        raise zmq.ZMQError(zmq.ENOTSOCK)
+    publish(status, channel, *rest)
+kernel._publish_status_and_flush = closed"""
+    for number in range(1, notebooks + 1):
+        write(experiments, f"0{number}_count", closed)
+    run_notebooks(experiments, tmp_path / "done", "quick")
+    lines = [line.strip() for line in capfd.readouterr().err.replace("\r", "\n").splitlines()]
+    assert all(line.startswith("notebooks: ") for line in lines if line), "\n".join(lines)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux alone")
 def test_several_notebooks_are_forked_from_one_process(experiments, tmp_path, capfd):
     where = """import os, sys
