@@ -27,11 +27,12 @@ if SHAPE_CHECKS:
     # Jaxtyping checks shapes and types and is slow; where no shapes are, types alone are checked.
     FILES = [p for p in sorted(ROOT.glob("emastudy/**/*.py")) if "jaxtyping" in p.read_text()]
     SHAPED = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
-    # What custom operators are made from, and what wraps functions to check what they are called
-    # with, beartype's hook must not have decorated.
-    SHAPED += ["emastudy.networks.graphs", "emastudy.options"]
+    # What custom operators are made from beartype's hook must not have decorated.
+    SHAPED += ["emastudy.networks.graphs"]
     install_import_hook(SHAPED, "beartype.beartype")
-    rest = BeartypeConf(claw_is_pep526=False, claw_skip_package_names=tuple(SHAPED))
+    # Nor what wraps functions to check what they are called with; it is called a million times.
+    others = (*SHAPED, "emastudy.options")
+    rest = BeartypeConf(claw_is_pep526=False, claw_skip_package_names=others)
     beartype_package("emastudy", conf=rest)
 
 import pytest  # noqa: E402

@@ -70,7 +70,9 @@ def read(folder: Path, index: int) -> tuple[Tensor, Tensor]:
     """
     try:
         entry = load_file(_path(folder, index))
-        return entry["maps"].permute(0, 3, 1, 2), entry["mask"]
+        # Where in a file it lies is not a multiple of 64 bytes, which some float32 kernels need to
+        # take the same path, bit for bit, as for the backbone's own maps.
+        return entry["maps"].clone().permute(0, 3, 1, 2), entry["mask"]
     except (SafetensorError, OSError, KeyError) as error:
         raise InputError(
             f"{_path(folder, index)} is damaged ({error}); delete {folder} and it is built again"

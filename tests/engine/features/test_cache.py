@@ -122,6 +122,7 @@ def test_scores_are_those_of_the_whole_network(voc_root, runtime, head, options,
                 assert torch.equal(whole, head(maps, tuple(mask.shape), stride))
         assert torch.equal(mask, stored)
         assert maps[-1].dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
+        assert all(level.data_ptr() % 64 == 0 for level in maps)
     how = runtime.scoring(config)
     scores = evaluate(network, dataset, **how)
     assert torch.equal(scores.confusion, score(network, config, runtime).confusion)

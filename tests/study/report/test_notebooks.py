@@ -112,10 +112,7 @@ def test_a_failing_notebook_is_named_and_the_earlier_ones_kept(experiments, tmp_
     assert not (done / "02_fails.ipynb").exists()
     assert "before" in outputs(done / "02_fails.partial.ipynb")
     write(experiments, "02_fails", "print('mended')")
-    assert [o.skipped for o in run_notebooks(experiments, done, "quick", jobs=jobs)] == [
-        True,
-        False,
-    ]
+    assert [o.skipped for o in run_notebooks(experiments, done, "quick")] == [True, False]
     assert not (done / "02_fails.partial.ipynb").exists()
 
 
