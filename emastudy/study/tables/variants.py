@@ -3,6 +3,7 @@
 ``grid`` is ``Page.grid``.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -170,7 +171,8 @@ def not_below(runs: Mapping[str, pd.DataFrame], rivals: Sequence[str]) -> pd.Dat
 def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
     """What was tried before the seeds that decide: heads × λ, values, starts, T, windows, places.
 
-    The units with places lie in ``experiments/explored_units.py``, to be imported from there.
+    Units with places, and with starts from pooled levels, lie in ``experiments/explored_units.py``,
+    to be imported from there.
     """
     critical = {"heads": 8, "concentration_scale": "critical"}
     values = {"heads": 8, "value_conv": True}
@@ -190,10 +192,11 @@ def explored_heads(recipe: Callable[..., RunConfig], seeds: Sequence[int]) -> li
         {"windows": [1, 2, 4, 4]},
     ]  # fmt: skip
     usual = {"num_bases": recipe("ema").head_options["num_bases"]}
+    explored = itertools.product(("Places", "Levels"), ({}, {"heads": 4}))
     tried = [
         *(("ema", {"gradient": "unrolled", **options}) for options in emas),
         *(("windowed_ema", options) for options in windows),
-        *(("explored_units:Places", {**usual, **options}) for options in ({}, {"heads": 4})),
+        *((f"explored_units:{unit}", {**usual, **options}) for unit, options in explored),
         ("non_local", {}),
     ]
     return [recipe(head, seed=seed, **options) for head, options in tried for seed in seeds]

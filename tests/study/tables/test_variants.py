@@ -121,7 +121,7 @@ def test_what_was_explored_is_named_by_what_was_changed(root, monkeypatch):
     table = variants.explored_table(pd.DataFrame(rows, columns=["record", "seed", "miou"]))
     assert table.index[0] == "non_local"
     assert {"one head, as it is", "heads=8", "heads=8, num_bases=4"} <= set(table.index)
-    assert {"windowed", "windowed, windows=[2]", "Places, heads=4"} <= set(table.index)
+    assert {"windowed", "windowed, windows=[2]", "Places, heads=4", "Levels"} <= set(table.index)
     assert table.notna().all(axis=None)
     assert (table["mean"].diff().dropna() <= 0).all()
 
