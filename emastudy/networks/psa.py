@@ -62,30 +62,40 @@ class PointwiseSpatialAttention(nn.Module):
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Context of every pixel, in the shape of the input."""
         size = ((features.shape[-2] + 1) // 2, (features.shape[-1] + 1) // 2)
-        displacement, reached = self._displacements(*size, features.device)
+        # On a map smaller than the window no two pixels are as far apart as some displacements.
+        reach = tuple(min(self.window // 2, pixels - 1) for pixels in size)
+        displacement, reached = _displacements(size, reach, features.device)
         contexts = []
         for flow, reduce in self.reduce.items():
             x = F.interpolate(reduce(features), size=size, mode="bilinear", align_corners=True)
-            logits = self.attention[flow](x).flatten(2).transpose(1, 2)  # (B, n, window²)
+            logits = self._logits(self.attention[flow], x, reach).flatten(2).transpose(1, 2)
             logits = logits.float().gather(2, displacement.expand(len(x), -1, -1))
             logits = logits.masked_fill(~reached, -torch.inf)  # (B, n, n): own pixel, other
             if flow == "distribute":
                 logits = logits.transpose(1, 2)  # the other one's own is the giving pixel
             weights = logits.softmax(dim=2).to(x.dtype)
-            contexts.append((x.flatten(2) @ weights.transpose(1, 2)).unflatten(2, size))
+            contexts.append((x.flatten(2) @ weights.transpose(1, 2)).reshape(x.shape))
         projected: Tensor = self.project(torch.cat(contexts, dim=1))
         return resize_like(projected, features)
 
-    def _displacements(
-        self, height: int, width: int, device: torch.device
-    ) -> tuple[Int[Tensor, "n n"], Bool[Tensor, "n n"]]:
-        """For pixels i, j in row-major order: index of j - i in the window; is it inside?"""
-        half = self.window // 2
-        rows = torch.arange(height, device=device).repeat_interleave(width)
-        columns = torch.arange(width, device=device).repeat(height)
-        down, right = rows - rows[:, None] + half, columns - columns[:, None] + half
-        reached = (down >= 0) & (down < self.window) & (right >= 0) & (right < self.window)
-        return torch.where(reached, down * self.window + right, 0), reached
+    def _logits(self, attention: nn.Module, x: Tensor, reach: Sequence[int]) -> Tensor:
+        """(B, n displacements within reach, h, w): of the last conv those channels alone."""
+        hidden, conv = attention.children()
+        middle = [slice(self.window // 2 - far, self.window // 2 + far + 1) for far in reach]
+        assert isinstance(conv, nn.Conv2d)
+        near = conv.weight.view(self.window, self.window, *conv.weight.shape[1:])[*middle]
+        return F.conv2d(hidden(x), near.flatten(0, 1))
+
+
+def _displacements(
+    size: Sequence[int], reach: Sequence[int], device: torch.device
+) -> tuple[Int[Tensor, "n n"], Bool[Tensor, "n n"]]:
+    """For pixels i, j in row-major order: index of j - i among those within reach; is it there?"""
+    pixels = torch.cartesian_prod(*(torch.arange(n, device=device) for n in size))
+    far = torch.tensor(reach, device=device)
+    places = pixels - pixels[:, None] + far
+    reached = ((places >= 0) & (places <= 2 * far)).all(dim=2)
+    return torch.where(reached, places[..., 0] * (2 * reach[1] + 1) + places[..., 1], 0), reached
 
 
 class PSAHead(nn.Module):
