@@ -128,8 +128,9 @@ def history(judgements: Iterable[Judgement]) -> str:
     amended = "; ".join(f"{', '.join(ids)} on {date}" for date, ids in dates.items())
     return (
         f"Rules were fixed before any run. Amended since: {amended}. The number of seeds was not: "
-        "on frozen features of photographs it was raised from three to up to eight, comparison by "
-        "comparison, when first verdicts were known. Verdicts are corrected for "
+        "on photographs it was raised from three, to up to eight on frozen features and to up to "
+        "five end to end, comparison by comparison, when first verdicts were known. Verdicts are "
+        "corrected for "
         f"their number by Holm's method, over those on one data set under one regime; that leaves "
         f"{taken} inconclusive. In all, {changed} of {len(run)} verdicts shown here differ from "
         f"those by the rules as first written; both are shown.{_made_again(run)}"
