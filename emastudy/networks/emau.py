@@ -31,7 +31,7 @@ from emastudy.networks.graphs import (
     keep,
     pool_any_size,
 )
-from emastudy.networks.layers import batch_norm, pixels
+from emastudy.networks.layers import batch_norm, has_hooks, is_plain, pixels
 from emastudy.networks.maintenance import Processes, Starts, within_backward
 from emastudy.options import PositiveFloat, PositiveInt, Probability
 
@@ -349,7 +349,7 @@ class EMAU(nn.Module):
             return features + change
         if features.is_contiguous() and not change.is_contiguous():
             change = ChannelsFirst.apply(change)
-        elif type(self.norm) is not nn.BatchNorm2d or _has_hooks(self.norm):
+        elif type(self.norm) is not nn.BatchNorm2d or has_hooks(self.norm):
             return features + change
         return change.add_(features)
 
@@ -434,7 +434,7 @@ class EMAU(nn.Module):
         channels, bases = self.channels, uses * self.num_bases
         pixels = features.shape[-2] * features.shape[-1]
         less = pixels * (channels - (self.heads - 1) * bases) > bases * channels
-        return less and _is_plain(conv)
+        return less and is_plain(conv) and conv.bias is not None
 
     def _start(
         self, features: Float[Tensor, "b c h w"], x: Float[Tensor, "b n c"]
@@ -569,25 +569,3 @@ def _critical(x: Float[Tensor, "*b n d"], normalization: Normalization) -> Float
     critical = critical_concentration(scaled, normalization=normalization)
     power = 1 if normalization in ("l2", "layer") else 2
     return critical.nan_to_num(nan=1).clamp_max(1e4) / size**power
-
-
-def _is_plain(conv: nn.Module) -> bool:
-    """Whether calling ``conv`` is a 1×1 convolution by its weight and bias, and nothing else."""
-    return (
-        type(conv) is nn.Conv2d
-        and conv.bias is not None
-        and (conv.kernel_size, conv.stride, conv.padding) == ((1, 1), (1, 1), (0, 0))
-        and conv.groups == 1
-        and "forward" not in vars(conv)
-        # On the meta device nothing is computed that a hook could change: they only count.
-        and (conv.weight.is_meta or not _has_hooks(conv))
-    )
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_pre_hooks
-        or module._forward_hooks
-        or module._backward_pre_hooks
-        or module._backward_hooks
-    )

@@ -64,3 +64,25 @@ class Decoder(nn.Module):
         """(B, channels, h, w) and (B, fine_channels, H, W) to (B, channels, H, W)."""
         refined: Tensor = self.refine(torch.cat([resize_like(coarse, fine), self.detail(fine)], 1))
         return refined
+
+
+def is_plain(conv: nn.Module) -> bool:
+    """Whether calling ``conv`` is a 1×1 convolution by its weight and bias, and nothing else."""
+    return (
+        type(conv) is nn.Conv2d
+        and (conv.kernel_size, conv.stride, conv.padding) == ((1, 1), (1, 1), (0, 0))
+        and conv.groups == 1
+        and "forward" not in vars(conv)
+        # On the meta device nothing is computed that a hook could change: they only count.
+        and (conv.weight.is_meta or not has_hooks(conv))
+    )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether more is done when ``module`` is called than its forward."""
+    return bool(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+    )

@@ -1,7 +1,7 @@
 """PSANet: attention maps predicted from each pixel's own features."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from emastudy import options
 from emastudy.errors import require
-from emastudy.networks.layers import classifier, conv_bn_relu, resize_like
+from emastudy.networks.graphs import for_any_size
+from emastudy.networks.layers import classifier, conv_bn_relu, is_plain, resize_like
 from emastudy.options import PositiveInt, Probability
 
 Flow = Literal["collect", "distribute", "both"]
@@ -62,8 +63,7 @@ class PointwiseSpatialAttention(nn.Module):
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Context of every pixel, in the shape of the input."""
         size = ((features.shape[-2] + 1) // 2, (features.shape[-1] + 1) // 2)
-        # On a map smaller than the window no two pixels are as far apart as some displacements.
-        reach = tuple(min(self.window // 2, pixels - 1) for pixels in size)
+        reach = self._reach(size)
         displacement, reached = _displacements(size, reach, features.device)
         contexts = []
         for flow, reduce in self.reduce.items():
@@ -78,13 +78,28 @@ class PointwiseSpatialAttention(nn.Module):
         projected: Tensor = self.project(torch.cat(contexts, dim=1))
         return resize_like(projected, features)
 
-    def _logits(self, attention: nn.Module, x: Tensor, reach: Sequence[int]) -> Tensor:
+    def _reach(self, size: Sequence[int]) -> list[int]:
+        """Down and right, the largest displacements that logits are computed of.
+
+        On a map smaller than the window no two pixels are further apart; a graph for maps of all
+        sizes, and a last conv that is more than its weight, have them all.
+        """
+        half = self.window // 2
+        last = [[*attention.children()][-1] for attention in self.attention.values()]
+        if for_any_size() or not all(map(is_plain, last)):
+            return [half, half]
+        return [min(half, pixels - 1) for pixels in size]
+
+    def _logits(self, attention: Any, x: Tensor, reach: Sequence[int]) -> Tensor:
         """(B, n displacements within reach, h, w): of the last conv those channels alone."""
-        hidden, conv = attention.children()
-        middle = [slice(self.window // 2 - far, self.window // 2 + far + 1) for far in reach]
-        assert isinstance(conv, nn.Conv2d)
-        near = conv.weight.view(self.window, self.window, *conv.weight.shape[1:])[*middle]
-        return F.conv2d(hidden(x), near.flatten(0, 1))
+        half = self.window // 2
+        if list(reach) == [half, half]:
+            logits: Tensor = attention(x)
+            return logits
+        hidden, conv = attention
+        middle = [slice(half - far, half + far + 1) for far in reach]
+        weight = conv.weight.view(self.window, self.window, *conv.weight.shape[1:])
+        return F.conv2d(hidden(x), weight[*middle].flatten(0, 1))
 
 
 def _displacements(

@@ -100,6 +100,18 @@ def test_point_wise_spatial_attention(x, flow, window):
     torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("change", ["hooked", "replaced"])
+def test_point_wise_spatial_attention_calls_a_last_conv_that_is_more_than_its_weight(x, change):
+    module, seen = ready(networks.PointwiseSpatialAttention(8, 4, "both", 9)), []
+    plain = module(x)
+    for attention in module.attention.values():
+        attention[1].register_forward_hook(lambda *call: seen.append(call[2].shape[1]))
+        if change == "replaced":
+            attention[1] = torch.nn.Sequential(attention[1])
+    torch.testing.assert_close(module(x), plain, rtol=1e-5, atol=1e-6)
+    assert seen == [81, 81]
+
+
 @pytest.mark.parametrize("make", [networks.EMAU, networks.DoubleAttention])
 def test_no_matrix_of_all_pixel_pairs(make):
     side, channels = 65, 16

@@ -198,7 +198,7 @@ class Evidence:
             for seed in rows["seed"].unique()
         }
         found = np.flatnonzero(rows.index.isin(ids))
-        # Of pairs with the same seed a dict keeps the last. One look at rows of 150 columns.
+        # Of pairs with the same seed a dict keeps the last. Rows are wide, and taken once.
         last = dict(sorted(zip(rows["seed"].iloc[found], found, strict=True)))
         return rows.iloc[list(last.values())].set_index("seed")
 
