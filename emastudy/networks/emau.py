@@ -67,8 +67,9 @@ class EMAU(nn.Module):
         Z_h, \mu_h = \text{EM on } X_h \in \mathbb R^{N \times C/H} \text{ from } \mu_h^{(0)},
         \quad \tilde X = [Z_1\mu_1, \dots, Z_H\mu_H] .
 
-    The heads share λ and nothing else. So their objectives add, :math:`F = \sum_h F_h`, and bases
-    merge in each head for itself, by the critical concentration of X_h. Where :math:`d_h` different
+    The heads share λ and nothing else. So their objectives add, :math:`F = \sum_h F_h`, and the
+    bases of each head, all in one place, have a critical concentration of their own, that of X_h.
+    Where :math:`d_h` different
     ones are left in head h, hard assignments tell :math:`\prod_h d_h \le K^H` kinds of pixels
     apart, where as many bases in one head tell :math:`\sum_h d_h`. The rank of X̃ is at most HK.
     Where the heads share :math:`\lVert x \rVert^2 = \sum_h \lVert x_h \rVert^2` evenly, features
@@ -254,11 +255,12 @@ class EMAU(nn.Module):
         """The unit with the settings that the study recommends; ``EMAU(channels)`` is the paper's.
 
         Two iterations, with gradients through both. The released code's three iterations without a
-        gradient cost more, and score less on scenes and on frozen features of photographs. Where a
-        pretrained backbone learns along, on photographs end to end, they came out ahead in all
-        three seeds, undecided (the book's page on iterations has the numbers): there try
-        ``EMAU(channels)``, too. Several heads and windows are no part of it: they help on some data
-        and cost on others (page 38). Options of :class:`EMAU` replace the recommended ones.
+        gradient cost more in prediction, though less in training, and score less on scenes and on
+        frozen features of photographs. Where a pretrained backbone learns along, on photographs end
+        to end, they came out ahead in all three seeds, undecided (the book's page on iterations has
+        the numbers): there try ``EMAU(channels)``, too. Several heads and windows are no part of
+        it: they help on some data and cost on others (page 38). Options of :class:`EMAU` replace
+        the recommended ones.
         """
         return cls(channels, num_bases, **{"num_iterations": 2, "gradient": "unrolled", **options})
 

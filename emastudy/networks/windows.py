@@ -31,9 +31,9 @@ class WindowedEMAU(EMAU):
         \tilde X_{hw} = Z_{hw}\mu_{hw} .
 
     With windows (1, 2) half of the heads tell a pixel what there is in the image, and half what
-    there is in its quarter of it. Objectives add over heads and windows, bases merge in each window
-    on their own, by the critical concentration of its X, and μ^(0) follows the mean of the bases
-    over images and windows.
+    there is in its quarter of it. Objectives add over heads and windows, the bases of a window,
+    all in one place, have the critical concentration of its X, and μ^(0) follows the mean of the
+    bases over images and windows.
 
     *Cost.* A window needs its share of the multiply-adds, so that all together need EM's 2TNKC. But
     conv1 is never folded (see :class:`EMAU`), Z is H times as large as one head's, and so is what

@@ -35,7 +35,7 @@ class DataSet:
 #: By the name of their recipe, which is also the name of the profile and folder of records.
 DATASETS = {
     "scenes": DataSet("scenes", seeds=5, recorded=5),
-    "animals": DataSet("photographs", seeds=3, recorded=3),
+    "animals": DataSet("photographs", seeds=3, recorded=5),
     "animals_frozen": DataSet("photographs, frozen features", seeds=3, recorded=8),
     "camvid_frozen": DataSet("CamVid, frozen features", seeds=5, recorded=5),
 }

@@ -94,8 +94,23 @@ def _curve(ax: Axes, curve: list[tuple[int, float]] | None, color: str) -> None:
         ax.plot(course["iteration"], smooth, color=color, alpha=0.6, lw=1)
 
 
+def _of_shared_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the seeds that every T of the same gradient regime has, so that means compare."""
+
+    def shared(part: pd.DataFrame) -> pd.DataFrame:
+        there = part.groupby("seed")["T"].nunique()
+        return part[part["seed"].isin(there.index[there == part["T"].nunique()])]
+
+    parts = [shared(part) for _, part in scores.groupby("gradient", sort=False)]
+    return pd.concat(parts) if parts else scores
+
+
 def iteration_grid(scores: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
-    """Mean mIoU by iterations in training and in the test, one panel a gradient regime."""
+    """Mean mIoU by iterations in training and in the test, one panel a gradient regime.
+
+    Of the seeds that all rows of a panel have.
+    """
+    scores = _of_shared_seeds(scores)
     figure, parts = charts.panels(scores, regimes, width=5.2, height=4.4, sharey=False)
     numbers = {"annot": True, "fmt": ".1f", "annot_kws": {"size": 8}}
     for ax, _, part in parts:

@@ -33,7 +33,7 @@ def animals(head: str) -> RunConfig:
     are expected at a longest side of about 320 pixels. Batch norm's running statistics move 100
     times faster than the paper's 3e-4: 500 iterations are a sixtieth of its 30,000.
 
-    Cost: about 12 minutes on one CPU core with bfloat16.
+    Cost: 8 to 20 minutes on one CPU core with bfloat16.
     """
     return replace(
         _photographs(head),
@@ -51,7 +51,7 @@ def camvid(head: str) -> RunConfig:
     as in :func:`animals`. The test split, other sequences than train's, is scored from the
     checkpoint: ``emastudy evaluate runs/ID --split test``.
 
-    Cost: about 12 minutes on one CPU core with bfloat16.
+    Cost: half an hour to an hour on one CPU core with bfloat16.
     """
     return replace(_photographs(head), dataset="camvid")
 
@@ -65,7 +65,7 @@ def animals_frozen(head: str) -> RunConfig:
     twice that for heads with a decoder, which read the first feature map as well. 300 iterations
     at the learning rate of ``animals``: by then FCN's loss has levelled off.
 
-    Cost: about a minute on one CPU core with bfloat16, ten with a decoder.
+    Cost: about a minute on one CPU core with bfloat16, ten or twenty with a decoder.
     """
     return replace(
         animals(head), frozen_backbone=True, scales=(1.0,), crop_size=321, iterations=300
@@ -79,6 +79,6 @@ def camvid_frozen(head: str) -> RunConfig:
     Whole frames, padded to 481 pixels a side, and their mirror images, as in
     :func:`animals_frozen`; 0.6 GB of features.
 
-    Cost: about two minutes on one CPU core with bfloat16.
+    Cost: three to seven minutes on one CPU core with bfloat16.
     """
     return replace(camvid(head), frozen_backbone=True, scales=(1.0,), crop_size=481, iterations=300)

@@ -106,13 +106,18 @@ def tally(judgements: Iterable[Judgement]) -> str:
 
     A claim holds where all its verdicts support it, and does not where all contradict it.
     """
-    found = [{f.verdict for f in mine} - {"not run"} for _, mine in _by_claim(judgements)]
-    everywhere, nowhere = found.count({"supported"}), found.count({"contradicted"})
-    others = len(found) - everywhere - nowhere - found.count(set())
+    verdicts = {
+        claim.id: {f.verdict for f in mine} - {"not run"} for claim, mine in _by_claim(judgements)
+    }
+    found = list(verdicts.values())
+    everywhere, absent = found.count({"supported"}), found.count(set())
+    nowhere = [id for id, mine in verdicts.items() if mine == {"contradicted"}]
+    others = len(found) - everywhere - len(nowhere) - absent
+    which = f" ({', '.join(nowhere)})" if nowhere else ""
     return (
         f"Claims that hold wherever they were run: {everywhere} of {len(found)}; nowhere: "
-        f"{nowhere}; inconclusive, or differing by data set, regime or variant: {others}; not run: "
-        f"{found.count(set())}."
+        f"{len(nowhere)}{which}; inconclusive, or differing by data set, regime or variant: "
+        f"{others}; not run: {absent}."
     )
 
 

@@ -272,7 +272,7 @@ def moved(walks: Mapping[str, Walkthrough]) -> str:
 
 
 def critical_concentration(measured: pd.DataFrame, data: str) -> str:
-    """Below which λ bases merge, over the images, in a sentence."""
+    """Below which λ bases that are all in one place stay there, over the images, in a sentence."""
     critical = np.concatenate(measured["critical"].tolist())
     low, middle, high = np.quantile(critical, [0.05, 0.5, 0.95])
     return (

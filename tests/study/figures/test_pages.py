@@ -97,6 +97,10 @@ def test_the_grid_and_its_changes_have_a_cell_and_a_line_a_number():
     cells = [text.get_text() for text in drawn()[0].texts]
     assert cells == ["53.0", "54.0", "54.0", "55.0"]
     plt.close("all")
+    lone = scores[scores["T"] == scores["T"].max()].assign(seed=99, miou=0.0)
+    figures.ablations.iteration_grid(pd.concat([scores, lone]), ["detached"], "scenes")
+    assert [text.get_text() for text in drawn()[0].texts] == cells, "a seed that one row has"
+    plt.close("all")
     figures.ablations.iterations_in_the_test(scores.assign(change=1.0), ["detached"])
     assert [t.get_text() for t in drawn()[0].get_legend().get_texts()] == ["1", "2"]
 

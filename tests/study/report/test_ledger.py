@@ -10,7 +10,7 @@ from study.made_up import ema, evidence, plain, scored
 
 from emastudy.study import claims, report
 from emastudy.study.claims import CLAIMS
-from emastudy.study.report.ledger import MARKS, history, ledger_overview, ledger_table
+from emastudy.study.report.ledger import MARKS, history, ledger_overview, ledger_table, tally
 
 
 @pytest.fixture
@@ -105,6 +105,11 @@ def test_at_a_glance_a_mark_stands_in_the_place_of_its_data_set_and_regime(
         assert f".verdict.{kind} " in style
         assert f'<span class="verdict {kind}">{shape}</span> {verdict}' in overview
     assert "hold wherever they were run: 4 of 19; nowhere: 0; " in overview
+
+
+def test_claims_that_hold_nowhere_are_named():
+    worse = evidence(scored({ema(): 0.0, plain("non_local"): 2.0, plain("a2"): 3.0}))
+    assert "; nowhere: 1 (C17); inconclusive" in tally(claims.judge([worse], ["C17"]))
 
 
 def test_the_text_is_aligned_and_verbose_shows_every_part(mixed):

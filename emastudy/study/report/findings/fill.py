@@ -33,6 +33,21 @@ class Filled:
         return [one for numbers in self.numbers.values() for one in numbers if one.test]
 
     @property
+    def of_the_page(self) -> list[Number]:
+        """The tests that are corrected with the other findings of the page."""
+        apart = {
+            name
+            for name, query in self.finding.numbers.items()
+            if isinstance(query, Comparison) and query.apart
+        }
+        return [
+            one
+            for name, numbers in self.numbers.items()
+            for one in numbers
+            if one.test and not one.by_ledger and name not in apart
+        ]
+
+    @property
     def sentence(self) -> str:
         """The sentence, filled in.
 

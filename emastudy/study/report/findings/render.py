@@ -27,7 +27,8 @@ DETAILS = (
     "which does not hold the 5 % for all of them together, and a part of a claim that is "
     "inconclusive as a whole is corrected with the findings of its page instead. Some comparisons "
     "were given more seeds after first verdicts were known, as the ledger says; no p allows for "
-    "that. q counts no comparison that no sentence was made of. A "
+    "that. q counts no comparison that no sentence was made of, and a finding of very many tests "
+    "(page 23 has one) is corrected by itself. A "
     "table's q is over its own rows, and may be another; *equivalent within 0.5* beside a table is "
     "the test of that one comparison, uncorrected. With one iteration, or one basis, the one-step "
     "and the unrolled gradient make the same network: what is counted over regimes counts it twice."
@@ -65,7 +66,7 @@ def found_here(page: str) -> str:
     filled = committed(experiments, int(page[:2]))
     ordered = sorted(filled, key=lambda one: not one.finding.readme)
     first, others = ordered[:FIRST], ordered[FIRST:]
-    tests = sum(len(one.tests) for one in filled if not one.finding.primary)
+    tests = sum(len(one.of_the_page) for one in filled)
     family = f" There are {tests} such tests here." if tests else ""
     parts = ["\n".join(map(_item, first))]
     if others:

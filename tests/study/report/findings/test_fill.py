@@ -80,8 +80,10 @@ def test_the_tests_of_a_page_are_one_family_and_those_apart_another(filled):
     elsewhere = about("{gap}", page=31, gap=rivals[2])
     apart = about("{gap}", gap=dataclasses.replace(rivals[2], apart=True))
     for lonely in (elsewhere, apart):
-        *_, one = filled(gains, *findings, lonely)
+        *_, one = every = filled(gains, *findings, lonely)
         assert one.tests[0].corrected == one.tests[0].p
+        mine = [len(other.of_the_page) for other in every if other.finding.page == 33]
+        assert mine == [1, 1, 1, 0][: len(mine)]
 
 
 def test_equivalence_has_its_own_test(filled):
