@@ -114,8 +114,9 @@ def critical_concentration(
         normalization: Of the iteration.
 
     Returns:
-        λ_c, (…); infinite where all pixels have one direction ("l2", "layer": after centring) or
-        are equal ("none", "gaussian"); 0 for "l2" if their mean is 0.
+        λ_c, (…); infinite, up to rounding, where all pixels have one direction ("l2", "layer":
+        after centring) or are equal ("none", "gaussian"). For "l2" and "layer" it is 0 if their
+        mean (after centring) is 0, and NaN if all of them are.
 
     Raises:
         InputError: ``normalization`` is unknown.
@@ -152,7 +153,7 @@ def single_basis_concentration(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"
     θ is sought by power iteration, θ ← normalised gradient of G, which climbs it, from pixels
     chosen to lie far apart; λ starts above λ_c and is lowered to where the best θ found has G = 1,
     until nothing above 1 is left. A maximum that no start leads to would be missed, and the result
-    be too large.
+    be too large. Pixels whose directions differ by less than 1e-6 or so get λ_c.
 
     Args:
         x: Features, (…, N, C).
@@ -165,24 +166,33 @@ def single_basis_concentration(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"
     """
     dtype, x = x.dtype, x.double()
     center = normalize(x.mean(dim=-2, keepdim=True), "l2")
+    along = x @ center.mT
+    across = x - along * center
     critical = critical_concentration(x)
     # Exponents must stay finite where λ_c is not.
-    bound = 1e6 / x.norm(dim=-1).amax(dim=-1).clamp_min(torch.finfo(x.dtype).tiny)
-    scale = start = 2 * torch.minimum(critical, bound)
+    longest = x.norm(dim=-1).amax(dim=-1).clamp_min(torch.finfo(x.dtype).tiny)
+    scale = start = 2 * torch.minimum(critical, 1e12 / longest)
     theta = _far_apart(normalize(x, "l2"), center)
+    cosine = theta @ center.mT
+    tilt = theta - cosine * center
     for _ in range(100):
         before = scale
         for _ in range(20):
-            weights = torch.softmax(scale[..., None, None] * (x @ (theta - center).mT), dim=-2)
-            theta = normalize(weights.mT @ x, "l2")
-        gain = x @ (theta - center).mT  # x_nᵀ(θ - m̂), one column a θ
+            gain = _gains(along, across, cosine, tilt)
+            weights = torch.softmax(scale[..., None, None] * gain, dim=-2).mT
+            cosine, tilt = weights @ along, weights @ across
+            length = torch.cat([cosine, tilt], dim=-1).norm(dim=-1, keepdim=True)
+            length = length.clamp_min(torch.finfo(x.dtype).tiny)
+            cosine, tilt = cosine / length, tilt / length
+        gain = _gains(along, across, cosine, tilt)
         best = _log_mean_exp(scale[..., None, None] * gain, -2).max(dim=-1)
         column = gain.take_along_dim(best.indices[..., None, None], dim=-1).squeeze(-1)
+        rounding = 1e-12 + 1e-15 * scale * longest * tilt.norm(dim=-1).amax(dim=-1)
         for _ in range(20):  # Newton's method, from the right of a convex function's root
             exponents = scale[..., None] * column
             slope = (torch.softmax(exponents, dim=-1) * column).sum(dim=-1)
             lower = scale - _log_mean_exp(exponents, -1) / slope
-            scale = torch.where(best.values > 1e-12, lower, scale)
+            scale = torch.where(best.values > rounding, lower, scale)
         if torch.allclose(scale, before, rtol=1e-9, atol=0):
             break
     return torch.where(scale < start, torch.minimum(scale, critical), critical).to(dtype)
@@ -350,8 +360,9 @@ def reestimate(
     * "implicit": as if μ^(T) were the fixed point μ*. With X̃ = Z(X, μ*) μ*, the gradient g that
       reaches μ* goes on as v through one iteration's dependence on X, where
       :math:`(I - J)^\top v = g`. Nothing reaches μ^(0). Memory does not grow with T; time is that
-      of a dense solve of K·C equations. At a strict maximum of F it has one solution, which the
-      unrolled gradient tends to; at λ_c, or wherever a maximum is flat, I - J is singular.
+      of a Jacobian, by K·C backward passes, and of a dense solve of as many equations. At a strict
+      maximum of F it has one solution, which the unrolled gradient tends to; at λ_c, or wherever a
+      maximum is flat, I - J is singular.
 
     All regimes but "implicit" have the value of the paper's Eq. 14, whose Z is computed from
     μ^(T-1); at a fixed point the four values agree.
@@ -449,6 +460,17 @@ def _far_apart(
         chosen.append(directions.take_along_dim(index, dim=-2))
         nearest = torch.maximum(nearest, (directions @ chosen[-1].mT).squeeze(-1))
     return torch.cat(chosen, dim=-2)
+
+
+def _gains(
+    along: Float[Tensor, "*b n 1"],
+    across: Float[Tensor, "*b n c"],
+    cosine: Float[Tensor, "*b k 1"],
+    tilt: Float[Tensor, "*b k c"],
+) -> Float[Tensor, "*b n k"]:
+    """x_nᵀ(θ - m̂) of θ = cosine · m̂ + tilt, also where θ is so near m̂ that they cancel."""
+    near = tilt.square().sum(dim=-1, keepdim=True) / (1 + cosine.clamp_min(0))
+    return across @ tilt.mT - along * torch.where(cosine > 0, near, 1 - cosine).mT
 
 
 def _log_mean_exp(values: Tensor, dim: int) -> Tensor:

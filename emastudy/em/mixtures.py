@@ -375,7 +375,8 @@ def kmeans(
     r"""The limit λ → ∞ of EM: every pixel belongs to its nearest basis.
 
     Of several that are equally near, EM lets all share the pixel at any λ and this takes the first;
-    so bases that coincide stay together under EM, while here all but one become zero vectors.
+    so bases that coincide stay together under EM, while here all but at most one become zero
+    vectors.
 
     Args:
         spherical: Nearest by the inner product, bases normalised (the limit of "l2"), instead of
@@ -384,7 +385,8 @@ def kmeans(
     Returns:
         z of zeros and ones from μ^(T-1), μ^(T), and the trace of F/λ in the limit: of
         :math:`\sum_n \max_k x_n^\top\mu_k` if spherical, else of
-        :math:`-\tfrac12 \sum_n \min_k \lVert x_n - \mu_k \rVert^2`. It never falls (if spherical,
+        :math:`-\tfrac12 \sum_n \min_k \lVert x_n - \mu_k \rVert^2`, which lacks the constant
+        :math:`\tfrac12 \sum_n \lVert x_n \rVert^2`. It never falls (if spherical,
         from bases with ‖μ_k‖ ≤ 1); a basis without a pixel becomes the zero vector.
 
     Source: Lloyd, "Least squares quantization in PCM", 1982; Dhillon and Modha, "Concept

@@ -1,9 +1,11 @@
 """When bases merge: what is proved of groups, of single bases and of the shared start, executed."""
 
+import itertools
 import math
 import statistics
 
 import hypothesis.strategies as st
+import mpmath
 import pytest
 import torch
 from em.problems import ALL, doubles, draw
@@ -209,6 +211,31 @@ def test_the_single_basis_concentration_against_a_dense_search(kind):
     assert ours == pytest.approx(low, rel=2e-3)
     assert ours <= critical_concentration(x)
     assert (ours < 0.2 * critical_concentration(x)) == (kind == "distant part")
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-6])
+def test_the_single_basis_concentration_of_pixels_that_nearly_coincide(spread):
+    """Against a grid of θ near m̂: x_nᵀ(θ - m̂) in exact arithmetic has no rounding to hide in."""
+    x = doubles([[1, 0, 0]]) + spread * draw(0, 12, 3)
+    ours, critical = single_basis_concentration(x).item(), critical_concentration(x).item()
+    with mpmath.workdps(40):
+        pixels = [mpmath.matrix(row) for row in x.tolist()]
+        mean = sum(pixels[1:], pixels[0])
+        mean /= mpmath.norm(mean)
+        sides = [mpmath.matrix([-mean[1], mean[0], 0]), mpmath.matrix([-mean[2], 0, mean[0]])]
+        best = {0.99: -1, 1.01: -1}
+        for angle, far in itertools.product(range(0, 360, 5), (0.5, 1, 1.5, 2, 3)):
+            turn = mpmath.radians(angle)
+            theta = mean + far * spread * (
+                sides[0] * mpmath.cos(turn) + sides[1] * mpmath.sin(turn)
+            )
+            theta /= mpmath.norm(theta)
+            gains = [mpmath.fdot(pixel, theta - mean) for pixel in pixels]
+            for share, most in best.items():
+                mass = mpmath.fsum(mpmath.exp(share * ours * gain) for gain in gains)
+                best[share] = max(most, mpmath.log(mass / len(gains)))
+    assert 0.3 * critical < ours < critical
+    assert best[0.99] < 0 < best[1.01]
 
 
 def test_up_to_it_no_mixture_is_likelier_than_one_basis():
