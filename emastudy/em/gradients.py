@@ -114,9 +114,9 @@ def critical_concentration(
         normalization: Of the iteration.
 
     Returns:
-        λ_c, (…); infinite, up to rounding, where all pixels have one direction ("l2", "layer":
-        after centring) or are equal ("none", "gaussian"). For "l2" and "layer" it is 0 if their
-        mean (after centring) is 0, and NaN if all of them are.
+        λ_c, (…); infinite, up to rounding, where all pixels lie on one line through 0 ("l2",
+        "layer": after centring) or are equal ("none", "gaussian"). For "l2" and "layer" it is 0 if
+        their mean (after centring) is 0, and NaN if all of them are.
 
     Raises:
         InputError: ``normalization`` is unknown.
@@ -148,7 +148,8 @@ def single_basis_concentration(x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"
 
     because the likelihood is concave in the mixing distribution. For a fixed θ, log G is convex in
     λ, 0 at λ = 0 and falling there, so the λ that satisfy this are an interval [0, λ_g]; and
-    λ_g ≤ λ_c. Between the two, merged bases stay merged although others would explain more.
+    λ_g ≤ λ_c. Between the two, merged bases stay merged although enough bases, or bases of other
+    weights, would explain more.
 
     θ is sought by power iteration, θ ← normalised gradient of G, which climbs it, from pixels
     chosen to lie far apart; λ starts above λ_c and is lowered to where the best θ found has G = 1,
@@ -273,7 +274,8 @@ def shared_start_growth(
     Returned is the spectral radius of :math:`\mathbb E_X[D_X]`: below 1 the bases merge, above it
     they part. α sets the pace and not the sign where the leading eigenvalue is real and positive
     (each factor's eigenvalues are; those of a mean over images are not bound to be). With few
-    images an update, bases may merge although the number is above 1, depending on α.
+    images an update, bases may merge although the number is above 1, or part although it is below,
+    depending on α.
 
     Args:
         images: X of each image, (N, C) with N of its own.

@@ -2,11 +2,11 @@
 
 Seeds vary the initialisation and the order of the images. The images are fixed, so an interval
 says what other seeds would give *on these images*; :func:`over_images` widens it to other images of
-the same kind. It rests on differences being normal: with three or five seeds no test free of that
-assumption could decide anything (the smallest two-sided p of a sign-flip test is 2^(1-n), 0.25 and
-0.0625; with eight it is 0.008). And it finds large differences only: with a probability of 80 %,
-before any correction, those of 3.3 standard deviations of a paired difference with three seeds, 1.7
-with five, 1.2 with eight.
+the same kind. It rests on differences being normal: with three or five seeds no paired test free of
+that assumption could decide anything (the smallest two-sided p of a sign-flip test is 2^(1-n), 0.25
+and 0.0625; with eight it is 0.008). And it finds large differences only: with a probability of
+80 %, before any correction, those of 3.3 standard deviations of a paired difference with three
+seeds, 1.7 with five, 1.2 with eight.
 """
 
 import functools

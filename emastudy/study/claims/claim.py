@@ -11,8 +11,9 @@ One such column of the ledger is one reading of the paper, checked on one world,
 ours is drawn from all columns together; in it, the chance that any verdict is false is about 5 %
 at most (a little more where C13 can be supported and contradicted by different tests).
 A claim that all parts must support needs no correction for their number; where one part is enough
-to contradict, Bonferroni's is inside the judgement's own p-value. Identities, counts and costs are
-no tests, and comparisons on pages, chosen after looking, are not in it.
+to contradict, Bonferroni's is inside the judgement's own p-value. Identities, counts
+(collapsed runs, C10) and costs are no tests, and that chance is not about them; comparisons on
+pages, chosen after looking, are not in it.
 """
 
 import dataclasses

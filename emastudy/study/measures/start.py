@@ -18,8 +18,8 @@ def start(subject: Subject, *, images: NonNegativeInt = 16) -> list[Row]:
 
     Returns:
         One row: "num_bases"; "members", for each basis how many lie within cosine 0.99 of it,
-        itself included; "growth", the factor by which an update lets a difference from it grow
-        (``em.gradients.shared_start_growth``, in unseen images); "threshold", the concentration
+        itself included; "growth", γ of ``em.gradients.shared_start_growth``, in unseen images:
+        an update multiplies a difference by α + (1 - α) γ; "threshold", the concentration
         above which a start with all bases in one place parts, and "concentration", λ.
     """
     unit = subject.unit_of_one_head

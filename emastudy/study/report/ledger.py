@@ -155,10 +155,13 @@ def _made_again(judgements: Iterable[Judgement]) -> str:
     both = {key: f for key, f in both.items() if key in old}
     if not both:
         return ""
+    # A rule that was amended later is not what the runs have changed.
+    later = {c.id for c in CLAIMS.values() if c.amendment and c.amendment.date >= before["date"]}
+    now = {key: f.original if f.claim in later else f.verdict for key, f in both.items()}
     others = [
-        f"{f.claim} with {f.where.partition(', ')[2]} from {old[key]} to {f.verdict}"
+        f"{f.claim} with {f.where.partition(', ')[2]} from {old[key]} to {now[key]}"
         for key, f in both.items()
-        if f.verdict != old[key]
+        if now[key] != old[key]
     ]
     return (
         f" On {before['date']} {before['change']}: {len(others)} of {len(both)} verdicts became "

@@ -16,6 +16,7 @@ from study.made_up import (
     scores,
 )
 
+from emastudy.study import claims
 from emastudy.study.recipes import scenes
 from emastudy.study.runs import to_frame
 
@@ -155,16 +156,29 @@ def test_no_slope_must_be_shown(none, noise, first, verdict):
 
 
 @pytest.mark.parametrize(
-    ("best", "verdict"), [(3, "supported"), (1, "contradicted"), (5, "contradicted")]
+    ("best", "step", "verdict", "first"),
+    [
+        (3, 2.0, "supported", "supported"),
+        (1, 2.0, "contradicted", "contradicted"),
+        (5, 2.0, "contradicted", "contradicted"),
+        # What no test tells apart a count contradicted.
+        (5, 0.01, "inconclusive", "contradicted"),
+    ],
 )
-def test_the_peak_over_training_iterations(best, verdict):
-    course = {t: -abs(t - best) * 2.0 for t in range(1, 9)}
+def test_the_peak_over_training_iterations(best, step, verdict, first):
+    course = {t: -abs(t - best) * step for t in range(1, 9)}
     frame = scored(by_iterations({"l2": course}, range(1, 9)))
-    found = find("C14", evidence(frame))
-    assert found.verdict == verdict
-    assert found.parts[0].effect == (5 if best == 3 else 0)
+    if step < 1:
+        frame["miou"] += 0.3 * np.random.default_rng(0).normal(size=len(frame))
+    found, *_ = claims.judge([evidence(frame)], ["C14"])
+    assert (found.verdict, found.original) == (verdict, first)
+    if step > 1:
+        assert found.parts[-1].effect == (5 if best == 3 else 0)
+    assert [part.what for part in found.parts if part.decides] == [
+        f"T = 3 less T = {t}" for t in (1, 2, 4, 5, 6, 7, 8)
+    ]
     short = find("C14", evidence(frame[frame["head.num_iterations"] < 8]))
-    assert short.parts[0].verdict == "not run"
+    assert [part.verdict for part in short.parts[-2:]] == ["not run"] * 2
 
 
 @pytest.mark.parametrize(
