@@ -190,7 +190,7 @@ def slopes(evidence: Evidence) -> Iterable[Judgement]:
     amendment=Amendment(
         "2026-11-28",
         reason="a count of seeds has no error rate: where T = 3 is the best by a little, chance "
-        "makes another the best in half of the seeds, and so contradicted",
+        "may make another the best in half of the seeds, which contradicted",
         rule="T=3 above each other T up to 8 by the rule",
     ),
 )
