@@ -71,8 +71,8 @@ class EMAU(nn.Module):
     bases of each head, all in one place, have a critical concentration of their own, that of X_h.
     Where :math:`d_h` different ones are left in head h, hard assignments tell up to
     :math:`\prod_h d_h \le K^H` kinds of pixels apart, where as many bases in one head tell
-    :math:`\sum_h d_h` (which is more only where heads keep one or two each). The rank of X̃ is at
-    most HK. Where the heads share :math:`\lVert x \rVert^2 = \sum_h \lVert x_h \rVert^2` evenly,
+    :math:`\sum_h d_h` (which is more only where some heads keep a single one). The rank of X̃ is
+    at most HK. Where the heads share :math:`\lVert x \rVert^2 = \sum_h \lVert x_h \rVert^2` evenly,
     features are shorter by √H, and under "l2" so are the largest exponents that there can be,
     :math:`\lambda \lVert x_h\rVert`. (Those of random bases are not: in fewer dimensions cosines
     are larger, by √H.)

@@ -96,13 +96,8 @@ def _curve(ax: Axes, curve: list[tuple[int, float]] | None, color: str) -> None:
 
 def _of_shared_seeds(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores of the seeds that every T of the same gradient regime has, so that means compare."""
-
-    def shared(part: pd.DataFrame) -> pd.DataFrame:
-        there = part.groupby("seed")["T"].nunique()
-        return part[part["seed"].isin(there.index[there == part["T"].nunique()])]
-
-    parts = [shared(part) for _, part in scores.groupby("gradient", sort=False)]
-    return pd.concat(parts) if parts else scores
+    every = scores.groupby("gradient")["T"].transform("nunique")
+    return scores[scores.groupby(["gradient", "seed"])["T"].transform("nunique") == every]
 
 
 def iteration_grid(scores: pd.DataFrame, regimes: Sequence[str], title: str) -> None:
